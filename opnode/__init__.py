@@ -1,0 +1,1 @@
+"""A serverless overlay node."""

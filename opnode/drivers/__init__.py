@@ -1,0 +1,1 @@
+"""Where bytes meet the world: sockets, the asyncio island, RPC, storage."""

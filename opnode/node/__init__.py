@@ -1,0 +1,1 @@
+"""The node: composes drivers, owns the nursery, routes events."""

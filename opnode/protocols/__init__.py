@@ -1,0 +1,1 @@
+"""Sans-I/O state machines; siblings do not import each other."""

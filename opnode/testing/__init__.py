@@ -1,0 +1,1 @@
+"""Public test helpers: virtual network, pairs, seeded keys."""

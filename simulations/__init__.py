@@ -1,0 +1,1 @@
+"""Network simulations: the shipped node code on a virtual network and clock."""
