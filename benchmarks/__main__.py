@@ -1,0 +1,75 @@
+"""``python -m benchmarks NAME [--json]``: arguments, output and exit codes.
+
+Exit codes: 0 measured, 1 the benchmark failed, 2 wrong use.
+"""
+
+import functools
+import sys
+from collections.abc import Awaitable, Callable
+
+import click
+import trio
+from rich.console import Console
+
+from benchmarks import channel, connect, idle, startup
+from benchmarks.figures import BenchmarkError, Report, json_line, print_table
+from opnode.core.errors import OpnodeError
+
+as_json = click.option("--json", "as_json", is_flag=True, help="One line of JSON.")
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+def benchmarks() -> None:
+    """Figures of opnode on this machine."""
+
+
+@benchmarks.command("connect")
+@click.option("--connects", default=100, show_default=True, type=click.IntRange(1))
+@click.option("--nodes", default=20, show_default=True, type=click.IntRange(2, 500))
+@as_json
+def connect_command(connects: int, nodes: int, *, as_json: bool) -> None:
+    """Milliseconds from a PeerId to the first echoed byte."""
+    _report(functools.partial(connect.run, connects=connects, nodes=nodes), as_json)
+
+
+@benchmarks.command("channel")
+@click.option("--runs", default=5, show_default=True, type=click.IntRange(1))
+@click.option("--mebibytes", default=256, show_default=True, type=click.IntRange(1))
+@as_json
+def channel_command(runs: int, mebibytes: int, *, as_json: bool) -> None:
+    """Megabytes per second on one channel between two processes."""
+    _report(functools.partial(channel.run, runs=runs, mebibytes=mebibytes), as_json)
+
+
+@benchmarks.command("idle")
+@click.option("--nodes", default=21, show_default=True, type=click.IntRange(2, 500))
+@click.option("--seconds", default=90.0, show_default=True, type=click.FloatRange(1))
+@as_json
+def idle_command(nodes: int, seconds: float, *, as_json: bool) -> None:
+    """Bytes per second of a node that nobody uses."""
+    _report(functools.partial(idle.run, nodes=nodes, seconds=seconds), as_json)
+
+
+@benchmarks.command("startup")
+@click.option("--runs", default=20, show_default=True, type=click.IntRange(1))
+@as_json
+def startup_command(runs: int, *, as_json: bool) -> None:
+    """CPU seconds of `opnode --version`."""
+    _report(functools.partial(startup.run, runs=runs), as_json)
+
+
+def _report(measured: Callable[[], Awaitable[Report]], as_json: bool) -> None:
+    try:
+        report = trio.run(measured)
+    except* (BenchmarkError, OpnodeError, OSError, trio.TooSlowError) as failures:
+        for failure in failures.exceptions:
+            print(f"benchmark failed: {failure!r}", file=sys.stderr)
+        sys.exit(1)
+    if as_json:
+        print(json_line(report))
+    else:
+        print_table(report, Console())
+
+
+if __name__ == "__main__":
+    benchmarks(prog_name="python -m benchmarks")
