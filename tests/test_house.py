@@ -165,23 +165,38 @@ def comments(source: Source) -> Iterator[tuple[int, str]]:
             yield token.start[0], token.string
 
 
+def lines_below_comments(source: Source) -> set[int]:
+    """Lines right below a line that is nothing but a comment."""
+    lines = source.text.splitlines()
+    return {
+        number + 1
+        for number, _ in comments(source)
+        if lines[number - 1].lstrip().startswith("#")
+    }
+
+
 def blanket_escapes(source: Source) -> Iterator[str]:
-    """Escapes from the checkers that name no rule or give no reason."""
+    """Escapes from the checkers that name no rule or give no reason.
+
+    The reason stands behind the escape or fills the line above it.
+    """
+    explained = lines_below_comments(source)
     for number, comment in comments(source):
         found = ESCAPE.search(comment)
         if found is None:
             continue
         if not found.group(2):
             yield f"{source.path}:{number} names no rule: {comment}"
-        elif not re.search(r"[A-Za-z]{3}", found.group(3)) and not comment.index(
-            "#"
-        ) < (found.start()):
+            continue
+        around = comment[: found.start()] + found.group(3)
+        if number not in explained and not re.search(r"[A-Za-z]{3}", around):
             yield f"{source.path}:{number} gives no reason: {comment}"
 
 
 def unexplained_casts(source: Source) -> Iterator[str]:
-    """Uses of ``Any`` and ``cast`` without a comment on their line that says why."""
-    explained = {number for number, _ in comments(source)}
+    """Uses of ``Any`` and ``cast`` without a comment beside or above that says why."""
+    beside = {number for number, _ in comments(source)}
+    explained = beside | lines_below_comments(source)
     for node in ast.walk(source.tree()):
         if not isinstance(node, ast.Name) or node.id not in {"Any", "cast"}:
             continue
@@ -405,6 +420,7 @@ GOOD_SAMPLES = [
     (stray_markers, "pytest.mark." + 'skip(reason="this kernel has no GSO")\n'),
     (blanket_escapes, "x = f()  " + IGNORE + "[arg-type]  # the stub is wrong\n"),
     (blanket_escapes, "x = f()  # no" + "qa: S603: our own program\n"),
+    (blanket_escapes, "# It is ours.\nx = f()  # no" + "qa: S603\n"),
     (unexplained_casts, "x: Any = 1  # decoded JSON has no type\n"),
     (misplaced_exports, "exports = []\n"),
     (
