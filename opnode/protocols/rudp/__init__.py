@@ -1,0 +1,1 @@
+"""Reliable encrypted datagrams (docs/protocols/rudp.md): sans-I/O, one connection."""

@@ -1,0 +1,128 @@
+"""One channel: two halves, their states and the credit given to the peer."""
+
+import enum
+
+from opnode.protocols.rudp.packet import (
+    INITIAL_CHANNEL_CREDIT,
+    CloseCode,
+    PeerViolationError,
+)
+from opnode.protocols.rudp.receive_buffer import ReceiveBuffer
+from opnode.protocols.rudp.send_buffer import SendBuffer
+
+
+class SendState(enum.Enum):
+    """What our half of a channel is doing."""
+
+    OPEN = "open"
+    FINISHED = "finished"
+    RESET = "reset"
+    OVER = "over"
+
+
+class ReceiveState(enum.Enum):
+    """What the peer's half of a channel is doing, as far as we know."""
+
+    OPEN = "open"
+    STOPPED = "stopped"
+    OVER = "over"
+
+
+class Credit:
+    """What the peer may send: raised by half a window at a time."""
+
+    __slots__ = ("consumed", "limit", "received", "window")
+
+    def __init__(self, *, initial: int, window: int) -> None:
+        """Start with what the protocol grants and a window that is granted later."""
+        self.limit = initial
+        self.window = window
+        self.received = 0
+        self.consumed = 0
+
+    @property
+    def is_low(self) -> bool:
+        """Whether the peer should be told a higher limit."""
+        return self.consumed + self.window - self.limit >= self.window // 2
+
+    def raise_limit(self) -> int:
+        """Grant a whole window beyond what was consumed; returns the new limit."""
+        self.limit = max(self.limit, self.consumed + self.window)
+        return self.limit
+
+
+class Channel:
+    """State of one channel; frames in, frames out are the business of others."""
+
+    __slots__ = (
+        "channel_id",
+        "credit",
+        "incoming",
+        "is_announced",
+        "is_readable_told",
+        "is_starved",
+        "outgoing",
+        "receive_state",
+        "reset_code",
+        "send_state",
+        "stop_code",
+    )
+
+    def __init__(
+        self, channel_id: int, *, window: int, send_buffer: int, max_gaps: int
+    ) -> None:
+        """Open both halves.
+
+        Args:
+            channel_id: Its number.
+            window: Unread bytes that we hold.
+            send_buffer: Unacknowledged bytes that we hold.
+            max_gaps: Holes in the received data.
+        """
+        self.channel_id = channel_id
+        self.incoming = ReceiveBuffer(max_gaps=max_gaps)
+        self.outgoing = SendBuffer(
+            channel_id, capacity=send_buffer, limit=INITIAL_CHANNEL_CREDIT
+        )
+        self.credit = Credit(initial=INITIAL_CHANNEL_CREDIT, window=window)
+        self.send_state = SendState.OPEN
+        self.receive_state = ReceiveState.OPEN
+        self.reset_code = 0
+        self.stop_code = 0
+        # A ``send`` was cut short and waits for ChannelWritable.
+        self.is_starved = False
+        # ChannelReadable is queued and was not taken yet.
+        self.is_readable_told = False
+        # A channel that we opened is told to the peer even if nothing is written.
+        self.is_announced = True
+
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing can happen on it any more."""
+        return (
+            self.send_state is SendState.OVER
+            and self.receive_state is ReceiveState.OVER
+        )
+
+    def has_work(self, new_bytes: int) -> bool:
+        """Whether a DATA frame could be sent with this much connection credit."""
+        out = self.outgoing
+        if self.send_state in (SendState.RESET, SendState.OVER):
+            return False
+        if out.lost or out.has_bare_fin or not self.is_announced:
+            return True
+        return out.sent < min(out.written, out.limit, out.sent + new_bytes)
+
+    def check_data(self, stop: int) -> int:
+        """Return how far `stop` lies above all that was received, 0 if it does not.
+
+        Raises:
+            PeerViolationError: FLOW_CONTROL when that is above the channel's credit.
+        """
+        if stop > self.credit.limit:
+            raise PeerViolationError(
+                CloseCode.FLOW_CONTROL,
+                f"channel {self.channel_id} got data up to {stop}, "
+                f"its credit is {self.credit.limit}",
+            )
+        return max(stop - self.incoming.highest, 0)

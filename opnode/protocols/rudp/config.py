@@ -1,0 +1,86 @@
+"""Limits and timers of a connection, each with its reason; no behaviour."""
+
+from dataclasses import dataclass
+
+from opnode.core.errors import ConfigError
+from opnode.protocols.rudp import packet
+
+_MIB = 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RudpConfig:
+    """Settings of one connection; both ends may differ in all of them.
+
+    Attributes:
+        channel_window: Unread bytes held per channel. 4 MiB carry 40 MB/s at 100 ms.
+        connection_window: Unread bytes held for all channels together: the most
+            memory that a peer can make us hold. One slow reader takes half of it.
+        send_buffer: Bytes of a channel that wait for their acknowledgement; more than
+            a window, so that the sender never idles while a window is full.
+        max_channels: Channels that the peer may have open at once.
+        max_gaps: Holes in the received data of a channel. 50 % loss of a full window
+            makes 1800; a peer that makes more wants to exhaust us.
+        max_received_ranges: Ranges of packet numbers remembered; older ones are seen.
+        max_datagrams: Unreliable messages that wait in each direction.
+        max_pings: Application pings under way.
+        max_events: Events that wait for the driver, who takes them after every call.
+        initial_window_packets: Congestion window at the start. RFC 9002 §7.2 says 10;
+            32 is what today's content networks use, and a channel starts 2 round
+            trips sooner.
+        max_window: Largest congestion window, in bytes.
+        initial_rtt_s: Round trip assumed before the first measurement.
+        min_pto_s: Shortest probe timeout; a busy Python process pauses this long.
+        max_ack_delay_s: How long a lone packet waits for its acknowledgement; at most
+            what the protocol promises to the peer.
+        keep_alive_s: Silence after which one PING is sent; 0 sends none. NATs forget
+            UDP mappings from 30 s on (RFC 4787 §4.3 asks for 120 s).
+        idle_timeout_s: Silence after which the connection is given up: three
+            keep-alives may be lost.
+    """
+
+    channel_window: int = 4 * _MIB
+    connection_window: int = 8 * _MIB
+    send_buffer: int = 6 * _MIB
+    max_channels: int = 1024
+    max_gaps: int = 4096
+    max_received_ranges: int = 1024
+    max_datagrams: int = 256
+    max_pings: int = 16
+    max_events: int = 16384
+    initial_window_packets: int = 32
+    max_window: int = 16 * _MIB
+    initial_rtt_s: float = 0.2
+    min_pto_s: float = 0.01
+    max_ack_delay_s: float = packet.MAX_ACK_DELAY_S
+    keep_alive_s: float = 25.0
+    idle_timeout_s: float = 90.0
+
+    def __post_init__(self) -> None:
+        """Refuse values with which the protocol cannot work.
+
+        Raises:
+            ConfigError: Names the field.
+        """
+        _at_least("channel_window", self.channel_window, packet.INITIAL_CHANNEL_CREDIT)
+        _at_least(
+            "connection_window",
+            self.connection_window,
+            max(packet.INITIAL_CONNECTION_CREDIT, self.channel_window),
+        )
+        _at_least("send_buffer", self.send_buffer, packet.CHUNK_SIZE)
+        _at_least("max_channels", self.max_channels, packet.INITIAL_CHANNEL_COUNT)
+        _at_least("initial_window_packets", self.initial_window_packets, 2)
+        _at_least("max_window", self.max_window, 2 * packet.PACKET_SIZE)
+        _at_least("idle_timeout_s", self.idle_timeout_s, 1)
+        if not 0 <= self.max_ack_delay_s <= packet.MAX_ACK_DELAY_S:
+            raise ConfigError(
+                "max_ack_delay_s",
+                self.max_ack_delay_s,
+                f"0 to {packet.MAX_ACK_DELAY_S}, which the peer counts on",
+            )
+
+
+def _at_least(field: str, found: float, least: float) -> None:
+    if found < least:
+        raise ConfigError(field, found, f"at least {least}")

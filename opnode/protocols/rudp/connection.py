@@ -1,0 +1,515 @@
+"""One RUDP connection, glue only: each rule lives in a module beside this one.
+
+Sans-I/O: after every call the driver takes datagrams, then the deadline, then
+events. Nothing raises because of what a peer or a stranger sent.
+"""
+
+import random
+from typing import NamedTuple
+
+from opnode.core.addresses import Endpoint
+from opnode.core.crypto import TransportKeys, expand, new_aead
+from opnode.core.errors import LocalProtocolError
+from opnode.protocols.rudp import packet
+from opnode.protocols.rudp.acknowledgements import Acknowledgements
+from opnode.protocols.rudp.burst import BurstBuilder
+from opnode.protocols.rudp.channel_table import ChannelTable
+from opnode.protocols.rudp.config import RudpConfig
+from opnode.protocols.rudp.congestion import CongestionWindow
+from opnode.protocols.rudp.control_queue import PROBE_PING_ID, ControlQueue
+from opnode.protocols.rudp.delivery_rate import DeliveryRate
+from opnode.protocols.rudp.event_queue import EventQueue
+from opnode.protocols.rudp.events import (
+    ChannelReadable,
+    Closed,
+    Event,
+    PathChanged,
+    PingAcknowledged,
+    Side,
+)
+from opnode.protocols.rudp.lifetime import ConnectionState, Lifetime
+from opnode.protocols.rudp.packet import (
+    PACKET_SIZE,
+    AckFrame,
+    ChannelCountFrame,
+    ChannelCreditFrame,
+    CloseCode,
+    CloseFrame,
+    ConnectionCreditFrame,
+    DatagramFrame,
+    Frame,
+    FrameType,
+    PeerViolationError,
+    ResetFrame,
+    StopReadingFrame,
+)
+from opnode.protocols.rudp.receiver import PacketReceiver
+from opnode.protocols.rudp.recovery import Recovery, SentPiece, SentRun
+from opnode.protocols.rudp.statistics import RudpStatistics
+
+Buffer = bytes | bytearray | memoryview
+
+# Probes that a timeout allows beyond the congestion window (RFC 9002 §6.2.4).
+_PROBES = 2
+_MAX_CODE = (1 << 32) - 1
+_ID_LABELS = {True: b"opnode rudp initiator", False: b"opnode rudp responder"}
+
+
+class Transmission(NamedTuple):
+    """Packets for one destination: equal segments, of which the last may be short."""
+
+    data: bytes
+    destination: Endpoint
+    segment_size: int
+
+
+def connection_ids(keys: TransportKeys, *, initiator: bool) -> tuple[bytes, bytes]:
+    """Derive (our, their) connection ids; each names its owner's incoming packets."""
+    size = packet.CONNECTION_ID_SIZE
+    ours, theirs = (
+        expand(keys.handshake_hash, _ID_LABELS[role], size)
+        for role in (initiator, not initiator)
+    )
+    return ours, theirs
+
+
+class RudpConnection:
+    """A reliable, encrypted association of two ends that survives a change of path."""
+
+    def __init__(
+        self,
+        *,
+        initiator: bool,
+        keys: TransportKeys,
+        config: RudpConfig,
+        rng: random.Random,
+    ) -> None:
+        """Start open; nothing is sent before ``set_path``.
+
+        Args:
+            initiator: Whether we began the handshake; decides ids and channel numbers.
+            keys: What the handshake left.
+            config: Limits and timers.
+            rng: Spreads keep-alives; holds no secret.
+        """
+        self.local_id, self.remote_id = connection_ids(keys, initiator=initiator)
+        kind = bytes([packet.PACKET_TYPE])
+        self._config = config
+        self._events = EventQueue(
+            max_events=config.max_events, max_datagrams=config.max_datagrams
+        )
+        self._controls = ControlQueue()
+        self._channels = ChannelTable(
+            initiator=initiator,
+            config=config,
+            events=self._events,
+            controls=self._controls,
+        )
+        self._acks = Acknowledgements(
+            max_ranges=config.max_received_ranges, max_delay_s=config.max_ack_delay_s
+        )
+        self._recovery = Recovery(
+            initial_rtt_s=config.initial_rtt_s, min_pto_s=config.min_pto_s
+        )
+        self._builder = BurstBuilder(
+            aead=new_aead(keys.send),
+            prefix=kind + self.remote_id,
+            channels=self._channels,
+            controls=self._controls,
+            acks=self._acks,
+            recovery=self._recovery,
+        )
+        self._receiver = PacketReceiver(
+            aead=new_aead(keys.receive),
+            prefix=kind + self.local_id,
+            acks=self._acks,
+            channels=self._channels,
+            on_frame=self._on_frame,
+        )
+        self._lifetime = Lifetime(config, rng)
+        self._rate = DeliveryRate()
+        self._path: Endpoint | None = None
+        self._candidate_path: Endpoint | None = None
+        self._pings: dict[int, float] = {}
+        self._last_ping_id = PROBE_PING_ID
+        self._congestion = self._new_congestion()
+
+    # --- world ----------------------------------------------------------------------
+
+    @property
+    def max_segments(self) -> int:
+        """How many packets the driver can send in one call; more than 54 is 54."""
+        return self._builder.max_segments
+
+    @max_segments.setter
+    def max_segments(self, count: int) -> None:
+        self._builder.max_segments = max(count, 1)
+
+    @property
+    def state(self) -> ConnectionState:
+        """Where the connection is in its life; forget it when TERMINATED."""
+        return self._lifetime.state
+
+    def set_path(self, endpoint: Endpoint, now: float) -> None:
+        """Send to this endpoint from now on.
+
+        Another host is another path: what was learnt of round trips and bandwidth is
+        forgotten (RFC 9000 §9.4). The peer hears at once where we are.
+        """
+        previous, self._path = self._path, endpoint
+        if endpoint == self._candidate_path:
+            self._candidate_path = None
+        if previous is None:
+            self._lifetime.on_heard(now)
+            return
+        if previous.host != endpoint.host:
+            self._recovery.rtt.reset()
+            self._congestion = self._new_congestion()
+        if previous != endpoint:
+            self._recovery.forget_backoff()
+            self._controls.add_probe()
+            self._builder.probes = max(self._builder.probes, 1)
+
+    def receive_run(
+        self, buffer: memoryview, segment_size: int, source: Endpoint, now: float
+    ) -> None:
+        """Take in one packet, or several of `segment_size` bytes from one read.
+
+        Whatever is in the buffer, nothing is raised: forged and malformed packets are
+        counted, and a peer that breaks a rule finds the connection closed.
+        """
+        lifetime = self._lifetime
+        if lifetime.state is ConnectionState.TERMINATED:
+            return
+        newest = self._acks.next_number
+        try:
+            accepted = self._receiver.receive_run(bytes(buffer), segment_size, now)
+        except PeerViolationError as error:
+            self._end(int(error.code), str(error), now)
+            return
+        if not accepted:
+            return
+        if lifetime.state is ConnectionState.CLOSING:
+            lifetime.on_packet_while_closing()
+            return
+        lifetime.on_heard(now)
+        if source != self._path:
+            self._on_other_source(source, is_newest=self._acks.next_number > newest)
+
+    def datagrams_to_send(self, now: float) -> list[Transmission]:
+        """Return the next burst; call again until the list is empty."""
+        if self._path is None:
+            return []
+        if self._lifetime.state is not ConnectionState.OPEN:
+            return self._closing_datagrams(now, self._path)
+        if self._builder.next_number >= packet.MAX_PACKETS_PER_KEY:
+            self._end(CloseCode.KEY_EXHAUSTED, "the keys protected 2^28 packets", now)
+            return self._closing_datagrams(now, self._path)
+        data = self._builder.build(now, self._congestion.window)
+        if not data:
+            return []
+        return [Transmission(data, self._path, PACKET_SIZE)]
+
+    # --- time -----------------------------------------------------------------------
+
+    def next_deadline(self) -> float | None:
+        """Return when ``handle_deadline`` is due, None for never."""
+        if self._path is None:
+            return None
+        times = self._lifetime.deadlines()
+        if self._lifetime.state is ConnectionState.OPEN:
+            times += (
+                None if self._acks.is_due else self._acks.deadline,
+                self._recovery.loss_deadline,
+                self._recovery.probe_deadline,
+            )
+        return min((time for time in times if time is not None), default=None)
+
+    def handle_deadline(self, now: float) -> None:
+        """Do what is due by now; harmless when nothing is."""
+        lifetime, recovery = self._lifetime, self._recovery
+        if self._path is None or lifetime.state is ConnectionState.TERMINATED:
+            return
+        if lifetime.state is not ConnectionState.OPEN:
+            lifetime.on_deadline_while_closing(now)
+            return
+        if lifetime.is_idle(now):
+            self._give_up()
+            return
+        self._acks.on_deadline(now)
+        if recovery.loss_deadline is not None and now >= recovery.loss_deadline:
+            self._on_lost(recovery.on_loss_timer(now), now)
+        if recovery.probe_deadline is not None and now >= recovery.probe_deadline:
+            self._probe()
+        if lifetime.takes_keep_alive(now):
+            self._controls.add_probe()
+
+    # --- application ----------------------------------------------------------------
+
+    def next_event(self) -> Event | None:
+        """Return the oldest event that was not taken, None when there is none."""
+        event = self._events.take()
+        if isinstance(event, ChannelReadable):
+            self._channels.on_event_taken(event.channel_id)
+        return event
+
+    @property
+    def channels_available(self) -> int:
+        """How many channels ``open_channel`` may open now."""
+        return self._channels.channels_available
+
+    def open_channel(self, now: float) -> int:  # noqa: ARG002 - one shape for all verbs
+        """Open a channel; the peer is told with the first packet that leaves.
+
+        Raises:
+            LocalProtocolError: The connection is closed, or the peer allows no more.
+        """
+        self._check_open()
+        return self._channels.open().channel_id
+
+    def send(self, channel_id: int, data: Buffer, now: float) -> int:  # noqa: ARG002
+        """Take bytes to be sent on a channel; they leave with the next burst.
+
+        Returns:
+            How many were taken; after fewer than all ChannelWritable will come. 0
+            without that event when the peer stopped the channel or the connection is
+            over.
+
+        Raises:
+            LocalProtocolError: No such channel, or it was finished.
+        """
+        if self._lifetime.state is not ConnectionState.OPEN:
+            return 0
+        return self._channels.write(channel_id, memoryview(data).cast("B"))
+
+    def read(self, channel_id: int, max_bytes: int, now: float) -> bytes | None:  # noqa: ARG002
+        """Take received bytes.
+
+        Returns:
+            Up to `max_bytes` bytes; empty, once, at the end of the stream; None when
+            nothing is there now, and after a reset.
+
+        Raises:
+            LocalProtocolError: No such channel, or `max_bytes` is not positive.
+        """
+        if max_bytes < 1:
+            raise LocalProtocolError(f"cannot read {max_bytes} bytes, at least 1")
+        return self._channels.read(channel_id, max_bytes)
+
+    def finish(self, channel_id: int, now: float) -> None:  # noqa: ARG002
+        """End our half of a channel after what was written; again is harmless."""
+        self._channels.finish(channel_id)
+
+    def reset(self, channel_id: int, code: int, now: float) -> None:  # noqa: ARG002
+        """Give up our half of a channel at once; the peer gets ChannelReset."""
+        self._channels.reset(channel_id, _checked_code(code))
+
+    def stop_reading(self, channel_id: int, code: int, now: float) -> None:  # noqa: ARG002
+        """Want no more of a channel; the peer gets ChannelStopped."""
+        self._channels.stop_reading(channel_id, _checked_code(code))
+
+    def send_datagram(self, data: Buffer, now: float) -> bool:  # noqa: ARG002
+        """Send an unreliable message; false when the queue is full.
+
+        Raises:
+            LocalProtocolError: More than 1164 bytes, or the connection is closed.
+        """
+        self._check_open()
+        if len(data) > packet.MAX_DATAGRAM_SIZE:
+            raise LocalProtocolError(
+                f"a datagram has at most {packet.MAX_DATAGRAM_SIZE} bytes, "
+                f"this one has {len(data)}"
+            )
+        queue = self._builder.datagrams
+        if len(queue) >= self._config.max_datagrams:
+            return False
+        queue.append(bytes(data))
+        return True
+
+    def ping(self, now: float) -> int:
+        """Measure a round trip: PingAcknowledged will come with this number.
+
+        Raises:
+            LocalProtocolError: Too many are under way, or the connection is closed.
+        """
+        self._check_open()
+        if len(self._pings) >= self._config.max_pings:
+            raise LocalProtocolError(f"{len(self._pings)} pings are under way")
+        self._last_ping_id += 1
+        self._pings[self._last_ping_id] = now
+        self._controls.add(FrameType.PING, self._last_ping_id)
+        return self._last_ping_id
+
+    def close(self, code: int, reason: str, now: float) -> None:
+        """End the connection; what was not delivered is lost, again is harmless.
+
+        Args:
+            code: 0 or a number of the application below 2^31.
+            reason: For people; cut to 256 bytes.
+            now: The present.
+        """
+        self._end(_checked_code(code), reason, now)
+
+    def statistics(self) -> RudpStatistics:
+        """Return the figures of this moment."""
+        rtt, receiver, builder = self._recovery.rtt, self._receiver, self._builder
+        measured = rtt.latest is not None
+        return RudpStatistics(
+            path=self._path,
+            candidate_path=self._candidate_path,
+            smoothed_rtt_s=rtt.smoothed if measured else None,
+            latest_rtt_s=rtt.latest,
+            min_rtt_s=rtt.minimum,
+            rtt_variation_s=rtt.variation if measured else None,
+            congestion_window=self._congestion.window,
+            bytes_in_flight=self._recovery.bytes_in_flight,
+            acked_rate_Bps=self._rate.bytes_per_s,
+            packets_sent=builder.packets_sent,
+            packets_received=receiver.packets_received,
+            bytes_sent=builder.bytes_sent,
+            bytes_received=receiver.bytes_received,
+            packets_lost=self._recovery.packets_lost,
+            probe_timeouts=self._recovery.probe_timeouts,
+            duplicates=receiver.duplicates,
+            forged=receiver.forged,
+            malformed=receiver.malformed,
+            datagrams_dropped=self._events.dropped,
+            channels_open=len(self._channels),
+        )
+
+    # --- frames ---------------------------------------------------------------------
+
+    def _on_frame(self, frame: Frame, now: float) -> None:
+        """Apply a frame that is not stream data; a PING needs nothing but its ACK."""
+        channels = self._channels
+        match frame:
+            case AckFrame():
+                self._on_ack(frame, now)
+            case ChannelCreditFrame(channel_id, limit):
+                channels.on_channel_credit(channel_id, limit)
+            case ConnectionCreditFrame(limit):
+                channels.on_connection_credit(limit)
+            case ChannelCountFrame(count):
+                channels.on_channel_count(count)
+            case ResetFrame(channel_id, code, final_size):
+                channels.on_reset(channel_id, code, final_size)
+            case StopReadingFrame(channel_id, code):
+                channels.on_stop_reading(channel_id, code)
+            case DatagramFrame(data):
+                self._events.add_datagram(data)
+            case CloseFrame():
+                self._on_close(frame, now)
+
+    def _on_ack(self, frame: AckFrame, now: float) -> None:
+        result = self._recovery.on_ack(
+            frame, next_number=self._builder.next_number, now=now
+        )
+        congestion, rtt_s = self._congestion, self._recovery.rtt.smoothed
+        for run in result.acked:
+            self._on_run_acked(run, now)
+            size = run.total_size
+            self._rate.add(size, now=now, interval_s=rtt_s)
+            if self._builder.is_window_limited:
+                congestion.on_acked(size, sent_at=run.sent_at, now=now, rtt_s=rtt_s)
+            else:
+                congestion.on_idle()
+        if result.lost:
+            self._on_lost(result.lost, now)
+            if result.persistent_congestion:
+                congestion.on_persistent_congestion()
+
+    def _on_run_acked(self, run: SentRun, now: float) -> None:
+        for piece in _pieces_of(run):
+            self._channels.on_piece_acked(piece)
+        for kind, number in run.controls:
+            if kind == FrameType.RESET:
+                self._channels.on_reset_acked(number)
+            elif kind == FrameType.PING and number in self._pings:
+                rtt_s = now - self._pings.pop(number)
+                self._events.add(PingAcknowledged(number, rtt_s))
+        if run.acks_below:
+            self._acks.on_confirmed(run.acks_below)
+
+    def _on_lost(self, lost: list[SentRun], now: float) -> None:
+        if lost:
+            self._send_again(lost)
+            self._congestion.on_lost(sent_at=lost[-1].sent_at, now=now)
+
+    def _send_again(self, runs: list[SentRun]) -> None:
+        for run in runs:
+            for piece in _pieces_of(run):
+                self._channels.on_piece_lost(piece)
+            self._controls.restore(run.controls)
+
+    def _probe(self) -> None:
+        """Nothing came back in time: repeat the oldest packets, ask for an answer."""
+        self._send_again(self._recovery.on_probe_timer())
+        self._controls.add_probe()
+        self._builder.probes = _PROBES
+
+    # --- ends -----------------------------------------------------------------------
+
+    def _on_other_source(self, source: Endpoint, *, is_newest: bool) -> None:
+        """Follow a peer whose NAT gave it another address, by its newest packet."""
+        if self._path is None or not is_newest:
+            self._candidate_path = source
+            return
+        self._path = source
+        self._events.add(PathChanged(source))
+
+    def _on_close(self, frame: CloseFrame, now: float) -> None:
+        state = self._lifetime.state
+        if state is ConnectionState.CLOSING:
+            self._lifetime.terminate()
+        elif state is ConnectionState.OPEN:
+            self._lifetime.start_draining(
+                packet.encode_close(CloseCode.NO_ERROR, ""),
+                now=now,
+                timeout_s=self._recovery.probe_timeout_s,
+            )
+            self._events.close(Closed(frame.code, frame.reason, Side.PEER))
+
+    def _end(self, code: int, reason: str, now: float) -> None:
+        if self._lifetime.state is not ConnectionState.OPEN:
+            return
+        frame = packet.encode_close(code, reason)
+        timeout_s = self._recovery.probe_timeout_s
+        self._lifetime.start_closing(frame, now=now, timeout_s=timeout_s)
+        if self._path is None:
+            self._lifetime.terminate()
+        self._events.close(Closed(code, reason, Side.LOCAL))
+
+    def _give_up(self) -> None:
+        self._lifetime.terminate()
+        reason = f"nothing was heard for {self._config.idle_timeout_s:g} s"
+        self._events.close(Closed(CloseCode.IDLE_TIMEOUT, reason, Side.NETWORK))
+
+    def _closing_datagrams(self, now: float, path: Endpoint) -> list[Transmission]:
+        if not self._lifetime.close_pending:
+            return []
+        data = b"".join(self._builder.seal(self._lifetime.close_frame))
+        self._lifetime.on_close_sent(now)
+        return [Transmission(data, path, PACKET_SIZE)]
+
+    def _check_open(self) -> None:
+        if self._lifetime.state is not ConnectionState.OPEN:
+            raise LocalProtocolError(
+                f"the connection is {self._lifetime.state.value}, not open"
+            )
+
+    def _new_congestion(self) -> CongestionWindow:
+        initial = self._config.initial_window_packets * PACKET_SIZE
+        return CongestionWindow(initial=initial, maximum=self._config.max_window)
+
+
+def _pieces_of(run: SentRun) -> tuple[SentPiece, ...]:
+    if run.buffer is None:
+        return run.pieces
+    stop = run.offset + (run.stop - run.first) * run.chunk
+    return (SentPiece(run.buffer, run.offset, stop, False),)
+
+
+def _checked_code(code: int) -> int:
+    if not 0 <= code <= _MAX_CODE:
+        raise LocalProtocolError(f"a code takes 32 bits, found {code}")
+    return code

@@ -1,0 +1,67 @@
+"""Control frames that wait to be sent; their content is made when they leave.
+
+A frame is named by its type and one number, so a lost one is simply asked for again
+and goes out with the values of that moment. The queue holds each name once: it is
+bounded by the number of channels and pings.
+"""
+
+from collections.abc import Callable
+
+from opnode.protocols.rudp.packet import MAX_CONTROL_SIZE, FrameType
+from opnode.protocols.rudp.recovery import ControlKey
+
+# An application's pings count from 1; this one only wants an acknowledgement.
+PROBE_PING_ID = 0
+_PROBE: ControlKey = (FrameType.PING, PROBE_PING_ID)
+
+
+class ControlQueue:
+    """Names of frames, first asked first sent."""
+
+    __slots__ = ("_waiting",)
+
+    def __init__(self) -> None:
+        """Start empty."""
+        self._waiting: dict[ControlKey, None] = {}
+
+    def __len__(self) -> int:
+        """Return how many frames wait."""
+        return len(self._waiting)
+
+    def add(self, kind: FrameType, number: int = 0) -> None:
+        """Ask for a frame, once."""
+        self._waiting[(kind, number)] = None
+
+    def add_probe(self) -> None:
+        """Ask for a PING that nobody waits for."""
+        self._waiting[_PROBE] = None
+
+    def restore(self, keys: tuple[ControlKey, ...]) -> None:
+        """Ask again for frames of a lost packet; a probe has done its work."""
+        for key in keys:
+            if key != _PROBE:
+                self._waiting[key] = None
+
+    def take(
+        self, space: int, encode: Callable[[ControlKey], bytes]
+    ) -> tuple[list[bytes], list[ControlKey]]:
+        """Take as many frames as fit.
+
+        Args:
+            space: Bytes left in the packet.
+            encode: Makes the frame; empty when it is not needed any more.
+
+        Returns:
+            The frames, and the names of those that must be sent again when lost.
+        """
+        frames: list[bytes] = []
+        keys: list[ControlKey] = []
+        while self._waiting and space >= MAX_CONTROL_SIZE:
+            key = next(iter(self._waiting))
+            del self._waiting[key]
+            frame = encode(key)
+            if frame:
+                frames.append(frame)
+                keys.append(key)
+                space -= len(frame)
+        return frames, keys

@@ -1,0 +1,197 @@
+"""Opens incoming packets, a run of them at a time; owns the replay check.
+
+Full packets of one channel, in order, take the short way from the socket's buffer to
+the channel. Everything else is parsed into frames and handed on.
+"""
+
+from collections.abc import Callable
+
+from opnode.core.crypto import Aead, AeadError
+from opnode.protocols.rudp.acknowledgements import Acknowledgements
+from opnode.protocols.rudp.channel import Channel, ReceiveState
+from opnode.protocols.rudp.channel_table import ChannelTable
+from opnode.protocols.rudp.packet import (
+    CHUNK_SIZE,
+    DATA_HEADER_SIZE,
+    DATA_TYPE,
+    HEADER_SIZE,
+    MAX_PACKET_NUMBER,
+    MAX_PLAINTEXT,
+    MIN_PACKET_SIZE,
+    PACKET_SIZE,
+    AckFrame,
+    CloseFrame,
+    DataFrame,
+    Frame,
+    PingFrame,
+    pack_nonce,
+    parse_frames,
+    unpack_data_header,
+    unpack_header,
+)
+
+# Answers of ``_take_frames``: how soon a packet wants to be acknowledged.
+_NEVER, _SOON, _AT_ONCE = 0, 1, 2
+_NO_CHANNEL = (-1, -1, -1)
+
+
+class PacketReceiver:
+    """Decrypts, refuses forgeries and replays, and feeds channels."""
+
+    def __init__(
+        self,
+        *,
+        aead: Aead,
+        prefix: bytes,
+        acks: Acknowledgements,
+        channels: ChannelTable,
+        on_frame: Callable[[Frame, float], None],
+    ) -> None:
+        """Start with nothing received.
+
+        Args:
+            aead: Opens under the key for what we receive.
+            prefix: Type byte and our connection id, which start every packet.
+            acks: Told about every authentic packet.
+            channels: Where stream bytes go.
+            on_frame: Takes every frame that does not come on the short way.
+        """
+        self.packets_received = 0
+        self.bytes_received = 0
+        self.duplicates = 0
+        self.forged = 0
+        self.malformed = 0
+        self._decrypt = aead.decrypt
+        self._prefix = prefix
+        self._acks = acks
+        self._channels = channels
+        self._on_frame = on_frame
+        self._current: Channel | None = None
+
+    def receive_run(  # noqa: C901, PLR0912, PLR0915 - one plain loop is the speed
+        self, run: bytes, segment_size: int, now: float
+    ) -> int:
+        """Take in packets of one read: `segment_size` bytes each but the last.
+
+        The hot loop of receiving, 1.7 µs a packet: locals instead of attributes.
+
+        Returns:
+            How many packets were authentic and new.
+
+        Raises:
+            PeerViolationError: An authentic packet broke a rule.
+        """
+        decrypt, prefix, acks = self._decrypt, self._prefix, self._acks
+        size = len(run)
+        step = segment_size if 0 < segment_size < size else size
+        first = expected = acks.next_number
+        accepted = eliciting = stop = 0
+        at_once = False
+        channel_id, end, limit = self._resume()
+        pieces: list[bytes] = []
+        while stop < size:
+            start = stop
+            stop = min(start + step, size)
+            if not MIN_PACKET_SIZE <= stop - start <= PACKET_SIZE:
+                self.malformed += 1
+                continue
+            found, number = unpack_header(run, start)
+            if found != prefix or number > MAX_PACKET_NUMBER:
+                self.malformed += 1
+                continue
+            body = start + HEADER_SIZE
+            try:
+                plaintext = decrypt(
+                    pack_nonce(0, number), run[body:stop], run[start:body]
+                )
+            except AeadError:
+                self.forged += 1
+                continue
+            if number == expected:
+                expected += 1
+            else:
+                acks.received.add(first, expected)
+                first = expected = max(expected, number + 1)
+                at_once = True
+                if acks.is_known(number):
+                    self.duplicates += 1
+                    continue
+                acks.received.add(number, number + 1)
+            accepted += 1
+            self.bytes_received += stop - start
+            if len(plaintext) == MAX_PLAINTEXT:
+                kind, found_id, offset, length = unpack_data_header(plaintext)
+                if (
+                    offset == end
+                    and found_id == channel_id
+                    and kind == DATA_TYPE
+                    and length == CHUNK_SIZE
+                    and end < limit
+                ):
+                    pieces.append(plaintext[DATA_HEADER_SIZE:])
+                    end += CHUNK_SIZE
+                    eliciting += 1
+                    continue
+            if pieces:
+                self._deliver(pieces, end)
+                pieces = []
+            wants = self._take_frames(plaintext, now)
+            eliciting += wants > 0
+            at_once = at_once or wants == _AT_ONCE
+            channel_id, end, limit = self._resume()
+        if pieces:
+            self._deliver(pieces, end)
+        acks.received.add(first, expected)
+        acks.next_number = expected
+        self.packets_received += accepted
+        if accepted:
+            acks.on_received(eliciting=eliciting, at_once=at_once, now=now)
+        return accepted
+
+    def _resume(self) -> tuple[int, int, int]:
+        """Return what the short way may take: channel, offset, and where it ends.
+
+        Up to `limit`, exclusive, a whole chunk is within every credit. An impossible
+        channel number closes the short way.
+        """
+        channel = self._current
+        if channel is None or channel.receive_state is not ReceiveState.OPEN:
+            return _NO_CHANNEL
+        incoming = channel.incoming
+        if incoming.has_gaps or incoming.final_size is not None:
+            return _NO_CHANNEL
+        end, credit = incoming.end, self._channels.credit
+        room = min(channel.credit.limit - end, credit.limit - credit.received)
+        return channel.channel_id, end, end + room - CHUNK_SIZE + 1
+
+    def _deliver(self, pieces: list[bytes], end: int) -> None:
+        """Put what came the short way into its channel, in one piece."""
+        channel = self._current
+        if channel is None:
+            return
+        incoming = channel.incoming
+        self._channels.credit.received += end - incoming.end
+        incoming.end = incoming.highest = end
+        incoming.chunks.append(b"".join(pieces))
+        self._channels.tell_readable(channel)
+
+    def _take_frames(self, plaintext: bytes, now: float) -> int:
+        """Hand on the frames of a packet; returns whether it wants an ACK, and soon."""
+        wants = _NEVER
+        for frame in parse_frames(plaintext):
+            kind = type(frame)
+            if isinstance(frame, DataFrame):
+                channel = self._channels.for_frame(frame.channel_id)
+                if channel is not None:
+                    self._current = channel
+                    self._channels.on_data(
+                        channel, frame.offset, frame.data, fin=frame.fin
+                    )
+                wants = max(wants, _SOON)
+                continue
+            self._on_frame(frame, now)
+            if kind is PingFrame:
+                wants = _AT_ONCE
+            elif kind is not AckFrame and kind is not CloseFrame:
+                wants = max(wants, _SOON)
+        return wants
