@@ -12,6 +12,7 @@ _IPV4_SIZE = 4
 _IPV6_SIZE = 16
 _PORT_SIZE = 2
 _MAX_PORT = 65535
+_PORT_DIGITS = 5
 # Longest text that is still shown in an error; more would only hide the sentence.
 _MAX_SHOWN = 64
 _EXPECTED_ENDPOINT = "HOST:PORT with a numeric address, as 192.0.2.1:4000 or [::1]:4000"
@@ -46,7 +47,7 @@ class Endpoint(NamedTuple):
         host, colon, port = text.strip().rpartition(":")
         bracketed = host.startswith("[") and host.endswith("]")
         canonical = _canonical_host(host[1:-1] if bracketed else host)
-        good_port = port.isascii() and port.isdigit() and int(port[:6]) <= _MAX_PORT
+        good_port = _is_port(port)
         if not colon or canonical is None or not good_port:
             raise ConfigError(field, repr(text[:_MAX_SHOWN]), _EXPECTED_ENDPOINT)
         if (":" in host) != bracketed:
@@ -154,6 +155,11 @@ class IceHalf:
     ufrag: str
     password: str = field(repr=False)
     candidates: tuple[Candidate, ...]
+
+
+def _is_port(text: str) -> bool:
+    digits = text.isascii() and text.isdigit() and len(text) <= _PORT_DIGITS
+    return digits and int(text) <= _MAX_PORT
 
 
 def _canonical_host(text: str) -> str | None:

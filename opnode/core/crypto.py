@@ -14,32 +14,16 @@ from typing import Protocol, Self
 import nacl.bindings
 import nacl.exceptions
 import nacl.signing
-from cryptography.exceptions import InvalidTag as AeadError
+from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-
-__all__ = [
-    "KEY_SIZE",
-    "SIGNATURE_SIZE",
-    "Aead",
-    "AeadError",
-    "SigningKey",
-    "StaticKey",
-    "TransportKeys",
-    "constant_time_equal",
-    "expand",
-    "hkdf2",
-    "hkdf3",
-    "hmac_sha256",
-    "keyed_digest",
-    "new_aead",
-    "random_bytes",
-    "sha256",
-    "verify",
-]
 
 KEY_SIZE = 32
 SIGNATURE_SIZE = 64
 _DIGEST_SIZE = 32
+
+# What ``Aead.decrypt`` raises; callers need not know which library is behind it.
+AeadError = InvalidTag
+
 # HKDF counts its blocks in one byte (RFC 5869 §2.3).
 _MAX_EXPANDED = 255 * _DIGEST_SIZE
 
