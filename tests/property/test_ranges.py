@@ -55,8 +55,10 @@ def play(ranges: RangeSet, step: str, start: int, length: int) -> bool | None:
     if step == "add":
         return ranges.add(start, start + length)
     if step == "remove":
-        return ranges.remove(start, start + length)
-    return ranges.prune_below(start)
+        ranges.remove(start, start + length)
+    else:
+        ranges.prune_below(start)
+    return None
 
 
 @given(STEPS, LIMITS)

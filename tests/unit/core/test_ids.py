@@ -34,12 +34,12 @@ KEY = bytes(range(32))
 PEER = peer_id_of(KEY, NO_RECOVERY)
 
 
-def test_a_peer_id_is_the_hash_of_version_algorithm_key_and_commitment():
+def test_peer_file_1_1_a_peer_id_is_the_hash_of_version_algorithm_key_and_commitment():
     preimage = b"opnode peer id\x01\x01" + KEY + b"c" * 32
     assert peer_id_of(KEY, b"c" * 32) == hashlib.sha256(preimage).digest()
 
 
-def test_another_commitment_is_another_peer():
+def test_peer_file_1_2_another_commitment_is_another_peer():
     assert peer_id_of(KEY, b"c" * 32) != PEER
 
 
@@ -49,25 +49,25 @@ def test_a_peer_id_of_other_sizes_is_refused(key: int, commitment: int):
         peer_id_of(bytes(key), bytes(commitment))
 
 
-def test_the_text_of_a_peer_id_is_op1_and_55_characters():
+def test_peer_file_1_3_the_text_of_a_peer_id_is_op1_and_55_characters():
     text = format_peer_id(PEER)
     assert text.startswith("op1")
     assert len(text) == 58
     assert text == text.lower()
 
 
-def test_the_text_of_a_known_peer_id_never_changes():
+def test_peer_file_1_3_the_text_of_a_known_peer_id_never_changes():
     peer_id = peer_id_of(bytes(32), NO_RECOVERY)
     text = "op1lnlubua3ttgidwy3upwukbi3u2yfg2qb4sd6xoilvovqxurnp4kwu7y"
     assert format_peer_id(peer_id) == text
     assert parse_peer_id(text) == peer_id
 
 
-def test_capitals_and_outer_blanks_are_forgiven():
+def test_peer_file_1_3_capitals_and_outer_blanks_are_forgiven():
     assert parse_peer_id(f"  {format_peer_id(PEER).upper()}\n") == PEER
 
 
-def test_any_other_character_at_any_place_is_refused():
+def test_peer_file_1_3_any_other_character_at_any_place_is_refused():
     text = format_peer_id(PEER)
     rng = random.Random(1)
     for position in range(3, len(text)):
@@ -76,7 +76,7 @@ def test_any_other_character_at_any_place_is_refused():
             parse_peer_id(text[:position] + other + text[position + 1 :])
 
 
-def test_the_last_character_has_one_spelling_only():
+def test_peer_file_1_3_the_last_character_has_one_spelling_only():
     text = format_peer_id(PEER)
     accepted = []
     for last in "abcdefghijklmnopqrstuvwxyz234567":
@@ -99,7 +99,9 @@ def test_the_last_character_has_one_spelling_only():
         ("op1é" + "a" * 54, "the character 'é' at place 4"),
     ],
 )
-def test_a_wrong_text_is_told_what_is_wrong_with_it(text: str, complaint: str):
+def test_peer_file_1_3_a_wrong_text_is_told_what_is_wrong_with_it(
+    text: str, complaint: str
+):
     with pytest.raises(ConfigError, match=f"^to: found.*{complaint}"):
         parse_peer_id(text, field="to")
 
@@ -128,14 +130,18 @@ def test_crc32c_gives_the_values_of_rfc_3720(data: bytes, checksum: int):
 
 
 @pytest.mark.parametrize(("ip", "rand", "node_id"), VECTORS)
-def test_a_published_bep42_id_fits_its_address(ip: str, rand: int, node_id: str):
+def test_peer_file_1_5_a_published_bep42_id_fits_its_address(
+    ip: str, rand: int, node_id: str
+):
     identifier = NodeId(bytes.fromhex(node_id))
     assert identifier[-1] == rand
     assert fits_address(identifier, ip)
 
 
 @pytest.mark.parametrize(("ip", "rand", "node_id"), VECTORS)
-def test_a_published_bep42_id_fits_no_other_address(ip: str, rand: int, node_id: str):
+def test_peer_file_1_5_a_published_bep42_id_fits_no_other_address(
+    ip: str, rand: int, node_id: str
+):
     identifier = NodeId(bytes.fromhex(node_id))
     others = [other for other, _, _ in VECTORS if other != ip]
     assert len(others) == 4
@@ -143,7 +149,7 @@ def test_a_published_bep42_id_fits_no_other_address(ip: str, rand: int, node_id:
 
 
 @pytest.mark.parametrize(("ip", "rand", "node_id"), VECTORS)
-def test_each_of_the_first_21_bits_counts_and_no_later_one(
+def test_peer_file_1_5_each_of_the_first_21_bits_counts_and_no_later_one(
     ip: str, rand: int, node_id: str
 ):
     number = int(node_id, 16)
@@ -154,12 +160,12 @@ def test_each_of_the_first_21_bits_counts_and_no_later_one(
     assert fits == [False] * 21 + [True] * 136
 
 
-def test_only_three_bits_of_the_seed_count():
+def test_peer_file_1_5_only_three_bits_of_the_seed_count():
     assert address_prefix("21.75.31.124", 86) == address_prefix("21.75.31.124", 6)
     assert address_prefix("21.75.31.124", 5) != address_prefix("21.75.31.124", 6)
 
 
-def test_ipv6_ids_depend_on_the_masked_upper_half_only():
+def test_peer_file_1_5_ipv6_ids_depend_on_the_masked_upper_half_only():
     prefix = address_prefix("2606:4700:1234:5678::1", 3)
     assert prefix == address_prefix("2606:4700:1234:5678:ffff::2", 3)
     assert prefix != address_prefix("2606:4700:1234:5679::1", 3)
@@ -169,7 +175,7 @@ def test_ipv6_ids_depend_on_the_masked_upper_half_only():
     assert prefix == crc32c(masked).to_bytes(4, "big")[:3]
 
 
-def test_a_node_id_at_a_public_address_fits_it_and_keeps_139_bits_of_the_hash():
+def test_peer_file_1_5_a_node_id_at_a_public_address_keeps_139_bits_of_the_hash():
     for number in range(50):
         key = number.to_bytes(32, "big")
         node_id = node_id_of(key, "21.75.31.124")
@@ -178,13 +184,13 @@ def test_a_node_id_at_a_public_address_fits_it_and_keeps_139_bits_of_the_hash():
         assert distance(node_id, digest) % 2**139 == 0
 
 
-def test_a_node_id_at_a_private_address_is_the_hash_alone():
+def test_peer_file_1_5_a_node_id_at_a_private_address_is_the_hash_alone():
     expected = hashlib.sha256(b"opnode node id" + KEY).digest()[:20]
     assert node_id_of(KEY, "192.168.1.2") == expected
     assert node_id_of(KEY, "::1") == expected
 
 
-def test_any_id_of_20_bytes_fits_a_private_address():
+def test_peer_file_1_5_any_id_of_20_bytes_fits_a_private_address():
     assert fits_address(NodeId(bytes(20)), "10.0.0.1")
     assert not fits_address(NodeId(bytes(19)), "10.0.0.1")
 
@@ -194,7 +200,7 @@ def test_distance_is_xor_read_as_a_number():
     assert distance(b"\x80" + bytes(19), bytes(20)) == 2**159
 
 
-def test_storage_keys_are_domain_separated_hashes_of_20_bytes():
+def test_peer_file_1_4_storage_keys_are_domain_separated_hashes_of_20_bytes():
     same = b"x" * 32
     keys = {peer_key(PeerId(same)), chunk_key(same), claim_key(same.decode())}
     assert len(keys) == 3

@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from opnode.core.addresses import Endpoint
-from opnode.core.crypto import SigningKey, StaticKey
+from opnode.core.crypto import SigningKey, StaticKey, sha256
 from opnode.core.errors import BadSignature, ExpiredRecord, MalformedRecord
 from opnode.core.ids import NO_RECOVERY, NodeId, StorageKey, peer_id_of, peer_key
 from opnode.core.peerfile import (
@@ -432,6 +432,14 @@ def test_peer_file_4_6_a_presence_never_outlives_its_certificate():
     wire = signed(brief.signing, RecordKind.PRESENCE, fields, expires_at=int(NOW) + 101)
     with pytest.raises(MalformedRecord, match="outlives"):
         verify_record_untrusted(wire, NOW)
+
+
+def test_the_bytes_of_known_records_never_change():
+    records = (build_peer_file(IDENTITY, wall_now=NOW, seq=9), presence())
+    assert [sha256(record.wire).hex()[:16] for record in records] == [
+        "5c8c9fb383398bdc",
+        "3cdd437e56d932b0",
+    ]
 
 
 # --- 5. Binding to the storage key ---
