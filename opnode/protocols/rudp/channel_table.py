@@ -223,9 +223,12 @@ class ChannelTable:
         channel = self.for_frame(channel_id)
         if channel is None or channel.receive_state is ReceiveState.OVER:
             return
+        # Only a FIN makes an end: a reset after the last byte must not look like one.
+        was_ended = channel.incoming.final_size is not None
         self._account(channel, final_size)
         channel.incoming.set_final_size(final_size)
-        if channel.incoming.is_complete and channel.receive_state is ReceiveState.OPEN:
+        is_whole = was_ended and channel.incoming.is_complete
+        if is_whole and channel.receive_state is ReceiveState.OPEN:
             return
         if channel.receive_state is ReceiveState.OPEN:
             self._events.add(ChannelReset(channel_id, code))

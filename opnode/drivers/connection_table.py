@@ -1,0 +1,126 @@
+"""The table of live connections, and the one task that runs all their timers."""
+
+import heapq
+import math
+from collections import deque
+
+import trio
+
+from opnode.core.errors import LocalProtocolError, PeerUnreachable
+from opnode.core.peerfile import LocationCertificate
+from opnode.drivers.connections import Connection, ConnectionsConfig
+from opnode.drivers.socket_hub import SocketHub
+from opnode.protocols.rudp.connection import RudpConnection
+
+
+class ConnectionTable:
+    """Every live connection of the node, and the one task that runs their timers."""
+
+    def __init__(self, hub: SocketHub, config: ConnectionsConfig | None = None) -> None:
+        self.hub = hub
+        self.config = config or ConnectionsConfig()
+        self._connections: dict[bytes, Connection] = {}
+        self._heap: list[tuple[float, int, Connection]] = []
+        self._pushes = 0
+        self._resume: deque[Connection] = deque()
+        self._wake = trio.Event()
+
+    def open(self, rudp: RudpConnection, peer: LocationCertificate) -> Connection:
+        """Enter a keyed transport into the table.
+
+        Raises:
+            PeerUnreachable: the table is full.
+        """
+        if len(self._connections) >= self.config.max_connections:
+            limit = self.config.max_connections
+            raise PeerUnreachable(f"this node holds {limit} connections, its limit")
+        if rudp.local_id in self._connections:
+            raise LocalProtocolError("two connections with the same keys")
+        rudp.max_segments = self.hub.max_segments
+        connection = Connection(self, rudp, peer)
+        self._connections[rudp.local_id] = connection
+        self.hub.add_connection(rudp.local_id, connection)
+        return connection
+
+    def connections(self) -> list[Connection]:
+        """The connections that have not ended."""
+        return [c for c in self._connections.values() if c.close_reason is None]
+
+    def arm(self, connection: Connection) -> None:
+        """Make sure that the timer task visits the connection in time.
+
+        A deadline that moved later is left in the heap: the visit finds nothing to do
+        and arms again, which costs less than a heap update per packet.
+        """
+        deadline = connection.next_deadline()
+        if deadline is None:
+            if connection.is_over:
+                self._remove(connection)
+            return
+        if deadline >= connection.armed_at:
+            return
+        connection.armed_at = deadline
+        self._push(connection)
+        if self._heap[0][2] is connection:
+            self._wake.set()
+
+    def _push(self, connection: Connection) -> None:
+        self._pushes += 1
+        entry = (connection.armed_at, self._pushes, connection)
+        heapq.heappush(self._heap, entry)
+        if len(self._heap) > 4 * len(self._connections) + 64:
+            # Timers that moved earlier left their old entry behind: sweep them out.
+            self._heap = [e for e in self._heap if e[0] == e[2].armed_at]
+            heapq.heapify(self._heap)
+
+    def resume(self, connection: Connection) -> None:
+        """Let the reader run, then go on sending for this connection."""
+        if connection not in self._resume:
+            self._resume.append(connection)
+            self._wake.set()
+
+    async def run(
+        self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+    ) -> None:
+        """Serve the timers of all connections until cancelled."""
+        task_status.started()
+        while True:
+            deadline = self._heap[0][0] if self._heap else math.inf
+            with trio.move_on_at(deadline):
+                await self._wake.wait()
+            await trio.lowlevel.checkpoint()
+            self._wake = trio.Event()
+            self._visit(trio.current_time())
+
+    @property
+    def timers(self) -> int:
+        """Timer entries held, stale ones included."""
+        return len(self._heap)
+
+    def close_all(self, reason: str) -> None:
+        """Say good-bye on every connection."""
+        for connection in list(self._connections.values()):
+            connection.close(0, reason)
+
+    def _visit(self, now: float) -> None:
+        for _ in range(len(self._resume)):
+            self._resume.popleft().flush()
+        for connection in self._take_due(now):
+            deadline = connection.next_deadline()
+            if deadline is not None and deadline <= now:
+                connection.handle_deadline(now)
+            else:
+                self.arm(connection)
+
+    def _take_due(self, now: float) -> list[Connection]:
+        due: list[Connection] = []
+        while self._heap and self._heap[0][0] <= now:
+            armed_at, _, connection = heapq.heappop(self._heap)
+            if armed_at == connection.armed_at:
+                connection.armed_at = math.inf
+                due.append(connection)
+        return due
+
+    def _remove(self, connection: Connection) -> None:
+        if self._connections.pop(connection.connection_id, None) is not None:
+            self.hub.remove_connection(connection.connection_id)

@@ -1,0 +1,397 @@
+"""A connection: the RUDP state machine on the node's one socket, for trio tasks.
+
+Owns the wake-ups and the trio face of an association with a peer. Refuses to know how
+the peer was found, how its path was chosen, and what the bytes mean.
+"""
+
+import enum
+import math
+from collections import deque
+from dataclasses import dataclass
+from typing import Final, Protocol
+
+import trio
+
+from opnode.core.addresses import Endpoint
+from opnode.core.ids import PeerId
+from opnode.core.peerfile import LocationCertificate
+from opnode.drivers.channel import Channel
+from opnode.drivers.socket_hub import SocketHub
+from opnode.protocols.rudp import events
+from opnode.protocols.rudp.connection import RudpConnection
+from opnode.protocols.rudp.lifetime import ConnectionState
+from opnode.protocols.rudp.statistics import RudpStatistics
+
+BURSTS_PER_FLUSH: Final = 16
+"""At most this many bursts (about 1 MB) leave before the reader gets its turn again."""
+
+
+class PathKind(enum.Enum):
+    """How the datagrams of a connection travel."""
+
+    DIRECT = "direct"
+
+
+@dataclass(frozen=True, slots=True)
+class Path:
+    """One way for datagrams between two peers."""
+
+    kind: PathKind
+    endpoint: Endpoint
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConnectTimings:
+    """What each step of a connect took, in seconds."""
+
+    lookup_s: float
+    introduce_s: float
+    ice_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConnectionsConfig:
+    """Limits of the connection table.
+
+    ``max_connections``: what one process can serve with its descriptors and memory.
+    ``max_datagrams``: datagrams that wait for a slow reader; the oldest go first, as
+    datagrams are unreliable by contract.
+    """
+
+    max_connections: int = 16_384
+    max_datagrams: int = 256
+
+
+class ConnectionHost(Protocol):
+    """What a connection needs of the table that holds it."""
+
+    @property
+    def hub(self) -> SocketHub:
+        """The node's socket."""
+        ...
+
+    @property
+    def config(self) -> ConnectionsConfig:
+        """The limits."""
+        ...
+
+    def arm(self, connection: "Connection") -> None:
+        """Visit the connection at its next deadline."""
+        ...
+
+    def resume(self, connection: "Connection") -> None:
+        """Flush the connection again after the reader had its turn."""
+        ...
+
+
+class Connection:
+    """One authenticated association with a location of a peer.
+
+    Survives a change of path. Ends when either side closes it, or when the path stays
+    silent for longer than the idle time.
+    """
+
+    def __init__(
+        self,
+        table: ConnectionHost,
+        rudp: RudpConnection,
+        peer: LocationCertificate,
+    ) -> None:
+        self.certificate = peer
+        self.timings: ConnectTimings | None = None
+        self._table = table
+        self._rudp = rudp
+        self._hub = table.hub
+        self._channels: dict[int, Channel] = {}
+        self._incoming: deque[Channel] = deque()
+        self._datagrams: deque[bytes] = deque(maxlen=table.config.max_datagrams)
+        self._pings: dict[int, tuple[trio.Event, list[float]]] = {}
+        self._arrival = trio.Event()
+        self._blocked: deque[tuple[bytes, Endpoint, int]] = deque()
+        self._path: Path | None = None
+        self._closed_reason: str | None = None
+        self._closed_by_us = False
+        self.closed = trio.Event()
+        self.armed_at = math.inf
+
+    @property
+    def peer_id(self) -> PeerId:
+        """Whom we talk to: proven by the handshake."""
+        return self.certificate.peer_id
+
+    @property
+    def path(self) -> Path | None:
+        """The way that datagrams take now; ``None`` before ICE nominated one."""
+        return self._path
+
+    @property
+    def connection_id(self) -> bytes:
+        """Our id of this connection on the wire, 8 bytes."""
+        return self._rudp.local_id
+
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing more will be sent or taken in."""
+        return self._rudp.state is ConnectionState.TERMINATED
+
+    @property
+    def close_reason(self) -> str | None:
+        """Why the connection ended, or ``None`` while it lives."""
+        return self._closed_reason
+
+    async def open_channel(self) -> Channel:
+        """Open a channel; waits while the peer allows no further one.
+
+        Raises:
+            trio.ClosedResourceError: we closed the connection.
+            trio.BrokenResourceError: the peer or the network did.
+        """
+        await trio.lowlevel.checkpoint()
+        self._check_open()
+        while not self._rudp.channels_available:
+            await self._wait_arrival()
+            self._check_open()
+        channel = Channel(self, self._rudp.open_channel(trio.current_time()))
+        self._channels[channel.channel_id] = channel
+        self.flush()
+        return channel
+
+    async def accept_channel(self) -> Channel:
+        """Wait for the next channel that the peer opened."""
+        await trio.lowlevel.checkpoint()
+        while not self._incoming:
+            self._check_open()
+            await self._wait_arrival()
+        return self._incoming.popleft()
+
+    async def send_datagram(self, data: bytes) -> None:
+        """Send one unreliable datagram; dropped when the window is full.
+
+        Raises:
+            LocalProtocolError: it does not fit one packet.
+        """
+        await trio.lowlevel.checkpoint()
+        self._check_open()
+        self._rudp.send_datagram(data, trio.current_time())
+        self.flush()
+
+    async def receive_datagram(self) -> bytes:
+        """Wait for the next unreliable datagram."""
+        await trio.lowlevel.checkpoint()
+        while not self._datagrams:
+            self._check_open()
+            await self._wait_arrival()
+        return self._datagrams.popleft()
+
+    async def ping(self) -> float:
+        """Measure one round trip on the connection's path, in seconds."""
+        await trio.lowlevel.checkpoint()
+        self._check_open()
+        ping_id = self._rudp.ping(trio.current_time())
+        answered = trio.Event()
+        result: list[float] = []
+        self._pings[ping_id] = (answered, result)
+        self.flush()
+        try:
+            await answered.wait()
+        finally:
+            self._pings.pop(ping_id, None)
+        if not result:
+            raise self._ending()
+        return result[0]
+
+    async def aclose(self) -> None:
+        """Tell the peer and end; bytes not yet acknowledged may be lost."""
+        self.close(0, "")
+        await trio.lowlevel.checkpoint()
+
+    def close(self, code: int, reason: str) -> None:
+        """End the connection now; safe to call more than once."""
+        if self._closed_reason is not None:
+            return
+        self._closed_by_us = True
+        self._rudp.close(code, reason, trio.current_time())
+        self.flush()
+
+    def statistics(self) -> RudpStatistics:
+        """Counters and estimates of the connection's transport."""
+        return self._rudp.statistics()
+
+    def set_path(self, path: Path) -> None:
+        """Send along ``path`` from now on."""
+        self._path = path
+        self._rudp.set_path(path.endpoint, trio.current_time())
+        self.flush()
+
+    # What channels ask of their connection.
+
+    def write(self, channel_id: int, data: memoryview) -> int:
+        """Hand bytes of a channel to the transport; returns how many it took."""
+        accepted = self._rudp.send(channel_id, data, trio.current_time())
+        self.flush()
+        return accepted
+
+    def read(self, channel_id: int, max_bytes: int) -> bytes | None:
+        """Take bytes of a channel: ``None``: none yet; ``b""``: its end."""
+        data = self._rudp.read(channel_id, max_bytes, trio.current_time())
+        if data:
+            # Reading frees window, which the peer may be waiting for.
+            self.flush()
+        return data
+
+    def finish(self, channel_id: int) -> None:
+        """Half-close a channel."""
+        self._rudp.finish(channel_id, trio.current_time())
+        self.flush()
+
+    def abandon(self, channel_id: int, code: int) -> None:
+        """Reset both directions of a channel."""
+        now = trio.current_time()
+        self._channels.pop(channel_id, None)
+        self._rudp.reset(channel_id, code, now)
+        self._rudp.stop_reading(channel_id, code, now)
+        self.flush()
+
+    def release(self, channel_id: int, *, is_ended: bool) -> None:
+        """End our direction politely; what still arrives is read by nobody."""
+        now = trio.current_time()
+        self._channels.pop(channel_id, None)
+        self._rudp.finish(channel_id, now)
+        if not is_ended:
+            self._rudp.stop_reading(channel_id, 0, now)
+        self.flush()
+
+    # ConnectionSink: what the socket hub calls.
+
+    def receive_run(
+        self, buffer: memoryview, segment_size: int, source: Endpoint
+    ) -> None:
+        """Take a run of packets of this connection from the socket."""
+        self._rudp.receive_run(buffer, segment_size, source, trio.current_time())
+
+    def flush(self) -> None:
+        """Send what may be sent, hand out events, set the timer. The one step."""
+        now = trio.current_time()
+        self._send(now)
+        self._dispatch()
+        self._table.arm(self)
+
+    def handle_deadline(self, now: float) -> None:
+        """A timer of the transport is due."""
+        self._rudp.handle_deadline(now)
+        self.flush()
+
+    def next_deadline(self) -> float | None:
+        """When the transport wants to be woken."""
+        if self._blocked:
+            return None
+        return self._rudp.next_deadline()
+
+    def _send(self, now: float) -> None:
+        hub = self._hub
+        if self._blocked:
+            return
+        for _ in range(BURSTS_PER_FLUSH):
+            burst = self._rudp.datagrams_to_send(now)
+            if not burst:
+                return
+            for index, transmission in enumerate(burst):
+                if not hub.send(*transmission):
+                    self._blocked.extend(burst[index:])
+                    hub.when_writable(self._on_writable)
+                    return
+        self._table.resume(self)
+
+    def _on_writable(self) -> None:
+        while self._blocked:
+            if not self._hub.send(*self._blocked[0]):
+                self._hub.when_writable(self._on_writable)
+                return
+            self._blocked.popleft()
+        self.flush()
+
+    def _dispatch(self) -> None:
+        while (event := self._rudp.next_event()) is not None:
+            match event:
+                case events.ChannelOpened(channel_id=channel_id):
+                    channel = self._channels[channel_id] = Channel(self, channel_id)
+                    self._incoming.append(channel)
+                    self._arrival.set()
+                case (
+                    events.ChannelReadable(channel_id=channel_id)
+                    | events.ChannelWritable(channel_id=channel_id)
+                    | events.ChannelDelivered(channel_id=channel_id)
+                    | events.ChannelReset(channel_id=channel_id)
+                    | events.ChannelStopped(channel_id=channel_id)
+                ):
+                    if known := self._channels.get(channel_id):
+                        _tell(known, event)
+                case _:
+                    self._dispatch_own(event)
+
+    def _dispatch_own(self, event: events.Event) -> None:
+        """Events of the connection itself."""
+        match event:
+            case events.DatagramReceived(data=data):
+                self._datagrams.append(data)
+                self._arrival.set()
+            case events.PingAcknowledged(ping_id=ping_id, rtt_s=rtt_s):
+                if waiting := self._pings.get(ping_id):
+                    waiting[1].append(rtt_s)
+                    waiting[0].set()
+            case events.PathChanged(endpoint=endpoint):
+                if self._path is not None:
+                    self._path = Path(self._path.kind, endpoint)
+            case events.Closed(code=code, reason=reason, by=by):
+                self._end(f"closed by {by.value}: {reason or 'no reason'} ({code})")
+            case _:
+                self._arrival.set()
+
+    def _end(self, reason: str) -> None:
+        if self._closed_reason is not None:
+            return
+        self._closed_reason = reason
+        for channel in list(self._channels.values()):
+            channel.on_broken(reason)
+        for answered, _ in self._pings.values():
+            answered.set()
+        self._arrival.set()
+        self.closed.set()
+
+    def _check_open(self) -> None:
+        if self._closed_reason is not None or self._closed_by_us:
+            raise self._ending()
+
+    def _ending(self) -> Exception:
+        if self._closed_by_us:
+            return trio.ClosedResourceError("this connection was closed")
+        return trio.BrokenResourceError(self._closed_reason or "connection lost")
+
+    async def _wait_arrival(self) -> None:
+        # Several tasks may wait for different arrivals, so they share one event.
+        if self._arrival.is_set():
+            self._arrival = trio.Event()
+        await self._arrival.wait()
+
+
+_ChannelEvent = (
+    events.ChannelReadable
+    | events.ChannelWritable
+    | events.ChannelDelivered
+    | events.ChannelReset
+    | events.ChannelStopped
+)
+
+
+def _tell(channel: Channel, event: _ChannelEvent) -> None:
+    match event:
+        case events.ChannelReadable():
+            channel.on_readable()
+        case events.ChannelWritable():
+            channel.on_writable()
+        case events.ChannelDelivered():
+            channel.on_delivered()
+        case events.ChannelReset(code=code):
+            channel.on_broken(f"the peer reset the channel (code {code})")
+        case events.ChannelStopped(code=code):
+            channel.on_stopped(code)

@@ -1,0 +1,52 @@
+import random
+
+import pytest
+import trio
+
+from opnode.core.errors import LocalProtocolError, PeerUnreachable
+from opnode.drivers.connection_table import ConnectionTable
+from opnode.drivers.connections import ConnectionsConfig
+from opnode.protocols.rudp.config import RudpConfig
+from opnode.protocols.rudp.connection import RudpConnection
+from opnode.testing.linked import open_linked_pair, seeded_certificate, transport_keys
+
+
+def make_rudp(label):
+    keys, _ = transport_keys(label)
+    return RudpConnection(
+        initiator=True, keys=keys, config=RudpConfig(), rng=random.Random(1)
+    )
+
+
+async def test_a_full_table_refuses_by_name(autojump_clock):
+    async with open_linked_pair() as pair:
+        table = ConnectionTable(pair.first.hub, ConnectionsConfig(max_connections=1))
+        table.open(make_rudp("one"), seeded_certificate("x"))
+        with pytest.raises(PeerUnreachable, match="1 connections"):
+            table.open(make_rudp("two"), seeded_certificate("y"))
+
+
+async def test_one_set_of_keys_makes_one_connection(autojump_clock):
+    async with open_linked_pair() as pair:
+        table = ConnectionTable(pair.first.hub)
+        table.open(make_rudp("one"), seeded_certificate("x"))
+        with pytest.raises(LocalProtocolError):
+            table.open(make_rudp("one"), seeded_certificate("x"))
+
+
+async def test_a_closed_connection_leaves_the_table_and_the_hub(autojump_clock):
+    async with open_linked_pair() as pair:
+        await pair.first.connection.ping()
+        pair.first.table.close_all("over")
+        await trio.sleep(5)
+        for end in (pair.first, pair.second):
+            assert end.table.connections() == []
+            assert end.hub.statistics().connections == 0
+
+
+async def test_timers_that_moved_leave_no_growing_heap(autojump_clock):
+    async with open_linked_pair() as pair:
+        for _ in range(2000):
+            await pair.first.connection.ping()
+            await trio.sleep(0.1)
+        assert pair.first.table.timers < 200

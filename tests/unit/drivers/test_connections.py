@@ -1,0 +1,121 @@
+import pytest
+import trio
+
+from opnode.core.errors import LocalProtocolError
+from opnode.drivers.connections import Path, PathKind
+from opnode.protocols.rudp.config import RudpConfig
+from opnode.testing.linked import HOSTS, open_linked_pair, seeded_certificate
+from opnode.testing.virtual_network import Link
+
+SLOW = Link(latency_s=(0.05, 0.05))
+
+
+async def test_a_ping_measures_the_round_trip(autojump_clock):
+    async with open_linked_pair(SLOW) as pair:
+        assert await pair.first.connection.ping() == pytest.approx(0.1, abs=0.01)
+
+
+async def test_datagrams_arrive_whole(autojump_clock):
+    async with open_linked_pair(SLOW) as pair:
+        for number in range(5):
+            await pair.first.connection.send_datagram(b"%d" % number)
+        received = [await pair.second.connection.receive_datagram() for _ in range(5)]
+        assert received == [b"0", b"1", b"2", b"3", b"4"]
+        with pytest.raises(LocalProtocolError, match="at most"):
+            await pair.first.connection.send_datagram(bytes(2000))
+
+
+async def test_a_full_datagram_queue_drops_the_oldest(autojump_clock):
+    async with open_linked_pair() as pair:
+        limit = pair.second.table.config.max_datagrams
+        for number in range(limit + 10):
+            await pair.first.connection.send_datagram(b"%d" % number)
+            await trio.sleep(0.01)
+        assert await pair.second.connection.receive_datagram() == b"10"
+
+
+async def test_the_peer_hears_why_a_connection_was_closed(autojump_clock):
+    async with open_linked_pair(SLOW) as pair:
+        pair.first.connection.close(3, "enough")
+        await pair.second.connection.closed.wait()
+        assert "peer: enough (3)" in pair.second.connection.close_reason
+        with pytest.raises(trio.BrokenResourceError):
+            await pair.second.connection.open_channel()
+        with pytest.raises(trio.ClosedResourceError):
+            await pair.first.connection.open_channel()
+
+
+async def test_everybody_who_waits_hears_that_the_connection_ended(autojump_clock):
+    async with open_linked_pair(SLOW) as pair:
+        connection = pair.second.connection
+
+        async def expect_broken(wait):
+            with pytest.raises(trio.BrokenResourceError):
+                await wait()
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(expect_broken, connection.accept_channel)
+            nursery.start_soon(expect_broken, connection.receive_datagram)
+            await trio.sleep(1)
+            pair.network.kill(HOSTS[0])
+            nursery.start_soon(expect_broken, connection.ping)
+
+
+async def test_a_silent_path_ends_the_connection_after_the_idle_time(autojump_clock):
+    config = RudpConfig(idle_timeout_s=20, keep_alive_s=5)
+    async with open_linked_pair(SLOW, config=config) as pair:
+        await pair.first.connection.ping()
+        await trio.sleep(100)
+        assert pair.first.connection.close_reason is None
+        pair.network.kill(HOSTS[1])
+        with trio.fail_after(30):
+            await pair.first.connection.closed.wait()
+        assert "network" in pair.first.connection.close_reason
+
+
+async def test_a_connection_follows_its_peer_to_another_path(autojump_clock):
+    async with open_linked_pair(SLOW) as pair:
+        first, second = pair.first.connection, pair.second.connection
+        moved = Path(PathKind.DIRECT, pair.second.hub.local)
+        first.set_path(moved)
+        assert first.path == moved
+        assert await first.ping() > 0
+        assert second.path.endpoint == pair.first.hub.local
+
+
+async def test_a_full_socket_delays_and_loses_nothing(autojump_clock):
+    async with open_linked_pair() as pair:
+        socket = pair.first.hub._socket
+        channel = await pair.first.connection.open_channel()
+        socket.stall()
+        await channel.send_all(b"late")
+        await trio.sleep(0.001)
+        socket.resume()
+        theirs = await pair.second.connection.accept_channel()
+        assert await theirs.receive_some() == b"late"
+
+
+async def test_opening_waits_while_the_peer_allows_no_more_channels(autojump_clock):
+    config = RudpConfig(max_channels=128)
+    async with open_linked_pair(config=config) as pair:
+        opened = []
+        with trio.move_on_after(1):
+            while True:
+                channel = await pair.first.connection.open_channel()
+                await channel.send_all(b"x")
+                opened.append(channel)
+        assert len(opened) >= 128
+        for _ in opened:
+            theirs = await pair.second.connection.accept_channel()
+            await theirs.aclose()
+        for channel in opened:
+            await channel.aclose()
+        with trio.fail_after(5):
+            await pair.first.connection.open_channel()
+
+
+async def test_a_connection_tells_whom_it_reaches(autojump_clock):
+    async with open_linked_pair() as pair:
+        certificate = seeded_certificate(HOSTS[0])
+        assert pair.first.connection.peer_id == certificate.peer_id
+        assert pair.first.connection.statistics().packets_sent >= 0
