@@ -1,0 +1,279 @@
+"""The node in the middle: passes offers to whoever registered, and answers back.
+
+Owns registrations, the ways back, and how much it does for strangers. It sees a handle,
+a source address and a size, never what an offer says or who makes it. It refuses to
+know how a registration proves its handle: the caller of `register` has checked that.
+"""
+
+from collections import Counter, OrderedDict
+from dataclasses import dataclass
+from typing import Final, NoReturn
+
+from opnode.core.addresses import Endpoint, host_bytes
+from opnode.core.errors import IntroductionRefused, RefusalCode
+from opnode.protocols.introductions.messages import MAX_SEALED
+
+# Whoever has one IPv6 address has its /64 (RFC 4291 section 2.5.4).
+_SOURCE_BYTES: Final = 8
+# A sweep of a full table takes a millisecond; once a second it is a thousandth.
+_SWEEP_INTERVAL_S: Final = 1.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IntroducerConfig:
+    """How much a node does for strangers, each limit with its reason.
+
+    Attributes:
+        max_registrations: At about 400 bytes each, 4 MB.
+        max_registrations_per_host: Devices behind one home's or office's address.
+        max_lifetime_s: Beyond an hour, a registration outlives most mappings of NATs.
+        way_back_s: Three attempts of 10 s each.
+        max_ways_back: Offers on their way at the highest total rate for `way_back_s`.
+        offers_per_s: Steady rate of one source; 11 kB/s to us and on to others.
+        offers_burst: A hundred calls at once from one address and their repeats.
+        total_offers_per_s: Steady rate of all sources: 0.6 MB/s.
+        total_burst: Two seconds of that.
+        max_sources: Sources whose rate is remembered, at about 300 bytes each.
+    """
+
+    max_registrations: int = 10_000
+    max_registrations_per_host: int = 256
+    max_lifetime_s: float = 3600.0
+    way_back_s: float = 30.0
+    max_ways_back: int = 15_000
+    offers_per_s: float = 10.0
+    offers_burst: float = 200.0
+    total_offers_per_s: float = 500.0
+    total_burst: float = 1000.0
+    max_sources: int = 4096
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IntroducerStatistics:
+    """Counters since the desk began, and what it holds now."""
+
+    registrations: int
+    ways_back: int
+    sources: int
+    offers_passed: int
+    answers_passed: int
+    refused: dict[RefusalCode, int]
+
+
+@dataclass(frozen=True, slots=True)
+class _Registration:
+    endpoint: Endpoint
+    expires_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class _WayBack:
+    target: Endpoint
+    source: Endpoint
+    expires_at: float
+
+
+class _TokenBucket:
+    """Lets through `rate` a second on average and `burst` at once."""
+
+    __slots__ = ("_at", "_burst", "_rate", "_tokens")
+
+    def __init__(self, *, rate: float, burst: float, now: float) -> None:
+        self._rate = rate
+        self._burst = burst
+        self._tokens = burst
+        self._at = now
+
+    def refill(self, now: float) -> bool:
+        """Bring the bucket up to now; tell whether a token is there."""
+        self._tokens = min(self._burst, self._tokens + (now - self._at) * self._rate)
+        self._at = now
+        return self._tokens >= 1.0
+
+    def take(self) -> None:
+        self._tokens -= 1.0
+
+
+class IntroducerDesk:
+    """What one node does for the introductions of others."""
+
+    def __init__(self, config: IntroducerConfig | None = None) -> None:
+        self._config = config or IntroducerConfig()
+        self._registrations: dict[bytes, _Registration] = {}
+        self._hosts: Counter[str] = Counter()
+        self._ways_back: OrderedDict[bytes, _WayBack] = OrderedDict()
+        self._sources: OrderedDict[bytes, _TokenBucket] = OrderedDict()
+        self._total = _TokenBucket(
+            rate=self._config.total_offers_per_s,
+            burst=self._config.total_burst,
+            now=0.0,
+        )
+        self._refused: Counter[RefusalCode] = Counter()
+        self._offers_passed = 0
+        self._answers_passed = 0
+        self._now = 0.0
+        self._swept_at = 0.0
+
+    def register(
+        self, handle: bytes, endpoint: Endpoint, lifetime_s: float, now: float
+    ) -> float:
+        """Note where the holder of a handle is reached; renews and moves, too.
+
+        Args:
+            handle: Opaque; that the registrant holds it was checked before.
+            endpoint: Where it was seen, proven by a token.
+            lifetime_s: How long it wants to be kept.
+            now: Monotonic seconds.
+
+        Returns:
+            For how many seconds it is kept.
+
+        Raises:
+            IntroductionRefused: BUSY when this node or that host has too many.
+        """
+        self._advance(now)
+        self._sweep_registrations()
+        held = self._registrations.get(handle)
+        if held is None and len(self._registrations) >= self._config.max_registrations:
+            self._refuse(RefusalCode.BUSY, "no room for another registration")
+        same_host = held is not None and held.endpoint.host == endpoint.host
+        of_host = self._hosts[endpoint.host]
+        if not same_host and of_host >= self._config.max_registrations_per_host:
+            self._refuse(RefusalCode.BUSY, "too many registrations of one host")
+        self.unregister(handle)
+        granted_s = min(max(lifetime_s, 0.0), self._config.max_lifetime_s)
+        self._registrations[handle] = _Registration(endpoint, now + granted_s)
+        self._hosts[endpoint.host] += 1
+        return granted_s
+
+    def unregister(self, handle: bytes) -> None:
+        """Forget a handle; unknown ones are fine."""
+        registration = self._registrations.pop(handle, None)
+        if registration is None:
+            return
+        host = registration.endpoint.host
+        self._hosts[host] -= 1
+        if self._hosts[host] == 0:
+            del self._hosts[host]
+
+    def route(
+        self, handle: bytes, source: Endpoint, now: float, *, sealed_size: int = 0
+    ) -> Endpoint:
+        """Say where an offer goes.
+
+        Args:
+            handle: Whom it is for.
+            source: Who sent it, proven by a token.
+            now: Monotonic seconds.
+            sealed_size: Bytes of the sealed offer.
+
+        Raises:
+            IntroductionRefused: BUSY: the source or everybody together sends too
+                many. UNKNOWN_TARGET: nobody is registered under the handle.
+                MALFORMED: the offer is too long.
+        """
+        self._advance(now)
+        if sealed_size > MAX_SEALED:
+            self._refuse(
+                RefusalCode.MALFORMED,
+                f"offer: found {sealed_size} bytes, expected at most {MAX_SEALED}",
+            )
+        # Unknown targets cost a token as well: handles must not be guessed for free.
+        self._spend(source)
+        registration = self._registrations.get(handle)
+        if registration is None or registration.expires_at <= now:
+            self._refuse(RefusalCode.UNKNOWN_TARGET, "")
+        self._offers_passed += 1
+        return registration.endpoint
+
+    def keep_way_back(
+        self, tag: bytes, *, target: Endpoint, source: Endpoint, now: float
+    ) -> None:
+        """Remember for 30 s where the answer to a passed offer goes.
+
+        Args:
+            tag: Names the offer between us and the target, unique while it is kept.
+            target: Where the offer went; only from there is the answer taken.
+            source: Where it came from.
+            now: Monotonic seconds.
+
+        Raises:
+            IntroductionRefused: BUSY when too many answers are outstanding.
+        """
+        self._advance(now)
+        self._ways_back.pop(tag, None)
+        if len(self._ways_back) >= self._config.max_ways_back:
+            self._refuse(RefusalCode.BUSY, "too many answers are outstanding")
+        self._ways_back[tag] = _WayBack(target, source, now + self._config.way_back_s)
+
+    def take_way_back(
+        self, tag: bytes, *, target: Endpoint, now: float
+    ) -> Endpoint | None:
+        """Return where an answer goes, once; None when nobody there was asked."""
+        self._advance(now)
+        way_back = self._ways_back.get(tag)
+        if way_back is None or way_back.target != target:
+            return None
+        del self._ways_back[tag]
+        self._answers_passed += 1
+        return way_back.source
+
+    def statistics(self) -> IntroducerStatistics:
+        """Return the counters."""
+        return IntroducerStatistics(
+            registrations=len(self._registrations),
+            ways_back=len(self._ways_back),
+            sources=len(self._sources),
+            offers_passed=self._offers_passed,
+            answers_passed=self._answers_passed,
+            refused=dict(self._refused),
+        )
+
+    def _advance(self, now: float) -> None:
+        assert now >= self._now, f"now went back from {self._now} to {now}"
+        self._now = now
+        # All ways back last equally long, so the oldest entry expires first.
+        while self._ways_back:
+            if next(iter(self._ways_back.values())).expires_at > now:
+                break
+            self._ways_back.popitem(last=False)
+
+    def _sweep_registrations(self) -> None:
+        if self._now < self._swept_at + _SWEEP_INTERVAL_S:
+            return
+        self._swept_at = self._now
+        expired = [
+            handle
+            for handle, registration in self._registrations.items()
+            if registration.expires_at <= self._now
+        ]
+        for handle in expired:
+            self.unregister(handle)
+
+    def _spend(self, source: Endpoint) -> None:
+        bucket = self._bucket_of(source)
+        if not bucket.refill(self._now):
+            self._refuse(RefusalCode.BUSY, "too many offers from this address")
+        if not self._total.refill(self._now):
+            self._refuse(RefusalCode.BUSY, "too many offers from everybody")
+        bucket.take()
+        self._total.take()
+
+    def _bucket_of(self, source: Endpoint) -> _TokenBucket:
+        key = host_bytes(source.host)[:_SOURCE_BYTES]
+        bucket = self._sources.get(key)
+        if bucket is not None:
+            self._sources.move_to_end(key)
+            return bucket
+        bucket = self._sources[key] = _TokenBucket(
+            rate=self._config.offers_per_s,
+            burst=self._config.offers_burst,
+            now=self._now,
+        )
+        if len(self._sources) > self._config.max_sources:
+            self._sources.popitem(last=False)
+        return bucket
+
+    def _refuse(self, code: RefusalCode, why: str) -> NoReturn:
+        self._refused[code] += 1
+        raise IntroductionRefused(code, why)
