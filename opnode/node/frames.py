@@ -64,14 +64,14 @@ class FrameStream(Generic[Message]):
         following._buffer = self._buffer
         return following
 
-    async def send(self, *messages: msgspec.Struct) -> None:
-        """Send messages, together in one write.
+    async def send(self, *messages: msgspec.Struct, raw: bytes = b"") -> None:
+        """Send messages, and ``raw`` bytes behind them, in one write.
 
         Raises:
             LocalProtocolError: one is longer than ``MAX_FRAME``.
         """
         payloads = [encode_frame(self._encoder.encode(m)) for m in messages]
-        await self.stream.send_all(b"".join(payloads))
+        await self.stream.send_all(b"".join(payloads) + raw)
 
     async def receive_untrusted(self) -> Message:
         """Wait for the next message.

@@ -49,7 +49,7 @@ def test_the_lock_of_a_killed_process_does_not_remain(tmp_path):
         "import os, pathlib, sys; from opnode.node.data_directory import DataDirectory;"
         "DataDirectory.open(pathlib.Path(sys.argv[1])); os.kill(os.getpid(), 9)"
     )
-    subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=False)
+    subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=False)  # noqa: S603 - our own code
     DataDirectory.open(tmp_path).close()
 
 

@@ -51,13 +51,13 @@ def test_an_existing_key_is_never_replaced(path):
     ("damage", "complaint"),
     [
         (lambda data: data[:-30], "checksum"),
-        (lambda data: b"", "first line"),
+        (lambda _: b"", "first line"),
         (lambda data: data.replace(b"0001", b"0002"), "checksum"),
         (lambda data: b"\x80" + data, "binary"),
         (lambda data: data.replace(b"file 1", b"file 2"), "first line"),
-        (lambda data: encode_key_file(KeyFile("identity", KEY.fields)), "kind: node"),
-        (lambda data: encode_key_file(KeyFile("node", {"x25519": b""})), "x25519"),
-        (lambda data: encode_key_file(KeyFile("node", {"ed25519": b"12"})), "2 bytes"),
+        (lambda _: encode_key_file(KeyFile("identity", KEY.fields)), "kind: node"),
+        (lambda _: encode_key_file(KeyFile("node", {"x25519": b""})), "x25519"),
+        (lambda _: encode_key_file(KeyFile("node", {"ed25519": b"12"})), "2 bytes"),
     ],
 )
 def test_a_damaged_key_is_refused_with_its_reason_and_left_as_it_is(
@@ -73,7 +73,7 @@ def test_a_damaged_key_is_refused_with_its_reason_and_left_as_it_is(
 
 def test_a_key_that_others_can_read_is_refused_with_the_remedy(path):
     path.chmod(0o644)
-    with pytest.raises(UnreadableKey, match="mode 0644.*chmod 600"):
+    with pytest.raises(UnreadableKey, match=r"mode 0644.*chmod 600"):
         load_key_file(path, kind="node", fields=SHAPE)
 
 

@@ -1,0 +1,364 @@
+"""The control protocol's messages: what a terminal asks the running node, line by line.
+
+Owns the types, the JSON lines and their bounds. Refuses to know what a verb does. See
+docs/protocols/control.md.
+"""
+
+from typing import Annotated, Final, Generic, TypeAlias, TypeVar
+
+import msgspec
+import trio
+
+from opnode.core.errors import RemoteProtocolError
+
+VERSION: Final = 1
+
+MAX_LINE: Final = 64 * 1024
+"""Bytes of one line: a full status with every counter has about 4 kB."""
+
+READ_SIZE: Final = 16 * 1024
+
+Name: TypeAlias = Annotated[str, msgspec.Meta(max_length=256)]
+"""A petname or a peer id; the address book says what is wrong with it."""
+
+
+class _Verb(msgspec.Struct, frozen=True, kw_only=True, tag_field="verb"):
+    version: int = VERSION
+
+
+class Id(_Verb, frozen=True, kw_only=True, tag="id"):
+    """Who is this node?"""
+
+
+class Status(_Verb, frozen=True, kw_only=True, tag="status"):
+    """How is it?"""
+
+
+class Lookup(_Verb, frozen=True, kw_only=True, tag="lookup"):
+    """Where is that peer?"""
+
+    peer: Name
+
+
+class Ping(_Verb, frozen=True, kw_only=True, tag="ping"):
+    """Connect, and measure ``count`` round trips, ``interval_s`` seconds apart."""
+
+    peer: Name
+    count: Annotated[int, msgspec.Meta(ge=0, le=1_000_000)] = 4
+    interval_s: Annotated[float, msgspec.Meta(ge=0.01, le=3600)] = 1.0
+
+
+class Send(_Verb, frozen=True, kw_only=True, tag="send"):
+    """Send the file at the absolute ``path``."""
+
+    peer: Name
+    path: Annotated[str, msgspec.Meta(min_length=1, max_length=4096)]
+
+
+class Chat(_Verb, frozen=True, kw_only=True, tag="chat"):
+    """Chat: followed by ``say`` and ``shown`` lines until the client hangs up."""
+
+    peer: Name
+
+
+class Say(_Verb, frozen=True, kw_only=True, tag="say"):
+    """A line for the peer; ``number`` comes back when it was shown."""
+
+    number: int
+    text: Annotated[str, msgspec.Meta(max_length=4096)]
+
+
+class MarkShown(_Verb, frozen=True, kw_only=True, tag="shown"):
+    """The terminal has shown the peer's line ``number``."""
+
+    number: int
+
+
+class AddContact(_Verb, frozen=True, kw_only=True, tag="contacts add"):
+    """Call a peer by a name."""
+
+    name: Name
+    peer: Name
+
+
+class ListContacts(_Verb, frozen=True, kw_only=True, tag="contacts list"):
+    """Who has a name?"""
+
+
+class RemoveContact(_Verb, frozen=True, kw_only=True, tag="contacts remove"):
+    """Forget a name."""
+
+    name: Name
+
+
+class Stop(_Verb, frozen=True, kw_only=True, tag="stop"):
+    """Leave and end."""
+
+
+Request: TypeAlias = (
+    Id
+    | Status
+    | Lookup
+    | Ping
+    | Send
+    | Chat
+    | Say
+    | MarkShown
+    | AddContact
+    | ListContacts
+    | RemoveContact
+    | Stop
+)
+
+VERBS: Final = (
+    "id",
+    "status",
+    "lookup",
+    "ping",
+    "send",
+    "chat",
+    "contacts add",
+    "contacts list",
+    "contacts remove",
+    "stop",
+)
+
+
+class _Event(msgspec.Struct, frozen=True, kw_only=True, tag_field="event"):
+    pass
+
+
+class Identity(_Event, frozen=True, kw_only=True, tag="identity"):
+    """Who this node is. A seed has no ``peer_id``."""
+
+    peer_id: str | None
+    node_id: str
+    endpoint: str
+    invite: str
+
+
+class StatusReport(_Event, frozen=True, kw_only=True, tag="status"):
+    """Counters of every part, as plain values."""
+
+    version: str
+    peer_id: str | None
+    uptime_s: float
+    connections: list[dict[str, object]]
+    node: dict[str, object]
+    services: dict[str, object]
+
+
+class LocationFound(msgspec.Struct, frozen=True, kw_only=True):
+    """One device of a peer, from its presence."""
+
+    name: str
+    introducers: list[str]
+    certified_until: int
+
+
+class PeerFound(_Event, frozen=True, kw_only=True, tag="found"):
+    """What a lookup found; times in Unix seconds."""
+
+    peer_id: str
+    name: str | None
+    lookup_ms: float
+    created_at: int | None
+    expires_at: int | None
+    locations: list[LocationFound]
+
+
+class Connected(_Event, frozen=True, kw_only=True, tag="connected"):
+    """A connection to the peer is there.
+
+    ``first_byte_ms``: from the start of the lookup (of the request, if ``reused``) to
+    the first byte that came back from the peer; ``None`` where no echo was asked for.
+    """
+
+    peer_id: str
+    path: str
+    endpoint: str
+    reused: bool
+    lookup_ms: float
+    introduce_ms: float
+    ice_ms: float
+    first_byte_ms: float | None = None
+
+
+class RoundTrip(_Event, frozen=True, kw_only=True, tag="round trip"):
+    """One ping came back; ``ms`` is ``None`` when it did not in time."""
+
+    number: int
+    ms: float | None
+
+
+class TransferProgress(_Event, frozen=True, kw_only=True, tag="progress"):
+    """Bytes handed to the connection so far."""
+
+    done: int
+    size: int
+
+
+class Interrupted(_Event, frozen=True, kw_only=True, tag="interrupted"):
+    """The connection broke; the transfer goes on from where it was."""
+
+    reason: str
+    retry_in_s: float
+
+
+class Sent(_Event, frozen=True, kw_only=True, tag="sent"):
+    """The receiver has the whole file, verified, under ``name``."""
+
+    name: str
+    size: int
+    resumed_at: int
+    seconds: float
+    sha256: str
+
+
+class ContactEntry(_Event, frozen=True, kw_only=True, tag="contact"):
+    """One petname."""
+
+    name: str
+    peer_id: str
+
+
+class ChatReady(_Event, frozen=True, kw_only=True, tag="chatting"):
+    """Lines may be said."""
+
+    peer_id: str
+    name: str | None
+
+
+class ChatLine(_Event, frozen=True, kw_only=True, tag="line"):
+    """A line of the peer; answer ``shown`` with its number."""
+
+    number: int
+    text: str
+
+
+class Delivered(_Event, frozen=True, kw_only=True, tag="delivered"):
+    """The peer has shown the line ``number``."""
+
+    number: int
+
+
+class Done(_Event, frozen=True, kw_only=True, tag="done"):
+    """The verb has ended well; nothing follows."""
+
+
+class Failed(_Event, frozen=True, kw_only=True, tag="error"):
+    """The verb has failed; nothing follows. ``code`` names the error's type."""
+
+    code: str
+    message: str
+
+
+Event: TypeAlias = (
+    Identity
+    | StatusReport
+    | PeerFound
+    | Connected
+    | RoundTrip
+    | TransferProgress
+    | Interrupted
+    | Sent
+    | ContactEntry
+    | ChatReady
+    | ChatLine
+    | Delivered
+    | Done
+    | Failed
+)
+
+EVENTS: Final[msgspec.json.Decoder[Event]] = msgspec.json.Decoder(Event)
+_REQUESTS: Final[msgspec.json.Decoder[Request]] = msgspec.json.Decoder(Request)
+
+
+class _Envelope(msgspec.Struct):
+    version: int
+    verb: str
+
+
+_ENVELOPES: Final = msgspec.json.Decoder(_Envelope)
+_FOLLOW_UPS: Final = ("say", "shown")
+
+
+class RequestError(RemoteProtocolError):
+    """A line that is no request; ``code`` names what is wrong with it."""
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+def parse_request_untrusted(line: bytes) -> Request:
+    """Read one request.
+
+    Raises:
+        RequestError: MalformedRequest, UnsupportedVersion or UnknownVerb.
+    """
+    try:
+        envelope = _ENVELOPES.decode(line)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        expected = 'expected {"version": 1, "verb": ...} in one line of JSON'
+        raise RequestError("MalformedRequest", f"{error}; {expected}") from None
+    if envelope.version != VERSION:
+        text = f"found version {envelope.version}, this node speaks {VERSION}"
+        raise RequestError("UnsupportedVersion", text)
+    if envelope.verb not in VERBS + _FOLLOW_UPS:
+        found = ascii(envelope.verb[:64])
+        text = f"no verb {found}; there are {', '.join(VERBS)}"
+        raise RequestError("UnknownVerb", text)
+    try:
+        return _REQUESTS.decode(line)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        text = f"{envelope.verb}: {error}"
+        raise RequestError("MalformedRequest", text) from None
+
+
+Message = TypeVar("Message", bound=msgspec.Struct)
+
+
+class JsonLines(Generic[Message]):
+    """One JSON object per line over a local stream."""
+
+    def __init__(self, stream: trio.abc.Stream) -> None:
+        """One task reads, any number may send."""
+        self._stream = stream
+        self._encoder = msgspec.json.Encoder()
+        self._buffer = bytearray()
+        self._sending = trio.Lock()
+
+    async def send(self, message: Message) -> None:
+        """Send one message.
+
+        Raises:
+            trio.BrokenResourceError: the other side went away.
+        """
+        async with self._sending:
+            await self._stream.send_all(self._encoder.encode(message) + b"\n")
+
+    async def receive_line_untrusted(self) -> bytes | None:
+        """Wait for the next line, without its end; ``None`` when there are no more.
+
+        Raises:
+            RequestError: a line longer than ``MAX_LINE``.
+            trio.BrokenResourceError: the other side went away.
+        """
+        searched = 0
+        while (end := self._buffer.find(b"\n", searched, MAX_LINE + 1)) < 0:
+            searched = len(self._buffer)
+            if searched > MAX_LINE:
+                text = f"a line of more than {MAX_LINE} bytes"
+                raise RequestError("MalformedRequest", text)
+            data = await self._stream.receive_some(READ_SIZE)
+            if not data:
+                return None
+            self._buffer += data
+        line = bytes(self._buffer[:end])
+        del self._buffer[: end + 1]
+        return line
+
+    async def aclose(self) -> None:
+        """Close the stream."""
+        await self._stream.aclose()

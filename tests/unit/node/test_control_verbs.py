@@ -1,0 +1,305 @@
+import math
+import random
+from dataclasses import dataclass
+
+import pytest
+import trio
+from trio.testing import memory_stream_pair
+
+from opnode.core.addresses import Endpoint
+from opnode.core.errors import (
+    ConfigError,
+    LocalProtocolError,
+    PeerUnreachable,
+    RecordNotFound,
+    TransferDeclined,
+)
+from opnode.core.ids import NodeId, PeerId, format_peer_id
+from opnode.drivers.connections import ConnectTimings, Path, PathKind
+from opnode.node import control_messages as messages
+from opnode.node.address_book import AddressBook
+from opnode.node.control_verbs import Daemon, Verbs, VerbsConfig
+from opnode.node.peer_connections import PeerConnections
+from opnode.node.services import AcceptPolicy, Services
+
+ME = PeerId(bytes([9]) * 32)
+ANN = PeerId(bytes([1]) * 32)
+NOBODY = PeerId(bytes([3]) * 32)
+
+
+@dataclass(frozen=True)
+class Statistics:
+    peer_id: PeerId | None
+    contacts: int = 3
+
+
+@dataclass(frozen=True)
+class View:
+    peer_id: PeerId
+    peer_file: None = None
+    presences: tuple = ()
+
+
+class FakeConnection:
+    """A connection whose other end is another node's services."""
+
+    path = Path(PathKind.DIRECT, Endpoint("192.0.2.7", 7))
+    timings = ConnectTimings(lookup_s=0.001, introduce_s=0.002, ice_s=0.003)
+
+    def __init__(self, world):
+        self.peer_id = ANN
+        self.closed = trio.Event()
+        self._world = world
+
+    async def open_channel(self):
+        ours, theirs = memory_stream_pair()
+        self._world.nursery.start_soon(self._serve, theirs)
+        if self._world.cuts:
+            limit = self._world.cuts.pop(0)
+            self._world.nursery.start_soon(self._cut, limit, ours, theirs)
+        return ours
+
+    async def _serve(self, channel):
+        async with channel:
+            await self._world.remote.serve_channel(ME, channel)
+
+    async def _cut(self, limit, ours, theirs):
+        """End the connection once the receiver has that many bytes."""
+        await self._world.arrived(limit)
+        self.closed.set()
+        await ours.aclose()
+        await theirs.aclose()
+
+    async def accept_channel(self):
+        await self.closed.wait()
+        raise trio.BrokenResourceError("ended")
+
+    async def ping(self):
+        if self._world.is_silent:
+            await trio.sleep_forever()
+        return 0.0015
+
+    async def aclose(self):
+        self.closed.set()
+
+    def statistics(self):
+        return Statistics(None)
+
+
+class World:
+    """Our daemon, and a remote one behind every connection."""
+
+    node_id = NodeId(bytes(20))
+    endpoint = Endpoint("192.0.2.1", 4000)
+
+    def __init__(self, tmp_path, nursery, *, is_seed=False):
+        self.nursery = nursery
+        self.is_seed = is_seed
+        self.is_silent = False
+        self.cuts = []
+        self.stopped = 0
+        self.events = []
+        self.remote_events = []
+        self._arrival = trio.Event()
+        self.book = AddressBook(None)
+        self.book.add("ann", ANN)
+        remote_book = AddressBook(None)
+        remote_book.add("me", ME)
+        self.inbox = tmp_path / "inbox"
+        self.remote = self.make_services(remote_book, self.note_remote)
+        self.services = self.make_services(self.book, lambda _: None)
+        self.pool = PeerConnections(self, self.services.serve_channel)
+        self.daemon = Daemon(
+            node=self,
+            book=self.book,
+            connections=None if is_seed else self.pool,
+            services=None if is_seed else self.services,
+            stop=self.stop,
+            rng=random.Random(1),
+        )
+        self.verbs = Verbs(self.daemon, VerbsConfig(report_s=0.001))
+
+    def make_services(self, book, notify):
+        return Services(
+            inbox=self.inbox, policy=AcceptPolicy.CONTACTS, book=book, notify=notify
+        )
+
+    def note_remote(self, event):
+        self.remote_events.append(event)
+        self._arrival.set()
+        self._arrival = trio.Event()
+
+    async def arrived(self, count):
+        while not any(getattr(e, "done", 0) >= count for e in self.remote_events):
+            await self._arrival.wait()
+
+    def stop(self):
+        self.stopped += 1
+
+    def invite(self):
+        return "opnode://key@192.0.2.1:4000"
+
+    def statistics(self):
+        return Statistics(None if self.is_seed else ME)
+
+    async def lookup(self, peer_id):
+        if peer_id == NOBODY:
+            raise RecordNotFound("not known")
+        return View(peer_id)
+
+    async def connect(self, peer_id):
+        if peer_id != ANN:
+            raise PeerUnreachable("no location answered")
+        await trio.lowlevel.checkpoint()
+        return FakeConnection(self)
+
+    async def accept_connection(self):
+        await trio.sleep_forever()
+
+    async def send(self, event):
+        self.events.append(event)
+
+    async def receive(self):
+        await trio.sleep_forever()
+
+    async def run(self, request):
+        await self.verbs.run(request, self)
+        return self.events
+
+
+@pytest.fixture
+async def world(tmp_path, nursery):
+    world = World(tmp_path, nursery)
+    await nursery.start(world.pool.run)
+    return world
+
+
+async def test_id_tells_who_the_node_is(world):
+    (identity,) = await world.run(messages.Id())
+    assert identity.peer_id == format_peer_id(ME)
+    assert identity.endpoint == "192.0.2.1:4000"
+    assert identity.invite.startswith("opnode://")
+
+
+async def test_status_shows_every_part(world):
+    await world.run(messages.Ping(peer="ann", count=0))
+    report = (await world.run(messages.Status()))[-1]
+    assert report.node["contacts"] == 3
+    assert report.services["channels"] == 0
+    assert report.connections[0]["name"] == "ann"
+    assert report.connections[0]["path"] == "direct"
+
+
+async def test_a_seed_says_that_it_cannot_talk(tmp_path, nursery):
+    seed = World(tmp_path, nursery, is_seed=True)
+    assert (await seed.run(messages.Id()))[0].peer_id is None
+    assert (await seed.run(messages.Status()))[1].services == {}
+    for request in (messages.Ping(peer="ann"), messages.Chat(peer="ann")):
+        with pytest.raises(LocalProtocolError, match="seed"):
+            await seed.run(request)
+
+
+async def test_ping_tells_path_timings_and_round_trips(world):
+    events = await world.run(messages.Ping(peer="ann", count=2, interval_s=0.01))
+    connected, *trips = events
+    assert (connected.path, connected.reused) == ("direct", False)
+    assert (connected.lookup_ms, connected.introduce_ms, connected.ice_ms) == (1, 2, 3)
+    assert connected.first_byte_ms > 0
+    assert trips == [messages.RoundTrip(number=n, ms=1.5) for n in (1, 2)]
+
+
+async def test_a_second_ping_uses_the_same_connection(world):
+    await world.run(messages.Ping(peer="ann", count=0))
+    assert (await world.run(messages.Ping(peer="ann", count=0)))[-1].reused
+
+
+async def test_pings_that_all_get_lost_are_a_failure(autojump_clock, tmp_path, nursery):
+    world = World(tmp_path, nursery)
+    await nursery.start(world.pool.run)
+    world.is_silent = True
+    with pytest.raises(PeerUnreachable, match="none of 2"):
+        await world.run(messages.Ping(peer="ann", count=2))
+    assert world.events[-1].ms is None
+
+
+async def test_a_peer_without_echo_is_found_out(world):
+    async def refuse(peer_id, channel):
+        await channel.receive_some()
+        await channel.send_all(b"\x00\x00")
+
+    world.remote.serve_channel = refuse
+    with pytest.raises(PeerUnreachable, match="echo"):
+        await world.run(messages.Ping(peer="ann"))
+
+
+async def test_lookup_reports_what_was_found(world):
+    (found,) = await world.run(messages.Lookup(peer="ann"))
+    assert (found.name, found.locations, found.created_at) == ("ann", [], None)
+
+
+async def test_failures_leave_as_errors_of_their_kind(world, tmp_path):
+    nobody = format_peer_id(NOBODY)
+    for request, error in [
+        (messages.Lookup(peer="bob"), ConfigError),
+        (messages.Lookup(peer=nobody), RecordNotFound),
+        (messages.Ping(peer=nobody), PeerUnreachable),
+        (messages.Send(peer="ann", path=str(tmp_path / "none")), ConfigError),
+        (messages.RemoveContact(name="bob"), ConfigError),
+        (messages.Say(number=1, text=""), messages.RequestError),
+    ]:
+        with pytest.raises(error):
+            await world.run(request)
+
+
+async def test_a_sent_file_is_whole_and_its_progress_reported(world, tmp_path):
+    path = tmp_path / "a.bin"
+    path.write_bytes(random.Random(1).randbytes(5_000_000))
+    events = await world.run(messages.Send(peer="ann", path=str(path)))
+    assert isinstance(events[0], messages.Connected)
+    done = [e.done for e in events if isinstance(e, messages.TransferProgress)]
+    assert done == sorted(set(done))
+    assert events[-1].size == 5_000_000
+    assert (world.inbox / "a.bin").read_bytes() == path.read_bytes()
+
+
+async def test_a_transfer_goes_on_over_a_new_connection(world, tmp_path):
+    path = tmp_path / "a.bin"
+    path.write_bytes(random.Random(1).randbytes(9_000_000))
+    world.cuts = [1_000_000, 3_000_000]
+    events = await world.run(messages.Send(peer="ann", path=str(path)))
+    assert sum(isinstance(e, messages.Interrupted) for e in events) == 2
+    assert events[-1].resumed_at >= 3_000_000
+    assert (world.inbox / "a.bin").read_bytes() == path.read_bytes()
+
+
+async def test_a_declined_file_is_not_tried_again(world, tmp_path):
+    path = tmp_path / "a.bin"
+    path.write_bytes(b"1")
+    world.remote = Services(
+        inbox=world.inbox,
+        policy=AcceptPolicy.NEVER,
+        book=AddressBook(None),
+        notify=world.note_remote,
+    )
+    with pytest.raises(TransferDeclined):
+        await world.run(messages.Send(peer="ann", path=str(path)))
+    assert len(world.remote_events) == 1
+
+
+async def test_contacts_can_be_added_listed_and_removed(world):
+    other = format_peer_id(NOBODY)
+    await world.run(messages.AddContact(name="bob", peer=other))
+    await world.run(messages.ListContacts())
+    await world.run(messages.RemoveContact(name="bob"))
+    assert [e.name for e in world.events] == ["bob", "ann", "bob", "bob"]
+    assert world.events[0].peer_id == other
+
+
+async def test_stop_stops(world):
+    await world.run(messages.Stop())
+    assert world.stopped == 1
+
+
+def test_a_deadline_of_its_own_ends_each_step():
+    config = VerbsConfig()
+    assert all(0 < getattr(config, name) < math.inf for name in config.__slots__)
