@@ -1,0 +1,293 @@
+"""Introductions over RPC: pass them for others, receive our own, send ours.
+
+Owns the three requests REGISTER, INTRODUCE and OFFER. Sees sealed bytes only: refuses
+to know who talks to whom, what a candidate is, or how a connection comes to be.
+"""
+
+import logging
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Final
+
+import trio
+
+from opnode.core.addresses import Endpoint
+from opnode.core.crypto import SigningKey, verify
+from opnode.core.errors import (
+    IntroductionRefused,
+    NetworkError,
+    PeerUnreachable,
+    RefusalCode,
+    RequestRefused,
+    RequestTimeout,
+)
+from opnode.core.ids import Contact, short
+from opnode.core.peerfile import IntroducerEntry
+from opnode.drivers.clock import WallClock
+from opnode.drivers.rpc import IncomingRequest, Rpc
+from opnode.protocols.introductions.introducer import IntroducerDesk
+from opnode.protocols.rpc.messages import (
+    Answered,
+    Introduce,
+    Introduced,
+    Offer,
+    Refuse,
+    Register,
+    Registered,
+    Reply,
+    handle_of,
+    registration_statement,
+)
+
+logger = logging.getLogger(__name__)
+
+OFFER_LIFETIME_S: Final = 10
+"""An offer that found no way in ten seconds is answered by nobody any more."""
+
+TARGET_S: Final = 4.0
+"""A target answers at once or is gone; the caller has other introducers to ask."""
+
+OfferHandler = Callable[[bytes], Awaitable[bytes]]
+"""Takes a sealed offer, returns the sealed answer; raises IntroductionRefused."""
+
+RequestWork = Callable[[IncomingRequest], Awaitable[Reply]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IntroductionsConfig:
+    """Limits.
+
+    ``max_pending``: introductions under way at once, ours and others' together; each
+    costs a task, so a flood is told "busy" instead of growing memory.
+    ``max_remembered``: handles whose newest registration is remembered against replay;
+    as many as an introducer serves.
+    """
+
+    max_pending: int = 256
+    max_remembered: int = 10_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IntroductionsStatistics:
+    """Counters since the start."""
+
+    registered: int
+    passed: int
+    refused: int
+    answered: int
+    pending: int
+
+
+class Introductions:
+    """The node's part in introductions, as introducer, target and caller."""
+
+    def __init__(
+        self,
+        rpc: Rpc,
+        desk: IntroducerDesk,
+        *,
+        wall_clock: WallClock,
+        config: IntroductionsConfig | None = None,
+    ) -> None:
+        self.on_offer: OfferHandler | None = None
+        self._rpc = rpc
+        self._desk = desk
+        self._wall_clock = wall_clock
+        self._config = config or IntroductionsConfig()
+        self._own_handle: bytes | None = None
+        self._issued_at: dict[bytes, int] = {}
+        self._nursery: trio.Nursery | None = None
+        self._pending = 0
+        self._passed = 0
+        self._refused = 0
+        self._answered = 0
+        rpc.serve(Register, self._serve_register)
+        rpc.serve(Introduce, self._serve_introduce)
+        rpc.serve(Offer, self._serve_offer)
+
+    async def run(
+        self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+    ) -> None:
+        """Host the introductions under way until cancelled."""
+        async with trio.open_nursery() as nursery:
+            self._nursery = nursery
+            task_status.started()
+            await trio.sleep_forever()
+
+    async def introduce(self, entry: IntroducerEntry, sealed: bytes) -> bytes:
+        """Send a sealed offer through one introducer; returns the sealed answer.
+
+        Raises:
+            IntroductionRefused: the introducer or the target said no, and why.
+            PeerUnreachable: the introducer did not answer.
+        """
+        if entry.node_id == self._rpc.node_id:
+            return await self._pass_on(entry.handle, self._rpc.local, sealed)
+        request = Introduce(entry.handle, OFFER_LIFETIME_S, sealed)
+        try:
+            answer = await self._rpc.request(entry.endpoint, request)
+        except RequestRefused as refusal:
+            raise refused(refusal) from None
+        except RequestTimeout:
+            text = f"introducer {entry.endpoint} does not answer"
+            raise PeerUnreachable(text) from None
+        if not isinstance(answer.body, Introduced):
+            raise PeerUnreachable(f"introducer {entry.endpoint} answered out of turn")
+        return answer.body.sealed
+
+    async def register(
+        self, introducer: Contact, location: SigningKey, lifetime_s: int
+    ) -> int:
+        """Register with an introducer; returns the seconds that it grants.
+
+        Raises:
+            RequestTimeout, RequestRefused: no answer, or a refusal.
+        """
+        observed = await self._rpc.observed_by(introducer.endpoint)
+        unsigned = Register(
+            handle_of(location.public),
+            lifetime_s,
+            int(self._wall_clock()),
+            location.public,
+            bytes(64),
+        )
+        statement = registration_statement(
+            self._rpc.network_id, introducer.node_id, observed, unsigned
+        )
+        signed = Register(
+            unsigned.handle,
+            unsigned.lifetime_s,
+            unsigned.issued_at,
+            unsigned.public_key,
+            location.sign(statement),
+        )
+        answer = await self._rpc.request(introducer.endpoint, signed)
+        if not isinstance(answer.body, Registered):
+            raise RequestRefused(0, "the introducer answered out of turn")
+        return answer.body.lifetime_s
+
+    def serve_own(self, location_public: bytes) -> IntroducerEntry:
+        """Be our own introducer: for nodes that everybody can reach."""
+        self._own_handle = handle_of(location_public)
+        return IntroducerEntry(
+            node_id=self._rpc.node_id,
+            endpoint=self._rpc.local,
+            handle=self._own_handle,
+        )
+
+    def statistics(self) -> IntroductionsStatistics:
+        """Counters since the start."""
+        return IntroductionsStatistics(
+            registered=self._desk.statistics().registrations,
+            passed=self._passed,
+            refused=self._refused,
+            answered=self._answered,
+            pending=self._pending,
+        )
+
+    def _serve_register(self, request: IncomingRequest) -> Reply:
+        body = request.body
+        assert isinstance(body, Register)
+        if body.handle != handle_of(body.public_key):
+            raise Refuse(RefusalCode.MALFORMED, "the handle is not the key's")
+        statement = registration_statement(
+            self._rpc.network_id, self._rpc.node_id, request.source, body
+        )
+        if not verify(body.public_key, statement, body.signature):
+            raise Refuse(RefusalCode.MALFORMED, "the signature does not verify")
+        now = trio.current_time()
+        # An older statement is a replay: the address it names may be another's by now.
+        if body.issued_at < self._issued_at.get(body.handle, 0):
+            raise Refuse(RefusalCode.EXPIRED, "a newer registration is held")
+        try:
+            granted = self._desk.register(
+                body.handle, request.source, body.lifetime_s, now
+            )
+        except IntroductionRefused as refusal:
+            raise Refuse(refusal.code, refusal.reason) from None
+        self._remember_issue(body.handle, body.issued_at)
+        return Registered(int(granted))
+
+    def _remember_issue(self, handle: bytes, issued_at: int) -> None:
+        self._issued_at.pop(handle, None)
+        self._issued_at[handle] = issued_at
+        while len(self._issued_at) > self._config.max_remembered:
+            del self._issued_at[next(iter(self._issued_at))]
+
+    def _serve_introduce(self, request: IncomingRequest) -> Reply | None:
+        self._start(request, self._pass_for)
+        return None
+
+    def _serve_offer(self, request: IncomingRequest) -> Reply | None:
+        self._start(request, self._answer_for)
+        return None
+
+    def _start(self, request: IncomingRequest, work: RequestWork) -> None:
+        if self._nursery is None or self._pending >= self._config.max_pending:
+            self._refused += 1
+            raise Refuse(RefusalCode.BUSY, "too many introductions under way")
+        # Counted here, not in the task: a burst arrives before any task runs.
+        self._pending += 1
+        self._nursery.start_soon(self._run_one, request, work)
+
+    async def _run_one(self, request: IncomingRequest, work: RequestWork) -> None:
+        try:
+            with trio.fail_after(OFFER_LIFETIME_S):
+                self._rpc.reply(request, await work(request))
+        except IntroductionRefused as refusal:
+            self._refuse(request, refusal.code, refusal.reason)
+        except (NetworkError, trio.TooSlowError):
+            self._refuse(request, RefusalCode.UNKNOWN_TARGET, "no answer")
+        finally:
+            self._pending -= 1
+
+    def _refuse(self, request: IncomingRequest, code: int, detail: str) -> None:
+        self._refused += 1
+        self._rpc.refuse(request, code, detail)
+
+    async def _pass_for(self, request: IncomingRequest) -> Reply:
+        body = request.body
+        assert isinstance(body, Introduce)
+        answer = await self._pass_on(body.handle, request.source, body.sealed)
+        return Introduced(answer)
+
+    async def _pass_on(self, handle: bytes, source: Endpoint, sealed: bytes) -> bytes:
+        if handle == self._own_handle and self.on_offer is not None:
+            return await self.on_offer(sealed)
+        target = self._desk.route(
+            handle, source, trio.current_time(), sealed_size=len(sealed)
+        )
+        try:
+            with trio.fail_after(TARGET_S):
+                answer = await self._rpc.request(target, Offer(handle, sealed))
+        except RequestRefused as refusal:
+            raise refused(refusal) from None
+        except (RequestTimeout, trio.TooSlowError):
+            logger.debug("the target of handle %s does not answer", short(handle))
+            raise IntroductionRefused(
+                RefusalCode.UNKNOWN_TARGET, "the target does not answer its introducer"
+            ) from None
+        if not isinstance(answer.body, Answered):
+            raise IntroductionRefused(
+                RefusalCode.MALFORMED, "the target answered out of turn"
+            )
+        self._passed += 1
+        return answer.body.sealed
+
+    async def _answer_for(self, request: IncomingRequest) -> Reply:
+        body = request.body
+        assert isinstance(body, Offer)
+        if self.on_offer is None:
+            raise IntroductionRefused(RefusalCode.UNKNOWN_TARGET, "nobody lives here")
+        sealed = await self.on_offer(body.sealed)
+        self._answered += 1
+        return Answered(sealed)
+
+
+def refused(refusal: RequestRefused) -> PeerUnreachable:
+    """The refusal of a request as the refusal of an introduction."""
+    try:
+        code = RefusalCode(refusal.code)
+    except ValueError:
+        return PeerUnreachable(f"the introducer refused: {refusal.detail}")
+    return IntroductionRefused(code, refusal.detail)

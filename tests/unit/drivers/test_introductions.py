@@ -1,0 +1,240 @@
+import random
+from contextlib import asynccontextmanager
+
+import pytest
+import trio
+
+from opnode.core.addresses import Endpoint
+from opnode.core.errors import (
+    IntroductionRefused,
+    PeerUnreachable,
+    RefusalCode,
+    RequestRefused,
+)
+from opnode.core.ids import Contact, node_id_of
+from opnode.core.peerfile import IntroducerEntry
+from opnode.drivers.introductions import Introductions, IntroductionsConfig
+from opnode.drivers.rpc import Rpc
+from opnode.drivers.socket_hub import SocketHub
+from opnode.protocols.introductions.introducer import IntroducerDesk
+from opnode.protocols.rpc.messages import Register, handle_of, registration_statement
+from opnode.testing.clock import VirtualWallClock
+from opnode.testing.keys import seeded_signing_key
+from opnode.testing.virtual_network import Link, VirtualNetwork
+
+LINK = Link(latency_s=(0.02, 0.02))
+
+
+class Node:
+    """An Rpc and its introductions, and nothing else of a node."""
+
+    def __init__(self, hub, label, wall_clock, config):
+        self.key = seeded_signing_key(label)
+        host = hub.local.host
+        self.rpc = Rpc(
+            hub,
+            node_id=node_id_of(self.key.public, host),
+            leaf=False,
+            signing_key=self.key,
+            rng=random.Random(label),
+        )
+        self.introductions = Introductions(
+            self.rpc, IntroducerDesk(), wall_clock=wall_clock, config=config
+        )
+        self.contact = Contact(self.rpc.node_id, hub.local)
+
+    def entry_for(self, location):
+        return IntroducerEntry(
+            node_id=self.rpc.node_id,
+            endpoint=self.rpc.local,
+            handle=handle_of(location.public),
+        )
+
+
+@asynccontextmanager
+async def open_nodes(*, config=None, link=LINK):
+    network = VirtualNetwork(random.Random(1), link)
+    wall_clock = VirtualWallClock()
+    async with trio.open_nursery() as nursery:
+        nodes = []
+        for number, label in enumerate(("introducer", "target", "caller")):
+            host = network.host(f"10.0.0.{number + 1}")
+            hub = SocketHub(await host.bind(Endpoint(f"10.0.0.{number + 1}", 4000)))
+            node = Node(hub, label, wall_clock, config)
+            await nursery.start(hub.run)
+            await nursery.start(node.rpc.run)
+            await nursery.start(node.introductions.run)
+            nodes.append(node)
+        yield (*nodes, network, wall_clock)
+        nursery.cancel_scope.cancel()
+
+
+async def answer_backwards(sealed):
+    await trio.lowlevel.checkpoint()
+    return sealed[::-1]
+
+
+async def test_an_offer_reaches_who_registered_and_the_answer_comes_back(
+    autojump_clock,
+):
+    async with open_nodes() as (introducer, target, caller, _, _):
+        target.introductions.on_offer = answer_backwards
+        granted = await target.introductions.register(
+            introducer.contact, target.key, 300
+        )
+        assert granted == 300
+        answer = await caller.introductions.introduce(
+            introducer.entry_for(target.key), b"abc"
+        )
+        assert answer == b"cba"
+        assert introducer.introductions.statistics().passed == 1
+        assert target.introductions.statistics().answered == 1
+
+
+async def test_nobody_registered_is_a_named_refusal(autojump_clock):
+    async with open_nodes() as (introducer, target, caller, _, _):
+        with pytest.raises(IntroductionRefused) as caught:
+            await caller.introductions.introduce(
+                introducer.entry_for(target.key), b"abc"
+            )
+        assert caught.value.code is RefusalCode.UNKNOWN_TARGET
+
+
+async def test_a_registration_ends_with_its_lifetime(autojump_clock):
+    async with open_nodes() as (introducer, target, caller, _, _):
+        target.introductions.on_offer = answer_backwards
+        await target.introductions.register(introducer.contact, target.key, 60)
+        await trio.sleep(61)
+        with pytest.raises(IntroductionRefused):
+            await caller.introductions.introduce(
+                introducer.entry_for(target.key), b"abc"
+            )
+
+
+async def test_the_refusal_of_the_target_arrives_with_its_code(autojump_clock):
+    async def decline(_):
+        await trio.lowlevel.checkpoint()
+        raise IntroductionRefused(RefusalCode.DECLINED)
+
+    async with open_nodes() as (introducer, target, caller, _, _):
+        target.introductions.on_offer = decline
+        await target.introductions.register(introducer.contact, target.key, 300)
+        with pytest.raises(IntroductionRefused) as caught:
+            await caller.introductions.introduce(
+                introducer.entry_for(target.key), b"abc"
+            )
+        assert caught.value.code is RefusalCode.DECLINED
+
+
+async def test_a_target_that_lives_nowhere_is_refused_by_name(autojump_clock):
+    async with open_nodes() as (introducer, target, caller, _, _):
+        await target.introductions.register(introducer.contact, target.key, 300)
+        with pytest.raises(IntroductionRefused):
+            await caller.introductions.introduce(
+                introducer.entry_for(target.key), b"abc"
+            )
+
+
+async def test_a_dead_introducer_and_a_dead_target_are_told_apart(autojump_clock):
+    async with open_nodes() as (introducer, target, caller, network, _):
+        target.introductions.on_offer = answer_backwards
+        await target.introductions.register(introducer.contact, target.key, 300)
+        network.kill("10.0.0.2")
+        with pytest.raises(IntroductionRefused, match="target"):
+            await caller.introductions.introduce(
+                introducer.entry_for(target.key), b"abc"
+            )
+        network.kill("10.0.0.1")
+        with pytest.raises(PeerUnreachable, match="does not answer"):
+            await caller.introductions.introduce(
+                introducer.entry_for(target.key), b"abc"
+            )
+
+
+async def test_lost_datagrams_do_not_make_a_second_offer(autojump_clock):
+    heard = []
+
+    async def count(sealed):
+        heard.append(sealed)
+        await trio.lowlevel.checkpoint()
+        return b"once"
+
+    rough = Link(latency_s=(0.02, 0.04), loss=0.2, duplicate=0.3)
+    async with open_nodes(link=rough) as (introducer, target, caller, _, _):
+        target.introductions.on_offer = count
+        await target.introductions.register(introducer.contact, target.key, 300)
+        answer = await caller.introductions.introduce(
+            introducer.entry_for(target.key), b"abc"
+        )
+        assert answer == b"once"
+        assert heard == [b"abc"]
+
+
+async def test_a_node_that_is_its_own_introducer_needs_no_registration(
+    autojump_clock,
+):
+    async with open_nodes() as (_, target, caller, _, _):
+        target.introductions.on_offer = answer_backwards
+        entry = target.introductions.serve_own(target.key.public)
+        assert await caller.introductions.introduce(entry, b"abc") == b"cba"
+        assert await target.introductions.introduce(entry, b"abc") == b"cba"
+
+
+async def test_a_flood_is_told_busy(autojump_clock):
+    async def never(_):
+        await trio.sleep_forever()
+
+    config = IntroductionsConfig(max_pending=2)
+    async with open_nodes(config=config) as (introducer, target, caller, _, _):
+        target.introductions.on_offer = never
+        await target.introductions.register(introducer.contact, target.key, 300)
+        codes = []
+
+        async def call(number):
+            try:
+                await caller.introductions.introduce(
+                    introducer.entry_for(target.key), b"%d" % number
+                )
+            except IntroductionRefused as refusal:
+                codes.append(refusal.code)
+
+        async with trio.open_nursery() as nursery:
+            for number in range(5):
+                nursery.start_soon(call, number)
+        assert codes.count(RefusalCode.BUSY) == 3
+
+
+async def forge(introducer, target, wall_clock, *, signer, key, issued_ago=0):
+    """A REGISTER of ``key`` that ``signer`` signed, sent from the target's address."""
+    observed = await target.rpc.observed_by(introducer.rpc.local)
+    issued_at = int(wall_clock()) - issued_ago
+    handle = handle_of(key.public)
+    unsigned = Register(handle, 300, issued_at, key.public, bytes(64))
+    statement = registration_statement(
+        target.rpc.network_id, introducer.rpc.node_id, observed, unsigned
+    )
+    signed = Register(handle, 300, issued_at, key.public, signer.sign(statement))
+    return await target.rpc.request(introducer.rpc.local, signed)
+
+
+async def test_nobody_registers_for_a_key_that_is_not_theirs(autojump_clock):
+    async with open_nodes() as (introducer, target, caller, _, wall_clock):
+        with pytest.raises(RequestRefused, match="signature"):
+            await forge(
+                introducer, target, wall_clock, signer=caller.key, key=target.key
+            )
+        await forge(introducer, target, wall_clock, signer=target.key, key=target.key)
+
+
+async def test_a_replayed_older_registration_is_refused(autojump_clock):
+    async with open_nodes() as (introducer, target, _, _, wall_clock):
+        await target.introductions.register(introducer.contact, target.key, 300)
+        with pytest.raises(RequestRefused, match="newer"):
+            await forge(
+                introducer,
+                target,
+                wall_clock,
+                signer=target.key,
+                key=target.key,
+                issued_ago=60,
+            )
