@@ -1,0 +1,66 @@
+"""Which address the node has: the one it bound, and the ones that others observed.
+
+Owns the votes of the nodes that we asked. Refuses to believe a single stranger once
+there are others to ask, as a false address would be dialled by our peers.
+"""
+
+from typing import Final
+
+from opnode.core.addresses import Endpoint
+from opnode.core.ids import Contact
+
+MAX_REPORTERS: Final = 64
+"""Votes kept; the oldest go first, so that a change of address is noticed."""
+
+QUORUM: Final = 2
+
+
+class ObservedAddresses:
+    """The votes on our own address, one per reporting node."""
+
+    def __init__(self, local: Endpoint, interfaces: tuple[str, ...]) -> None:
+        self._local = local
+        self._interfaces = frozenset(interfaces)
+        self._votes: dict[Endpoint, Endpoint] = {}
+
+    def report(self, reporter: Endpoint, observed: Endpoint) -> None:
+        """One node says at which address it sees us."""
+        self._votes.pop(reporter, None)
+        self._votes[reporter] = observed
+        while len(self._votes) > MAX_REPORTERS:
+            del self._votes[next(iter(self._votes))]
+
+    def forget(self, contact: Contact) -> None:
+        """The reporter is gone; its vote goes with it."""
+        self._votes.pop(contact.endpoint, None)
+
+    @property
+    def agreed(self) -> tuple[Endpoint, ...]:
+        """Addresses that enough nodes report, most votes first."""
+        counts: dict[Endpoint, int] = {}
+        for observed in self._votes.values():
+            counts[observed] = counts.get(observed, 0) + 1
+        needed = min(QUORUM, len(self._votes))
+        ranked = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+        return tuple(endpoint for endpoint, votes in ranked if votes >= needed)
+
+    @property
+    def best(self) -> Endpoint | None:
+        """Where others can reach us, as far as is known."""
+        if self.agreed:
+            return self.agreed[0]
+        return None if self._is_wildcard() else self._local
+
+    @property
+    def behind_nat(self) -> bool:
+        """Whether others see an address that is none of ours."""
+        return bool(self.agreed) and not self._agreed_host_is_ours()
+
+    def _agreed_host_is_ours(self) -> bool:
+        if not self.agreed:
+            return False
+        host = self.agreed[0].host
+        return host == self._local.host or host in self._interfaces
+
+    def _is_wildcard(self) -> bool:
+        return self._local.host in ("0.0.0.0", "::")  # noqa: S104 - a comparison

@@ -1,0 +1,168 @@
+"""Building a node's parts in the order in which they need each other.
+
+Owns the wiring of constructors and nothing that happens later.
+"""
+
+import random
+from dataclasses import dataclass
+
+from opnode.core.ids import node_id_of
+from opnode.core.peerfile import Location
+from opnode.drivers.asyncio_island import Island
+from opnode.drivers.clock import WallClock
+from opnode.drivers.connection_table import ConnectionTable
+from opnode.drivers.dht import Dht
+from opnode.drivers.ice import IceAgent
+from opnode.drivers.introductions import Introductions
+from opnode.drivers.network import Network
+from opnode.drivers.rpc import Rpc, RpcConfig
+from opnode.drivers.socket_hub import SocketHub
+from opnode.drivers.store import RecordStore
+from opnode.node.addresses import ObservedAddresses
+from opnode.node.config import NodeConfig, Role
+from opnode.node.connector import Connector
+from opnode.node.data_directory import DataDirectory
+from opnode.node.joining import Joiner
+from opnode.node.keys import NodeKeys
+from opnode.node.presence import PresenceConfig, PresenceKeeper
+from opnode.protocols.introductions.desk import IntroductionDesk
+from opnode.protocols.introductions.handshake import Handshakes
+from opnode.protocols.introductions.introducer import IntroducerDesk
+from opnode.protocols.noise import NoiseInitiator, NoiseResponder
+from opnode.protocols.rpc.messages import network_id_of
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class World:
+    """What a node takes from outside: the real thing, or a simulation's."""
+
+    network: Network
+    wall_clock: WallClock
+    rng: random.Random
+    island: Island
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parts:
+    """Everything that a node is built from."""
+
+    keys: NodeKeys
+    directory: DataDirectory | None
+    hub: SocketHub
+    rpc: Rpc
+    dht: Dht
+    store: RecordStore
+    table: ConnectionTable
+    introductions: Introductions
+    connector: Connector | None
+    joiner: Joiner
+    presence: PresenceKeeper | None
+    observed: ObservedAddresses
+
+    def close(self) -> None:
+        """Let go of the socket and the database."""
+        self.hub.close()
+        self.store.close()
+
+
+async def assemble(
+    config: NodeConfig,
+    keys: NodeKeys,
+    directory: DataDirectory | None,
+    world: World,
+) -> Parts:
+    """Build the parts of one node; nothing runs yet.
+
+    Raises:
+        ConfigError: the address to listen on cannot be bound.
+        StorageError: the records cannot be opened.
+    """
+    socket = await world.network.bind(config.listen)
+    hub = SocketHub(socket)
+    is_leaf = config.role is not Role.SERVER
+    rpc = Rpc(
+        hub,
+        node_id=node_id_of(keys.node.public, hub.local.host),
+        leaf=is_leaf,
+        signing_key=keys.node,
+        rng=world.rng,
+        config=RpcConfig(network=network_id_of(config.network_name)),
+    )
+    store = RecordStore(directory.records_path if directory else ":memory:")
+    dht = Dht(
+        rpc,
+        store,
+        wall_clock=world.wall_clock,
+        rng=world.rng,
+    )
+    introductions = Introductions(rpc, IntroducerDesk(), wall_clock=world.wall_clock)
+    table = ConnectionTable(hub)
+    connector = presence = None
+    if keys.location is not None and keys.identity is not None:
+        connector = _connector(keys.location, hub, introductions, table, world)
+        presence = PresenceKeeper(
+            identity=keys.identity,
+            location=keys.location,
+            dht=dht,
+            introductions=introductions,
+            wall_clock=world.wall_clock,
+            config=_presence_config(config),
+        )
+    return Parts(
+        keys=keys,
+        directory=directory,
+        hub=hub,
+        rpc=rpc,
+        dht=dht,
+        store=store,
+        table=table,
+        introductions=introductions,
+        connector=connector,
+        joiner=_joiner(config, directory, dht, rpc, world),
+        presence=presence,
+        observed=ObservedAddresses(hub.local, world.network.interface_addresses()),
+    )
+
+
+def _connector(
+    location: Location,
+    hub: SocketHub,
+    introductions: Introductions,
+    table: ConnectionTable,
+    world: World,
+) -> Connector:
+    handshakes = Handshakes(initiator=NoiseInitiator, responder=NoiseResponder)
+    return Connector(
+        desk=IntroductionDesk(location, handshakes=handshakes),
+        introductions=introductions,
+        ice=IceAgent(hub, world.island, world.network),
+        table=table,
+        wall_clock=world.wall_clock,
+        rng=world.rng,
+    )
+
+
+def _joiner(
+    config: NodeConfig,
+    directory: DataDirectory | None,
+    dht: Dht,
+    rpc: Rpc,
+    world: World,
+) -> Joiner:
+    remembered = directory.load_contacts() if directory else ()
+    return Joiner(
+        dht=dht,
+        rpc=rpc,
+        network=world.network,
+        entries=config.bootstrap,
+        remembered=tuple(contact.endpoint for contact in remembered),
+        rng=world.rng,
+    )
+
+
+def _presence_config(config: NodeConfig) -> PresenceConfig:
+    return PresenceConfig(
+        presence_lifetime_s=config.presence_lifetime_s,
+        registration_lifetime_s=config.registration_lifetime_s,
+        nat_keepalive_s=config.nat_keepalive_s,
+    )

@@ -1,0 +1,57 @@
+"""What a node is told before it starts. Values only; nothing is read from disk here."""
+
+import enum
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from opnode.core.addresses import Endpoint
+from opnode.node.bootstrap import BootstrapEntry
+
+
+class Role(enum.Enum):
+    """The node's place in the DHT. An explicit choice always wins.
+
+    ``AUTO`` starts as a leaf and stays one until other nodes can prove its port by
+    dialling back; ``SERVER`` is entered into the tables of others; ``LEAF`` never is.
+    """
+
+    AUTO = "auto"
+    SERVER = "server"
+    LEAF = "leaf"
+
+
+EVERY_INTERFACE: Final = Endpoint("0.0.0.0", 0)  # noqa: S104 - on purpose
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NodeConfig:
+    """Everything a node needs to know.
+
+    Args:
+        listen: address and port of the node's one UDP socket; port 0 lets the system
+            choose.
+        bootstrap: nodes to join through, tried at once and again until one answers.
+        data_dir: where keys, records and contacts live; ``None`` keeps them in memory,
+            with fresh keys.
+        role: the node's place in the DHT.
+        has_identity: a seed node has none: it serves the DHT and talks to nobody.
+        location_name: what the owner calls this device; public in the certificate.
+        network_name: nodes of different networks do not hear each other.
+        presence_lifetime_s: seconds that a published presence is valid; the node
+            republishes at half of it.
+        registration_lifetime_s: seconds that an introducer keeps our registration.
+        nat_keepalive_s: seconds between refreshes while a NAT is in the way. 25 s is
+            below the 30 s binding lifetime of the strictest home gateways measured.
+    """
+
+    listen: Endpoint = EVERY_INTERFACE
+    bootstrap: tuple[BootstrapEntry, ...] = ()
+    data_dir: Path | None = None
+    role: Role = Role.AUTO
+    has_identity: bool = True
+    location_name: str = ""
+    network_name: str = "main"
+    presence_lifetime_s: int = 1200
+    registration_lifetime_s: int = 300
+    nat_keepalive_s: float = 25.0

@@ -1,0 +1,424 @@
+"""From a peer's presence to a live connection, and from an offer to the same.
+
+Owns the meeting of introductions, ICE and RUDP: who waits for whom, what is torn down
+when a step fails, and that two peers who call each other end with one connection.
+Refuses to know lookups, storage and what a connection is used for.
+"""
+
+import logging
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+import trio
+
+from opnode.core.errors import (
+    IceFailed,
+    IntroductionRefused,
+    PeerUnreachable,
+    RefusalCode,
+    RemoteProtocolError,
+)
+from opnode.core.ids import short
+from opnode.core.peerfile import IntroducerEntry, LocationCertificate, Presence
+from opnode.drivers.clock import WallClock
+from opnode.drivers.connection_table import ConnectionTable
+from opnode.drivers.connections import Connection, ConnectTimings, Path, PathKind
+from opnode.drivers.ice import IceAgent, IceSession
+from opnode.drivers.introductions import Introductions
+from opnode.protocols.introductions.desk import IntroductionDesk
+from opnode.protocols.introductions.events import IncomingWithdrawn
+from opnode.protocols.introductions.session import (
+    Established,
+    IncomingIntroduction,
+    OutgoingIntroduction,
+)
+from opnode.protocols.rudp.config import RudpConfig
+from opnode.protocols.rudp.connection import RudpConnection
+
+logger = logging.getLogger(__name__)
+
+INTRODUCERS_AT_ONCE: Final = 2
+"""The offer goes to two introducers at once, so that one dead one costs nothing."""
+
+CODE_REPLACED: Final = 1
+CODE_NO_PATH: Final = 2
+CODE_SHUTDOWN: Final = 3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConnectorConfig:
+    """Limits and deadlines.
+
+    ``attempt_s``: one introduction to one location, from the offer to the path; below
+    the ten seconds after which an introducer forgets the way back.
+    ``check_rto_s``: first retransmission of an ICE check when no round trip has been
+    measured; the introduction's own round trip replaces it.
+    ``max_unaccepted``: connections nobody accepted yet; more callers hear "busy".
+    """
+
+    attempt_s: float = 10.0
+    check_rto_s: float = 0.1
+    max_unaccepted: int = 64
+
+
+@dataclass(slots=True, eq=False)
+class _Attempt:
+    """One outgoing connect to one location, until either side's offer succeeds."""
+
+    scope: trio.CancelScope = field(default_factory=trio.CancelScope)
+    arrived: trio.Event = field(default_factory=trio.Event)
+    connection: Connection | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Meeting:
+    """An introduction that succeeded, and the ICE session that follows it."""
+
+    established: Established
+    session: IceSession
+    introduction: OutgoingIntroduction | IncomingIntroduction
+
+
+class Connector:
+    """Makes connections, in both directions."""
+
+    def __init__(  # noqa: PLR0913 - the one place where these five meet
+        self,
+        *,
+        desk: IntroductionDesk,
+        introductions: Introductions,
+        ice: IceAgent,
+        table: ConnectionTable,
+        wall_clock: WallClock,
+        rng: random.Random,
+        config: ConnectorConfig | None = None,
+    ) -> None:
+        self.may_connect: Callable[[LocationCertificate], bool] = _anybody
+        self._desk = desk
+        self._introductions = introductions
+        self._ice = ice
+        self._table = table
+        self._wall_clock = wall_clock
+        self._rng = rng
+        self._config = config or ConnectorConfig()
+        self._rudp_config = RudpConfig()
+        self._attempts: dict[bytes, _Attempt] = {}
+        self._live: dict[bytes, Connection] = {}
+        self._by_offer: dict[bytes, Connection] = {}
+        limit = self._config.max_unaccepted
+        self._accepted_in, self._accepted = trio.open_memory_channel[Connection](limit)
+        self._answering = 0
+        self._nursery: trio.Nursery | None = None
+        introductions.on_offer = self.answer_offer
+
+    @property
+    def ice(self) -> IceAgent:
+        """The agent, for whoever learns our addresses."""
+        return self._ice
+
+    async def run(
+        self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+    ) -> None:
+        """Host the connections being made until cancelled."""
+        async with trio.open_nursery() as nursery:
+            self._nursery = nursery
+            task_status.started()
+            await trio.sleep_forever()
+
+    def connection_to(self, location: LocationCertificate) -> Connection | None:
+        """The live connection to that location, if there is one."""
+        return self._live.get(location.static_public)
+
+    def connections(self) -> list[Connection]:
+        """All live connections."""
+        return list(self._live.values())
+
+    async def connect(
+        self, presences: Sequence[Presence], *, lookup_s: float
+    ) -> Connection:
+        """Connect to the first location that can be reached.
+
+        Raises:
+            IntroductionRefused: the last location refused, and why.
+            PeerUnreachable: no location could be reached; tells each one's cause.
+        """
+        failures: list[PeerUnreachable] = []
+        for presence in presences:
+            live = self.connection_to(presence.certificate)
+            if live is not None:
+                await trio.lowlevel.checkpoint()
+                return live
+            try:
+                return await self._connect_location(presence, lookup_s)
+            except PeerUnreachable as failure:
+                failures.append(failure)
+        if len(failures) == 1:
+            raise failures[0]
+        causes = "; ".join(str(failure) for failure in failures)
+        raise PeerUnreachable(causes or "the peer has no presence: it is offline")
+
+    async def accept(self) -> Connection:
+        """Wait for the next connection that a peer made to us."""
+        return await self._accepted.receive()
+
+    async def answer_offer(self, sealed: bytes) -> bytes:
+        """Answer a sealed offer; the connection goes on in the background.
+
+        Raises:
+            IntroductionRefused: a named reason, for the caller.
+        """
+        await trio.lowlevel.checkpoint()
+        now = trio.current_time()
+        cached = self._desk.cached_answer(sealed, now)
+        if cached is not None:
+            return cached
+        if self._nursery is None or self._queue_is_full():
+            raise IntroductionRefused(RefusalCode.BUSY, "too many callers wait")
+        try:
+            incoming = self._desk.receive_offer_untrusted(
+                sealed, now, wall_now=self._wall_clock()
+            )
+        finally:
+            self._drain_desk()
+        if incoming is None:
+            raise IntroductionRefused(RefusalCode.BUSY, "the offer is being decided")
+        if not self.may_connect(incoming.peer):
+            incoming.decline()
+            raise IntroductionRefused(RefusalCode.DECLINED)
+        session = self._ice.new_session(controlling=False)
+        answer, established = incoming.answer(session.local)
+        meeting = _Meeting(established, session, incoming)
+        self._nursery.start_soon(self._complete_incoming, meeting)
+        return answer
+
+    async def _connect_location(
+        self, presence: Presence, lookup_s: float
+    ) -> Connection:
+        remote = presence.certificate.static_public
+        waiting = self._attempts.get(remote)
+        if waiting is not None:
+            return await self._join_attempt(waiting)
+        attempt = self._attempts[remote] = _Attempt()
+        try:
+            with trio.move_on_after(self._config.attempt_s), attempt.scope:
+                await self._try_own_offer(presence, attempt, lookup_s)
+        finally:
+            del self._attempts[remote]
+            attempt.arrived.set()
+        if attempt.connection is None:
+            peer = short(presence.certificate.peer_id)
+            seconds = self._config.attempt_s
+            raise PeerUnreachable(f"no path to {peer} within {seconds:.0f} s")
+        return attempt.connection
+
+    async def _join_attempt(self, attempt: _Attempt) -> Connection:
+        await attempt.arrived.wait()
+        if attempt.connection is None:
+            raise PeerUnreachable("the attempt under way failed")
+        return attempt.connection
+
+    async def _try_own_offer(
+        self, presence: Presence, attempt: _Attempt, lookup_s: float
+    ) -> None:
+        """Offer, and connect on the answer; or be overtaken by the peer's offer."""
+        started_at = trio.current_time()
+        session = self._ice.new_session(controlling=True)
+        meeting: _Meeting | None = None
+        try:
+            meeting = await self._call(presence, session, started_at)
+        except IntroductionRefused as refusal:
+            if refusal.code is not RefusalCode.GLARE:
+                raise
+            # The peer's own offer wins and is on its way: answer_offer ends the wait.
+            await trio.sleep_forever()
+        finally:
+            if meeting is None:
+                await _close(session)
+        introduced_at = trio.current_time()
+        introduce_s = introduced_at - started_at
+        connection = await self._establish(meeting, check_rto_s=min(introduce_s, 0.5))
+        connection.timings = ConnectTimings(
+            lookup_s=lookup_s,
+            introduce_s=introduce_s,
+            ice_s=trio.current_time() - introduced_at,
+        )
+        attempt.connection = connection
+
+    async def _call(
+        self, presence: Presence, session: IceSession, now: float
+    ) -> _Meeting:
+        outgoing = self._desk.offer(presence.certificate, session.local, now)
+        try:
+            established = await self._introduce(presence.introducers, outgoing)
+        except BaseException:
+            self._desk.finish(outgoing)
+            raise
+        finally:
+            self._drain_desk()
+        return _Meeting(established, session, outgoing)
+
+    async def _introduce(
+        self, introducers: Sequence[IntroducerEntry], outgoing: OutgoingIntroduction
+    ) -> Established:
+        """Send the offer through two introducers at once.
+
+        The first answer that opens counts: an introducer that makes one up only wastes
+        its own turn.
+        """
+        if not introducers:
+            raise PeerUnreachable("the peer's presence names no introducer")
+        failures: list[PeerUnreachable] = []
+        answers: list[Established] = []
+        chosen = list(introducers)
+        self._rng.shuffle(chosen)
+
+        async def ask(entry: IntroducerEntry) -> None:
+            try:
+                sealed = await self._introductions.introduce(entry, outgoing.message)
+                established = outgoing.receive_answer_untrusted(
+                    sealed, wall_now=self._wall_clock()
+                )
+            except PeerUnreachable as failure:
+                failures.append(failure)
+            except RemoteProtocolError as error:
+                text = f"introducer {entry.endpoint} brought a bad answer: {error}"
+                failures.append(PeerUnreachable(text))
+            else:
+                answers.append(established)
+                nursery.cancel_scope.cancel()
+
+        while chosen and not answers:
+            pair, chosen = chosen[:INTRODUCERS_AT_ONCE], chosen[INTRODUCERS_AT_ONCE:]
+            async with trio.open_nursery() as nursery:
+                for entry in pair:
+                    nursery.start_soon(ask, entry)
+            if any(isinstance(f, IntroductionRefused) for f in failures):
+                break
+        if answers:
+            return answers[0]
+        raise _weightiest(failures)
+
+    async def _complete_incoming(self, meeting: _Meeting) -> None:
+        peer = meeting.established.peer
+        remote = peer.static_public
+        self._answering += 1
+        try:
+            with trio.fail_after(self._config.attempt_s):
+                connection = await self._establish(
+                    meeting, check_rto_s=self._config.check_rto_s
+                )
+        except (PeerUnreachable, trio.TooSlowError) as failure:
+            logger.info("offer of %s: %s", short(peer.peer_id), failure)
+            return
+        finally:
+            self._answering -= 1
+        attempt = self._attempts.get(remote)
+        if attempt is not None and attempt.connection is None:
+            connection.timings = None
+            attempt.connection = connection
+            attempt.scope.cancel()
+            return
+        try:
+            self._accepted_in.send_nowait(connection)
+        except trio.WouldBlock:
+            connection.close(CODE_SHUTDOWN, "nobody accepts connections")
+
+    async def _establish(self, meeting: _Meeting, *, check_rto_s: float) -> Connection:
+        """Key the transport, find the path, enter the connection."""
+        established, session = meeting.established, meeting.session
+        rudp = RudpConnection(
+            initiator=established.initiator,
+            keys=established.keys,
+            config=self._rudp_config,
+            rng=self._rng,
+        )
+        try:
+            connection = self._table.open(rudp, established.peer)
+        except PeerUnreachable:
+            self._desk.finish(meeting.introduction)
+            await _close(session)
+            raise
+        found = None
+        try:
+            found = await session.connect(established.ice, check_rto_s)
+        finally:
+            if found is None:
+                connection.close(CODE_NO_PATH, "no path")
+                self._desk.finish(meeting.introduction)
+                await _close(session)
+        connection.set_path(Path(PathKind.DIRECT, found))
+        self._enter(connection, meeting)
+        return connection
+
+    def _enter(self, connection: Connection, meeting: _Meeting) -> None:
+        """Make it the one connection to its location; the older one ends."""
+        remote = connection.certificate.static_public
+        older = self._live.get(remote)
+        self._live[remote] = connection
+        if older is not None:
+            older.close(CODE_REPLACED, "replaced by a newer connection")
+        assert self._nursery is not None
+        self._nursery.start_soon(self._keep, connection, meeting)
+
+    async def _keep(self, connection: Connection, meeting: _Meeting) -> None:
+        """Answer consent checks while the connection lives, then clean up."""
+        session = meeting.session
+        digest = meeting.established.offer_digest
+        self._by_offer[digest] = connection
+
+        async def watch_consent() -> None:
+            await session.lost.wait()
+            connection.close(CODE_NO_PATH, "the peer no longer consents to this path")
+
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(watch_consent)
+                await connection.closed.wait()
+                nursery.cancel_scope.cancel()
+        finally:
+            remote = connection.certificate.static_public
+            if self._live.get(remote) is connection:
+                del self._live[remote]
+            del self._by_offer[digest]
+            self._desk.finish(meeting.introduction)
+            await _close(session)
+
+    def _drain_desk(self) -> None:
+        """Follow the desk: a call that its caller gave up carries nothing."""
+        while (event := self._desk.next_event()) is not None:
+            if isinstance(event, IncomingWithdrawn):
+                withdrawn = self._by_offer.get(event.offer_digest)
+                if withdrawn is not None:
+                    withdrawn.close(CODE_REPLACED, "the caller gave up this call")
+
+    def _queue_is_full(self) -> bool:
+        waiting = self._accepted.statistics().current_buffer_used
+        return waiting + self._answering >= self._config.max_unaccepted
+
+
+async def _close(session: IceSession) -> None:
+    # Bounded by the two seconds that a STUN close may take; without the shield a
+    # cancelled connect would leave its checks running.
+    with trio.move_on_after(2) as scope:
+        scope.shield = True
+        await session.close()
+
+
+def _anybody(_: LocationCertificate) -> bool:
+    return True
+
+
+def _weightiest(failures: Sequence[PeerUnreachable]) -> PeerUnreachable:
+    """The target's own word says more than an introducer's silence."""
+    for failure in failures:
+        if (
+            isinstance(failure, IntroductionRefused)
+            and failure.code is not RefusalCode.UNKNOWN_TARGET
+        ):
+            return failure
+    for failure in failures:
+        if isinstance(failure, (IntroductionRefused, IceFailed)):
+            return failure
+    return failures[-1]

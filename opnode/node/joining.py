@@ -1,0 +1,132 @@
+"""Joining: through whom the node gets in, and that it keeps trying until it is in.
+
+Owns the order of sources and the retries. Never reports "joined" without a contact.
+Refuses to know what is done with the overlay once it is there.
+"""
+
+import logging
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import trio
+
+from opnode.core.addresses import Endpoint
+from opnode.drivers.dht import Dht
+from opnode.drivers.network import Network
+from opnode.drivers.rpc import Rpc
+from opnode.node.bootstrap import (
+    BootstrapEntry,
+    Verdict,
+    VerdictKind,
+    backoff_s,
+    probe,
+)
+
+logger = logging.getLogger(__name__)
+
+MAX_REPORTS: Final = 256
+"""Reports nobody reads are dropped: the newest state is in ``statistics``."""
+
+REMEMBERED_AT_ONCE: Final = 20
+"""Contacts of the last run asked at once: a bucket's worth finds one alive."""
+
+LONELY_CHECK_S: Final = 15.0
+"""How soon a node that lost every contact notices and joins again."""
+
+
+@dataclass(frozen=True, slots=True)
+class JoinReport:
+    """What became of one entry: its verdict, and the contacts known after it."""
+
+    verdict: Verdict
+    contacts: int
+
+    @property
+    def joined(self) -> bool:
+        """Whether the entry brought us in."""
+        return self.verdict.kind is VerdictKind.ANSWERED and self.contacts > 0
+
+    def __str__(self) -> str:
+        entry = self.verdict.entry
+        if self.joined:
+            plural = "" if self.contacts == 1 else "s"
+            known = f"{self.contacts} contact{plural}"
+            return f"{entry.host}:{entry.port}: joined with {known}"
+        return str(self.verdict)
+
+
+class Joiner:
+    """Gets the node into the overlay and brings it back when it falls out."""
+
+    def __init__(
+        self,
+        *,
+        dht: Dht,
+        rpc: Rpc,
+        network: Network,
+        entries: Sequence[BootstrapEntry],
+        remembered: Sequence[Endpoint],
+        rng: random.Random,
+    ) -> None:
+        self.joined = trio.Event()
+        self._dht = dht
+        self._rpc = rpc
+        self._network = network
+        self._entries = tuple(entries)
+        self._remembered = tuple(remembered)
+        self._rng = rng
+        self._reports_in, self.reports = trio.open_memory_channel[JoinReport](
+            MAX_REPORTS
+        )
+
+    async def run(self) -> None:
+        """Join, then watch for loneliness, until cancelled."""
+        if not self._entries and not self._remembered:
+            # A first seed: others come to it.
+            self.joined.set()
+        attempt = 0
+        while True:
+            if self._dht.contacts():
+                attempt = 0
+                self.joined.set()
+                await trio.sleep(LONELY_CHECK_S)
+                continue
+            await self._try_all()
+            if not self._dht.contacts():
+                await trio.sleep(backoff_s(attempt, self._rng))
+                attempt += 1
+
+    async def _try_all(self) -> None:
+        """Ask every source at once; the first that answers brings the node in."""
+        async with trio.open_nursery() as nursery:
+            if self._remembered:
+                nursery.start_soon(self._try_remembered)
+            for entry in self._entries:
+                nursery.start_soon(self._try_entry, entry)
+
+    async def _try_remembered(self) -> None:
+        chosen = self._remembered[:REMEMBERED_AT_ONCE]
+        contacts = await self._dht.join(chosen)
+        if contacts:
+            logger.info("joined through remembered contacts: %d known", contacts)
+            self.joined.set()
+
+    async def _try_entry(self, entry: BootstrapEntry) -> None:
+        verdict = await probe(entry, rpc=self._rpc, network=self._network)
+        contacts = 0
+        if verdict.kind is VerdictKind.ANSWERED and verdict.endpoint is not None:
+            contacts = await self._dht.join([verdict.endpoint])
+            if not contacts:
+                verdict = Verdict(
+                    entry, VerdictKind.NO_ANSWER, detail="it answered, then fell silent"
+                )
+        report = JoinReport(verdict, contacts)
+        logger.info("%s", report)
+        try:
+            self._reports_in.send_nowait(report)
+        except trio.WouldBlock:
+            logger.debug("nobody reads the join reports")
+        if contacts:
+            self.joined.set()

@@ -1,0 +1,367 @@
+"""The overlay node: builds the drivers, owns the nursery, routes between them.
+
+Owns the life of everything that runs. What each part does is told in the part; here
+stands only who is connected to whom, and the order of starting and stopping.
+"""
+
+import contextlib
+import logging
+import random
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import trio
+
+from opnode.core.addresses import Endpoint
+from opnode.core.crypto import random_bytes
+from opnode.core.errors import LocalProtocolError, OpnodeError, RecordNotFound
+from opnode.core.ids import (
+    Contact,
+    NodeId,
+    PeerId,
+    format_peer_id,
+    node_id_of,
+    peer_key,
+)
+from opnode.core.peerfile import (
+    IntroducerEntry,
+    PeerFile,
+    Presence,
+    read_peer_file,
+    read_presence,
+)
+from opnode.core.records import RecordKind, SignedRecord
+from opnode.drivers.asyncio_island import open_island
+from opnode.drivers.clock import WallClock, system_wall_clock
+from opnode.drivers.connections import Connection
+from opnode.drivers.dht import DhtStatistics
+from opnode.drivers.introductions import IntroductionsStatistics
+from opnode.drivers.network import Network, SystemNetwork
+from opnode.drivers.socket_hub import HubStatistics
+from opnode.node.assembly import Parts, World, assemble
+from opnode.node.bootstrap import BootstrapEntry
+from opnode.node.config import NodeConfig, Role
+from opnode.node.connector import Connector
+from opnode.node.data_directory import DataDirectory, RememberedContact
+from opnode.node.joining import JoinReport
+from opnode.node.keys import NodeKeys, load_keys, make_keys
+from opnode.node.presence import PresenceKeeper
+
+logger = logging.getLogger(__name__)
+
+SAVE_CONTACTS_S: Final = 60.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PeerView:
+    """What a lookup found, every byte of it verified here."""
+
+    peer_id: PeerId
+    peer_file: PeerFile | None
+    presences: tuple[Presence, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NodeStatistics:
+    """The node at one instant."""
+
+    node_id: NodeId
+    peer_id: PeerId | None
+    role: Role
+    endpoint: Endpoint
+    observed: tuple[Endpoint, ...]
+    behind_nat: bool
+    joined: bool
+    contacts: int
+    introducers: tuple[IntroducerEntry, ...]
+    connections: int
+    dht: DhtStatistics
+    introductions: IntroductionsStatistics
+    traffic: HubStatistics
+
+
+class OverlayNode:
+    """A running node. Made by ``open_node``."""
+
+    def __init__(self, config: NodeConfig, parts: Parts, clock: WallClock) -> None:
+        self._config = config
+        self._parts = parts
+        self._wall_clock = clock
+        parts.rpc.on_observed = self._on_observed
+        if parts.presence is not None:
+            parts.presence.is_behind_nat = lambda: parts.observed.behind_nat
+            if config.role is Role.SERVER:
+                parts.presence.own_endpoint = lambda: parts.observed.best
+
+    @property
+    def node_id(self) -> NodeId:
+        """The node's place in the DHT."""
+        return self._parts.rpc.node_id
+
+    @property
+    def node_public_key(self) -> bytes:
+        """The key that invites pin."""
+        return self._parts.keys.node.public
+
+    @property
+    def peer_id(self) -> PeerId:
+        """The identity that lives here.
+
+        Raises:
+            LocalProtocolError: a seed node has none.
+        """
+        identity = self._parts.keys.identity
+        if identity is None:
+            raise LocalProtocolError("this node has no identity: it is a seed")
+        return identity.peer_id
+
+    @property
+    def endpoint(self) -> Endpoint:
+        """Where others reach the node, as far as is known; else what it bound."""
+        return self._parts.observed.best or self._parts.hub.local
+
+    @property
+    def data_directory(self) -> DataDirectory | None:
+        """The open data directory, or ``None`` for a node in memory."""
+        return self._parts.directory
+
+    @property
+    def connector(self) -> Connector:
+        """Who may connect, and the live connections.
+
+        Raises:
+            LocalProtocolError: a seed node connects to nobody.
+        """
+        if self._parts.connector is None:
+            raise LocalProtocolError("this node has no identity: it is a seed")
+        return self._parts.connector
+
+    @property
+    def reports(self) -> trio.MemoryReceiveChannel[JoinReport]:
+        """What became of each bootstrap entry, as it happens."""
+        return self._parts.joiner.reports
+
+    def invite(self) -> str:
+        """The line by which others join through this node."""
+        entry = BootstrapEntry(
+            self.node_public_key, self.endpoint.host, self.endpoint.port
+        )
+        return str(entry)
+
+    async def wait_joined(self) -> None:
+        """Wait until the node has a contact (a first seed: at once)."""
+        await self._parts.joiner.joined.wait()
+
+    async def wait_published(self) -> None:
+        """Wait until others can find this identity."""
+        presence = self._parts.presence
+        if presence is None:
+            raise LocalProtocolError("this node has no identity: it is a seed")
+        await presence.published.wait()
+
+    async def lookup(self, peer_id: PeerId) -> PeerView:
+        """Find a peer's presences, and its peer file when the same node holds it.
+
+        Raises:
+            RecordNotFound: nobody holds anything that verifies for this identity.
+        """
+        key = peer_key(peer_id)
+        try:
+            found = await self._parts.dht.find_first(key, _is_presence)
+        except RecordNotFound:
+            found = await self._parts.dht.find_all(key)
+            if not found:
+                name = format_peer_id(peer_id)
+                raise RecordNotFound(
+                    f"{name}: not known to any node that was asked"
+                ) from None
+        return _view(peer_id, found)
+
+    async def connect(self, peer_id: PeerId) -> Connection:
+        """Return the live connection to the peer, or make one.
+
+        Raises:
+            RecordNotFound: the identity is not known.
+            IntroductionRefused: the peer, or its introducer, said no, and why.
+            PeerUnreachable: no location answered, or no path was found.
+        """
+        if peer_id == self.peer_id:
+            raise LocalProtocolError("this is our own identity")
+        connector = self.connector
+        for connection in connector.connections():
+            if connection.peer_id == peer_id:
+                await trio.lowlevel.checkpoint()
+                return connection
+        started_at = trio.current_time()
+        view = await self.lookup(peer_id)
+        lookup_s = trio.current_time() - started_at
+        return await connector.connect(view.presences, lookup_s=lookup_s)
+
+    async def accept_connection(self) -> Connection:
+        """Wait for the next connection that a peer made to us."""
+        return await self.connector.accept()
+
+    async def publish(self, record: SignedRecord) -> int:
+        """Store a record and keep it alive; returns the holders that took it."""
+        return await self._parts.dht.put(record, republish=True)
+
+    def contacts(self) -> list[Contact]:
+        """The nodes in our routing table."""
+        return self._parts.dht.contacts()
+
+    def statistics(self) -> NodeStatistics:
+        """The node at this instant."""
+        parts = self._parts
+        presence = parts.presence
+        identity = parts.keys.identity
+        return NodeStatistics(
+            node_id=self.node_id,
+            peer_id=identity.peer_id if identity else None,
+            role=self._config.role,
+            endpoint=self.endpoint,
+            observed=parts.observed.agreed,
+            behind_nat=parts.observed.behind_nat,
+            joined=parts.joiner.joined.is_set(),
+            contacts=len(parts.dht.contacts()),
+            introducers=presence.introducers if presence else (),
+            connections=len(parts.connector.connections()) if parts.connector else 0,
+            dht=parts.dht.statistics(),
+            introductions=parts.introductions.statistics(),
+            traffic=parts.hub.statistics(),
+        )
+
+    async def run(
+        self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+    ) -> None:
+        """Run every part until cancelled."""
+        parts = self._parts
+        async with trio.open_nursery() as nursery:
+            await nursery.start(parts.hub.run)
+            await nursery.start(parts.rpc.run)
+            await nursery.start(parts.dht.run)
+            await nursery.start(parts.table.run)
+            await nursery.start(parts.introductions.run)
+            if parts.connector is not None:
+                await nursery.start(parts.connector.run)
+            nursery.start_soon(parts.joiner.run)
+            if parts.presence is not None:
+                nursery.start_soon(self._keep_presence, parts.presence)
+            if parts.directory is not None:
+                nursery.start_soon(self._keep_contacts, parts.directory)
+            task_status.started()
+
+    def close(self) -> None:
+        """Say good-bye to every peer and remember the contacts."""
+        self._parts.table.close_all("the node is shutting down")
+        if self._parts.directory is not None:
+            self._save_contacts(self._parts.directory)
+
+    async def _keep_presence(self, presence: PresenceKeeper) -> None:
+        await self._parts.joiner.joined.wait()
+        await presence.run()
+
+    async def _keep_contacts(self, directory: DataDirectory) -> None:
+        while True:
+            await trio.sleep(SAVE_CONTACTS_S)
+            self._save_contacts(directory)
+
+    def _save_contacts(self, directory: DataDirectory) -> None:
+        contacts = self._parts.dht.contacts()
+        if not contacts:
+            # The last good list is worth more than an empty one.
+            return
+        wall_now = self._wall_clock()
+        try:
+            directory.save_contacts(
+                RememberedContact(
+                    node_key=None, endpoint=contact.endpoint, last_seen_at=wall_now
+                )
+                for contact in contacts
+            )
+        except OpnodeError as error:
+            logger.warning("contacts are not remembered: %s", error)
+
+    def _on_observed(self, reporter: Endpoint, observed: Endpoint) -> None:
+        parts = self._parts
+        parts.observed.report(reporter, observed)
+        for endpoint in parts.observed.agreed[:1]:
+            # The id is bound to a public address, which only others can tell (BEP 42).
+            parts.dht.adopt_node_id(node_id_of(parts.keys.node.public, endpoint.host))
+            if parts.connector is not None and endpoint != parts.hub.local:
+                parts.connector.ice.add_observed(endpoint)
+
+
+@contextlib.asynccontextmanager
+async def open_node(
+    config: NodeConfig,
+    *,
+    network: Network | None = None,
+    wall_clock: WallClock | None = None,
+    rng: random.Random | None = None,
+) -> AsyncIterator[OverlayNode]:
+    """Run a node for the length of the ``async with`` block.
+
+    The node joins in the background; wait with ``wait_joined`` and ``wait_published``.
+
+    Args:
+        config: what the node is told.
+        network: where sockets come from; the operating system's by default.
+        wall_clock: seconds since 1970, for the expiry of records.
+        rng: jitter and sampling; never keys. Seeded by a simulation.
+
+    Raises:
+        ConfigError: an address that cannot be bound, a wrong setting.
+        StorageError: the data directory or a key in it cannot be used.
+    """
+    clock = wall_clock or system_wall_clock
+    with contextlib.ExitStack() as stack:
+        directory: DataDirectory | None = None
+        if config.data_dir is not None:
+            directory = stack.enter_context(DataDirectory.open(config.data_dir))
+        keys = _keys(config, directory, clock)
+        # Jitter needs no secrecy, only that two nodes draw differently.
+        jitter = rng or random.Random(random_bytes(16))  # noqa: S311
+        async with open_island() as island:
+            world = World(
+                network=network or SystemNetwork(),
+                wall_clock=clock,
+                rng=jitter,
+                island=island,
+            )
+            parts = await assemble(config, keys, directory, world)
+            stack.callback(parts.close)
+            node = OverlayNode(config, parts, clock)
+            async with trio.open_nursery() as nursery:
+                await nursery.start(node.run)
+                try:
+                    yield node
+                finally:
+                    node.close()
+                    nursery.cancel_scope.cancel()
+
+
+def _keys(
+    config: NodeConfig, directory: DataDirectory | None, clock: WallClock
+) -> NodeKeys:
+    name = config.location_name
+    if directory is None:
+        return make_keys(has_identity=config.has_identity, name=name, wall_now=clock())
+    return load_keys(
+        directory, has_identity=config.has_identity, name=name, wall_now=clock()
+    )
+
+
+def _is_presence(record: SignedRecord) -> bool:
+    return record.kind is RecordKind.PRESENCE
+
+
+def _view(peer_id: PeerId, records: Sequence[SignedRecord]) -> PeerView:
+    """Newest presence first; the records were verified on their way in."""
+    newest = sorted(records, key=lambda record: record.seq, reverse=True)
+    files = [r for r in newest if r.kind is RecordKind.PEER_FILE]
+    return PeerView(
+        peer_id=peer_id,
+        peer_file=read_peer_file(files[0]) if files else None,
+        presences=tuple(read_presence(r) for r in newest if _is_presence(r)),
+    )

@@ -1,0 +1,186 @@
+"""Being found: the node's introducers, its registration with them, its presence record.
+
+Owns who introduces us and that the published presence names exactly those. Refuses to
+know lookups and connections.
+"""
+
+import logging
+from dataclasses import dataclass
+from typing import Final
+
+import trio
+
+from opnode.core.addresses import Endpoint
+from opnode.core.errors import NetworkError
+from opnode.core.ids import Contact, peer_key
+from opnode.core.peerfile import (
+    Identity,
+    IntroducerEntry,
+    Location,
+    build_peer_file,
+    build_presence,
+)
+from opnode.core.records import SignedRecord
+from opnode.drivers.clock import WallClock
+from opnode.drivers.dht import Dht
+from opnode.drivers.introductions import Introductions
+from opnode.protocols.rpc.messages import handle_of
+
+logger = logging.getLogger(__name__)
+
+INTRODUCERS: Final = 3
+"""Two may vanish at once before anybody notices."""
+
+RETRY_S: Final = 2.0
+"""How soon a node without any introducer, or whose publishing failed, tries again."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PresenceConfig:
+    """Seconds: of a presence, of a registration, between refreshes behind a NAT."""
+
+    presence_lifetime_s: int
+    registration_lifetime_s: int
+    nat_keepalive_s: float
+
+
+class PresenceKeeper:
+    """Keeps the node's introducers and publishes who they are."""
+
+    def __init__(
+        self,
+        *,
+        identity: Identity,
+        location: Location,
+        dht: Dht,
+        introductions: Introductions,
+        wall_clock: WallClock,
+        config: PresenceConfig,
+    ) -> None:
+        self.own_endpoint = _unknown
+        self.is_behind_nat = _open
+        self.published = trio.Event()
+        self._identity = identity
+        self._location = location
+        self._dht = dht
+        self._introductions = introductions
+        self._wall_clock = wall_clock
+        self._config = config
+        self._registered: dict[Contact, IntroducerEntry] = {}
+        self._entries: tuple[IntroducerEntry, ...] = ()
+        self._publish_at = -1.0
+        self._sequence = 0
+        self._peer_file_held = False
+
+    @property
+    def introducers(self) -> tuple[IntroducerEntry, ...]:
+        """Whom the published presence names."""
+        return self._entries
+
+    async def run(self) -> None:
+        """Register, publish and refresh until cancelled."""
+        while True:
+            if not self._peer_file_held:
+                self._peer_file_held = await self._publish_peer_file()
+            entries = await self._refresh_introducers()
+            now = trio.current_time()
+            if entries and (entries != self._entries or now >= self._publish_at):
+                await self._publish(entries)
+            if not self._entries:
+                await trio.sleep(RETRY_S)
+                continue
+            await trio.sleep(self._pause_s())
+
+    async def _refresh_introducers(self) -> tuple[IntroducerEntry, ...]:
+        own = self.own_endpoint()
+        if own is not None:
+            entry = self._introductions.serve_own(self._location.signing.public)
+            await trio.lowlevel.checkpoint()
+            return (
+                IntroducerEntry(
+                    node_id=entry.node_id, endpoint=own, handle=entry.handle
+                ),
+            )
+        async with trio.open_nursery() as nursery:
+            for contact in list(self._registered):
+                nursery.start_soon(self._register, contact)
+        if len(self._registered) < INTRODUCERS:
+            await self._find_introducers()
+        kept = sorted(self._registered.items(), key=lambda item: item[0].node_id)
+        return tuple(entry for _, entry in kept[:INTRODUCERS])
+
+    async def _find_introducers(self) -> None:
+        """Ask the servers nearest to our identity until three have agreed."""
+        key = peer_key(self._identity.peer_id)
+        candidates = [
+            contact
+            for contact in await self._dht.closest_nodes(key)
+            if contact not in self._registered
+        ]
+        while candidates and len(self._registered) < INTRODUCERS:
+            missing = INTRODUCERS - len(self._registered)
+            asked, candidates = candidates[:missing], candidates[missing:]
+            async with trio.open_nursery() as nursery:
+                for contact in asked:
+                    nursery.start_soon(self._register, contact)
+
+    async def _register(self, contact: Contact) -> None:
+        signing = self._location.signing
+        lifetime_s = self._config.registration_lifetime_s
+        try:
+            await self._introductions.register(contact, signing, lifetime_s)
+        except NetworkError as error:
+            logger.info("introducer %s: %s", contact.endpoint, error)
+            self._registered.pop(contact, None)
+            return
+        self._registered[contact] = IntroducerEntry(
+            node_id=contact.node_id,
+            endpoint=contact.endpoint,
+            handle=handle_of(signing.public),
+        )
+
+    async def _publish(self, entries: tuple[IntroducerEntry, ...]) -> None:
+        wall_now = self._wall_clock()
+        # Milliseconds, so that a restart within a second still counts upwards.
+        self._sequence = max(self._sequence + 1, int(wall_now * 1000))
+        lifetime_s = self._config.presence_lifetime_s
+        record = build_presence(
+            self._location,
+            entries,
+            wall_now=wall_now,
+            lifetime_s=lifetime_s,
+            seq=self._sequence,
+        )
+        if await self._put(record):
+            self._entries = entries
+            self._publish_at = trio.current_time() + lifetime_s / 2
+            self.published.set()
+
+    async def _publish_peer_file(self) -> bool:
+        wall_now = self._wall_clock()
+        record = build_peer_file(self._identity, wall_now=wall_now, seq=int(wall_now))
+        return await self._put(record, republish=True)
+
+    async def _put(self, record: SignedRecord, *, republish: bool = False) -> bool:
+        try:
+            holders = await self._dht.put(record, republish=republish)
+        except NetworkError as error:
+            logger.warning("publishing: %s", error)
+            return False
+        if not holders:
+            logger.warning("publishing: no node would hold the record")
+        return holders > 0
+
+    def _pause_s(self) -> float:
+        """Seconds until the registrations must be refreshed."""
+        if self.is_behind_nat():
+            return self._config.nat_keepalive_s
+        return self._config.registration_lifetime_s / 2
+
+
+def _unknown() -> Endpoint | None:
+    return None
+
+
+def _open() -> bool:
+    return False

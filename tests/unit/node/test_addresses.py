@@ -1,0 +1,59 @@
+from opnode.core.addresses import Endpoint
+from opnode.node.addresses import MAX_REPORTERS, ObservedAddresses
+
+WILDCARD = Endpoint("0.0.0.0", 4000)
+LAN = "192.168.1.5"
+
+
+def reporter(number):
+    return Endpoint(f"198.51.100.{number}", 1)
+
+
+def test_the_only_reporter_is_believed():
+    observed = ObservedAddresses(WILDCARD, (LAN,))
+    assert observed.best is None
+    observed.report(reporter(1), Endpoint("203.0.113.9", 77))
+    assert observed.best == Endpoint("203.0.113.9", 77)
+    assert observed.behind_nat
+
+
+def test_a_single_liar_among_several_is_not_believed():
+    observed = ObservedAddresses(WILDCARD, (LAN,))
+    observed.report(reporter(1), Endpoint("203.0.113.9", 77))
+    observed.report(reporter(2), Endpoint("203.0.113.9", 77))
+    observed.report(reporter(3), Endpoint("203.0.113.66", 1))
+    assert observed.agreed == (Endpoint("203.0.113.9", 77),)
+
+
+def test_a_reporter_has_one_vote():
+    observed = ObservedAddresses(WILDCARD, ())
+    observed.report(reporter(1), Endpoint("203.0.113.1", 1))
+    observed.report(reporter(2), Endpoint("203.0.113.2", 2))
+    for _ in range(5):
+        observed.report(reporter(1), Endpoint("203.0.113.1", 1))
+    assert observed.agreed == ()
+
+
+def test_our_own_address_means_no_nat():
+    observed = ObservedAddresses(WILDCARD, (LAN,))
+    observed.report(reporter(1), Endpoint(LAN, 4000))
+    assert not observed.behind_nat
+
+
+def test_a_bound_address_is_best_until_others_say_otherwise():
+    bound = Endpoint("127.0.0.1", 4000)
+    observed = ObservedAddresses(bound, ("127.0.0.1",))
+    assert observed.best == bound
+
+
+def test_old_votes_make_room_for_new_ones():
+    observed = ObservedAddresses(WILDCARD, ())
+    for number in range(MAX_REPORTERS):
+        observed.report(
+            Endpoint("198.51.100.1", number + 1), Endpoint("203.0.113.1", 1)
+        )
+    for number in range(MAX_REPORTERS):
+        observed.report(
+            Endpoint("198.51.100.2", number + 1), Endpoint("203.0.113.2", 2)
+        )
+    assert observed.agreed == (Endpoint("203.0.113.2", 2),)
