@@ -1,0 +1,1 @@
+"""RPC between nodes: wire messages, address tokens and pending transactions."""
