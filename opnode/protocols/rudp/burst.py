@@ -93,7 +93,7 @@ class BurstBuilder:
         room = min(allowed, limit)
         if room > 0 and (acks.is_due or self._controls or self.datagrams):
             room -= limit == room
-        enough = min(limit, window // PACKET_SIZE // _WAIT_FRACTION)
+        enough = max(min(limit, window // PACKET_SIZE // _WAIT_FRACTION), 1)
         self.is_window_limited = allowed < enough and bool(self._channels.active)
         count = 0
         if self._channels.active and (allowed >= enough or not in_flight):

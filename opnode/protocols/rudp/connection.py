@@ -162,13 +162,8 @@ class RudpConnection:
         if previous is None:
             self._lifetime.on_heard(now)
             return
-        if previous.host != endpoint.host:
-            self._recovery.rtt.reset()
-            self._congestion = self._new_congestion()
         if previous != endpoint:
-            self._recovery.forget_backoff()
-            self._controls.add_probe()
-            self._builder.probes = max(self._builder.probes, 1)
+            self._on_path_changed(is_other_host=previous.host != endpoint.host)
 
     def receive_run(
         self, buffer: memoryview, segment_size: int, source: Endpoint, now: float
@@ -454,8 +449,17 @@ class RudpConnection:
         if self._path is None or not is_newest:
             self._candidate_path = source
             return
+        is_other_host = self._path.host != source.host
         self._path = source
+        self._on_path_changed(is_other_host=is_other_host)
         self._events.add(PathChanged(source))
+
+    def _on_path_changed(self, *, is_other_host: bool) -> None:
+        self._recovery.on_path_changed(is_other_host=is_other_host)
+        if is_other_host:
+            self._congestion = self._new_congestion()
+        self._controls.add_probe()
+        self._builder.probes = max(self._builder.probes, 1)
 
     def _on_close(self, frame: CloseFrame, now: float) -> None:
         state = self._lifetime.state

@@ -24,9 +24,10 @@ from opnode.protocols.rudp.packet import (
     DataFrame,
     Frame,
     PingFrame,
+    pack_data_header,
+    pack_header,
     pack_nonce,
     parse_frames,
-    unpack_data_header,
     unpack_header,
 )
 
@@ -85,25 +86,25 @@ class PacketReceiver:
         size = len(run)
         step = segment_size if 0 < segment_size < size else size
         first = expected = acks.next_number
-        accepted = eliciting = stop = 0
+        accepted = eliciting = taken = stop = 0
         at_once = False
         channel_id, end, limit = self._resume()
         pieces: list[bytes] = []
         while stop < size:
             start = stop
-            stop = min(start + step, size)
-            if not MIN_PACKET_SIZE <= stop - start <= PACKET_SIZE:
-                self.malformed += 1
-                continue
-            found, number = unpack_header(run, start)
-            if found != prefix or number > MAX_PACKET_NUMBER:
-                self.malformed += 1
-                continue
+            stop = start + step
+            if stop > size:  # noqa: PLR1730 - min() costs 0.15 µs a packet
+                stop = size
             body = start + HEADER_SIZE
+            header = run[start:body]
+            number = expected
+            if header != pack_header(prefix, expected):
+                number = self._number_of(header)
+            if number < 0 or not MIN_PACKET_SIZE <= stop - start <= PACKET_SIZE:
+                self.malformed += 1
+                continue
             try:
-                plaintext = decrypt(
-                    pack_nonce(0, number), run[body:stop], run[start:body]
-                )
+                plaintext = decrypt(pack_nonce(0, number), run[body:stop], header)
             except AeadError:
                 self.forged += 1
                 continue
@@ -112,26 +113,24 @@ class PacketReceiver:
             else:
                 acks.received.add(first, expected)
                 first = expected = max(expected, number + 1)
-                at_once = True
                 if acks.is_known(number):
                     self.duplicates += 1
                     continue
                 acks.received.add(number, number + 1)
+                at_once = True
             accepted += 1
-            self.bytes_received += stop - start
-            if len(plaintext) == MAX_PLAINTEXT:
-                kind, found_id, offset, length = unpack_data_header(plaintext)
-                if (
-                    offset == end
-                    and found_id == channel_id
-                    and kind == DATA_TYPE
-                    and length == CHUNK_SIZE
-                    and end < limit
-                ):
-                    pieces.append(plaintext[DATA_HEADER_SIZE:])
-                    end += CHUNK_SIZE
-                    eliciting += 1
-                    continue
+            taken += stop - start
+            if (
+                end < limit
+                and len(plaintext) == MAX_PLAINTEXT
+                and plaintext.startswith(
+                    pack_data_header(DATA_TYPE, channel_id, end, CHUNK_SIZE)
+                )
+            ):
+                pieces.append(plaintext[DATA_HEADER_SIZE:])
+                end += CHUNK_SIZE
+                eliciting += 1
+                continue
             if pieces:
                 self._deliver(pieces, end)
                 pieces = []
@@ -144,9 +143,17 @@ class PacketReceiver:
         acks.received.add(first, expected)
         acks.next_number = expected
         self.packets_received += accepted
+        self.bytes_received += taken
         if accepted:
             acks.on_received(eliciting=eliciting, at_once=at_once, now=now)
         return accepted
+
+    def _number_of(self, header: bytes) -> int:
+        """Return the packet number of a header, -1 when it is none of ours."""
+        if len(header) < HEADER_SIZE:
+            return -1
+        found, number = unpack_header(header)
+        return number if found == self._prefix and number <= MAX_PACKET_NUMBER else -1
 
     def _resume(self) -> tuple[int, int, int]:
         """Return what the short way may take: channel, offset, and where it ends.

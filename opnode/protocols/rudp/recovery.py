@@ -8,6 +8,7 @@ from bisect import bisect_right
 from operator import attrgetter
 from typing import NamedTuple
 
+from opnode.core.ranges import RangeSet
 from opnode.protocols.rudp.packet import (
     MAX_ACK_DELAY_S,
     AckFrame,
@@ -16,9 +17,15 @@ from opnode.protocols.rudp.packet import (
 )
 from opnode.protocols.rudp.send_buffer import SendBuffer
 
-# RFC 9002 §6.1.1 and §6.1.2.
+# RFC 9002 §6.1.1 and §6.1.2. Every loss that proves to have been mere reordering
+# doubles the first and adds an eighth of a round trip to the second, as RFC 8985 §6.2
+# does, until a path that reorders a lot is judged by time alone.
 _PACKET_THRESHOLD = 3
 _TIME_THRESHOLD = 9 / 8
+_TIME_THRESHOLD_STEP = 1 / 8
+_MAX_REORDERING_STEPS = 6
+# Lost packets that may yet turn up; older ones are forgotten.
+_MAX_LOST_RANGES = 64
 _GRANULARITY_S = 0.001
 # RFC 9002 §7.6.1.
 _PERSISTENT_CONGESTION_THRESHOLD = 3
@@ -134,10 +141,9 @@ class RttEstimator:
         return self.smoothed + spread + MAX_ACK_DELAY_S
 
     @property
-    def loss_delay_s(self) -> float:
-        """How much later than an acknowledged packet is lost (RFC 9002 §6.1.2)."""
-        longest = max(self.smoothed, self.latest or 0.0)
-        return max(_TIME_THRESHOLD * longest, _GRANULARITY_S)
+    def longest_s(self) -> float:
+        """The newest round trip or the average, whichever is longer."""
+        return max(self.smoothed, self.latest or 0.0)
 
 
 class AckResult(NamedTuple):
@@ -155,8 +161,10 @@ class Recovery:
         "_largest_acked",
         "_last_sent_at",
         "_loss_at",
+        "_lost_numbers",
         "_min_pto_s",
         "_pto_count",
+        "_reordering_steps",
         "_sampled_at",
         "_sent",
         "bytes_in_flight",
@@ -178,6 +186,8 @@ class Recovery:
         self._loss_at: float | None = None
         self._pto_count = 0
         self._sampled_at: float | None = None
+        self._lost_numbers = RangeSet(max_ranges=_MAX_LOST_RANGES)
+        self._reordering_steps = 0
 
     def on_sent(self, run: SentRun) -> None:
         """Remember packets that want an acknowledgement."""
@@ -203,6 +213,8 @@ class Recovery:
                 f"packet {largest} is acknowledged, {next_number - 1} was the last",
             )
         acked = self._take_ranges(frame.ranges)
+        if self._lost_numbers:
+            self._learn_reordering(frame.ranges)
         self._largest_acked = max(self._largest_acked, largest)
         if acked:
             self._pto_count = 0
@@ -225,9 +237,12 @@ class Recovery:
         self.probe_timeouts += 1
         return self._sent[:2]
 
-    def forget_backoff(self) -> None:
-        """The path changed: do not wait for what the old one made us wait for."""
+    def on_path_changed(self, *, is_other_host: bool) -> None:
+        """Probe at once; what was learnt of another host's path says nothing now."""
         self._pto_count = 0
+        if is_other_host:
+            self.rtt.reset()
+            self._reordering_steps = 0
 
     @property
     def loss_deadline(self) -> float | None:
@@ -283,17 +298,35 @@ class Recovery:
         sent = self._sent
         if not sent or sent[0].first >= largest:
             return []
-        delay = self.rtt.loss_delay_s
-        stop = max(largest - _PACKET_THRESHOLD + 1, 0)
+        delay = self._loss_delay_s
+        packets = _PACKET_THRESHOLD << self._reordering_steps
+        stop = max(largest - packets + 1, 0)
         for run in sent[: bisect_right(sent, largest, key=_FIRST)]:
             if run.sent_at + delay > now:
                 break
             stop = max(stop, min(run.stop, largest))
         lost = self._take(0, stop)
-        self.packets_lost += sum(run.stop - run.first for run in lost)
+        for run in lost:
+            self.packets_lost += run.stop - run.first
+            self._lost_numbers.add(run.first, run.stop)
         if sent and sent[0].first < largest:
             self._loss_at = sent[0].sent_at + delay
         return lost
+
+    @property
+    def _loss_delay_s(self) -> float:
+        """How long after an earlier one was acknowledged a packet counts as lost."""
+        threshold = _TIME_THRESHOLD + _TIME_THRESHOLD_STEP * self._reordering_steps
+        return max(threshold * self.rtt.longest_s, _GRANULARITY_S)
+
+    def _learn_reordering(self, ranges: tuple[tuple[int, int], ...]) -> None:
+        """Be more patient when a packet arrived that was declared lost."""
+        lost = self._lost_numbers
+        before = lost.total
+        for start, stop in ranges:
+            lost.remove(start, stop)
+        if lost.total < before and self._reordering_steps < _MAX_REORDERING_STEPS:
+            self._reordering_steps += 1
 
     def _is_persistent(self, lost: list[SentRun]) -> bool:
         """RFC 9002 §7.6: all of a long stretch was lost, nothing in between arrived."""
