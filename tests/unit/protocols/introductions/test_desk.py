@@ -23,7 +23,6 @@ from tests.unit.protocols.introductions.people import (
     WALL_NOW,
     Person,
     desk_of,
-    ice_half,
 )
 
 
