@@ -25,20 +25,20 @@ structures = st.recursive(
 
 @every_target
 @given(data=st.binary(max_size=1200))
-def test_only_named_refusals_escape_from_any_bytes(target: Target, data: bytes):
+def test_i_11_only_named_refusals_escape_from_any_bytes(target: Target, data: bytes):
     target(data)
 
 
 @every_target
 @given(data=st.binary(min_size=3, max_size=6))
-def test_only_named_refusals_escape_from_slightly_changed_messages(
+def test_i_11_only_named_refusals_escape_from_slightly_changed_messages(
     target: Target, data: bytes
 ):
     target(data)
 
 
 @given(fields=structures)
-def test_only_named_refusals_escape_from_any_msgpack(fields: object):
+def test_i_11_only_named_refusals_escape_from_any_msgpack(fields: object):
     payload_target(msgspec.msgpack.encode(fields))
 
 

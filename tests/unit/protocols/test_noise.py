@@ -82,7 +82,7 @@ def test_messages_are_longer_than_their_payloads_by_the_stated_overheads(
 
 @both_patterns
 @given(data=st.data())
-def test_a_flipped_bit_anywhere_is_refused_and_leaves_the_handshake_alive(
+def test_n_6_a_flipped_bit_anywhere_is_refused_and_leaves_the_handshake_alive(
     psk: bytes | None, data: st.DataObject
 ):
     initiator, responder = ends(psk)
@@ -115,21 +115,21 @@ def test_random_bytes_are_refused_by_both_ends(psk: bytes | None, noise: bytes):
         initiator.read_message_2_untrusted(noise)
 
 
-def test_ends_with_other_pre_shared_keys_refuse_each_other():
+def test_n_8_ends_with_other_pre_shared_keys_refuse_each_other():
     initiator, responder = ends(PSK, responder_psk=bytes(32))
     responder.read_message_1_untrusted(initiator.write_message_1(b"offer"))
     with pytest.raises(RemoteProtocolError, match="message 2"):
         initiator.read_message_2_untrusted(responder.write_message_2(b"answer"))
 
 
-def test_an_end_with_a_pre_shared_key_refuses_one_without():
+def test_n_8_an_end_with_a_pre_shared_key_refuses_one_without():
     with_psk, without = ends(PSK), ends()
     first = without.initiator.write_message_1(b"offer")
     with pytest.raises(RemoteProtocolError, match="message 1 static key"):
         with_psk.responder.read_message_1_untrusted(first)
 
 
-def test_ends_with_other_prologues_refuse_each_other():
+def test_n_8_ends_with_other_prologues_refuse_each_other():
     callee = named_key("callee")
     initiator, _ = ends()
     responder = NoiseResponder(callee, ephemeral=named_key("e"), prologue=b"other")
@@ -150,7 +150,7 @@ def test_an_answer_to_another_handshake_is_refused():
 
 
 @pytest.mark.parametrize("point", LOW_ORDER)
-def test_points_of_low_order_are_refused_wherever_they_come_from(point: bytes):
+def test_n_5_points_of_low_order_are_refused_wherever_they_come_from(point: bytes):
     initiator, responder = ends()
     first = initiator.write_message_1(b"")
     with pytest.raises(RemoteProtocolError, match="low-order"):
@@ -256,3 +256,18 @@ def forged_handshake(
     responder.read_message_1_untrusted(forger.write_message_1(b"it is me"))
     assert responder.remote_static == named_key("caller").public
     return forger, responder.write_message_2(b"for the caller alone")
+
+
+def test_n_9_no_secret_is_in_a_representation():
+    initiator, responder = ends(PSK)
+    second = answered(initiator, responder)
+    initiator.read_message_2_untrusted(second)
+    shown = f"{initiator!r} {responder!r} {initiator.keys!r}"
+    for secret in (initiator.keys.send, initiator.keys.receive, PSK):
+        assert secret.hex() not in shown
+        assert repr(secret) not in shown
+
+
+def answered(initiator: NoiseInitiator, responder: NoiseResponder) -> bytes:
+    responder.read_message_1_untrusted(initiator.write_message_1(b""))
+    return responder.write_message_2(b"")

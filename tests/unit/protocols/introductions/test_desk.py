@@ -82,7 +82,7 @@ def test_i_7_a_copy_of_an_answered_offer_makes_no_second_introduction():
     assert bob.desk.statistics().offers_taken == 1
 
 
-def test_a_copy_of_an_offer_under_decision_is_met_with_silence():
+def test_i_6_a_copy_of_an_offer_under_decision_is_met_with_silence():
     alice, bob = people()
     outgoing = call(alice, bob)
     hear(bob, outgoing)
@@ -280,14 +280,14 @@ def test_withdrawals_are_kept_for_a_bounded_number_of_locations():
 # --- Limits and misuse ---
 
 
-def test_offers_beyond_the_undecided_limit_are_refused_as_busy():
+def test_i_9_offers_beyond_the_undecided_limit_are_refused_as_busy():
     _, bob = people(IntroductionConfig(max_deciding=2))
     for name in ("carol", "dave"):
         hear(bob, call(Person.named(name), bob))
     assert refusal(bob, call(Person.named("erin"), bob)) is RefusalCode.BUSY
 
 
-def test_one_caller_cannot_fill_the_desk():
+def test_i_9_one_caller_cannot_fill_the_desk():
     bob = Person.named("bob")
     alice = Person.named("alice")
     for number in range(3):
@@ -300,7 +300,7 @@ def test_one_caller_cannot_fill_the_desk():
             hear(bob, outgoing)
 
 
-def test_decisions_are_kept_in_a_bounded_number():
+def test_i_9_decisions_are_kept_in_a_bounded_number():
     bob = Person.named("bob", IntroductionConfig(max_decided=2))
     offers = [call(Person.named(name), bob) for name in ("carol", "dave", "erin")]
     for outgoing in offers:
@@ -310,7 +310,7 @@ def test_decisions_are_kept_in_a_bounded_number():
     assert refusal(bob, offers[0]) is RefusalCode.EXPIRED
 
 
-def test_calls_beyond_the_limit_are_refused_as_busy():
+def test_i_9_calls_beyond_the_limit_are_refused_as_busy():
     alice = Person.named("alice", IntroductionConfig(max_outgoing=1))
     call(alice, Person.named("bob"))
     with pytest.raises(IntroductionRefused) as caught:

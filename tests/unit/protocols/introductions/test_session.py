@@ -98,7 +98,7 @@ def test_an_answer_that_would_not_fit_leaves_the_offer_to_be_answered_otherwise(
     assert len(answer) <= MAX_SEALED
 
 
-def test_a_forged_answer_leaves_the_offer_open_for_the_genuine_one():
+def test_i_11_a_forged_answer_leaves_the_offer_open_for_the_genuine_one():
     alice, bob = Person.named("alice"), Person.named("bob")
     outgoing, incoming = called(alice, bob)
     answer, at_bob = incoming.answer(bob.ice)
@@ -129,7 +129,7 @@ def test_an_answer_after_giving_up_is_refused_by_name():
         outgoing.receive_answer_untrusted(answer, WALL_NOW)
 
 
-def test_an_answer_with_an_expired_certificate_ends_the_attempt():
+def test_i_11_an_answer_with_an_expired_certificate_ends_the_attempt():
     alice, bob = Person.named("alice"), Person.named("bob")
     outgoing, incoming = called(alice, bob)
     answer, _ = incoming.answer(bob.ice)
