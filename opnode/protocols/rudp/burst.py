@@ -96,7 +96,9 @@ class BurstBuilder:
         enough = max(min(limit, window // PACKET_SIZE // _WAIT_FRACTION), 1)
         self.is_window_limited = allowed < enough and bool(self._channels.active)
         count = 0
-        if self._channels.active and (allowed >= enough or not in_flight):
+        if self._channels.active and (
+            allowed >= enough or self.probes or not in_flight
+        ):
             count = self._add_bulk(parts, room, now)
         if count < limit:
             may_send = allowed > count

@@ -29,7 +29,8 @@ class RudpConfig:
             32 is what today's content networks use, and a channel starts 2 round
             trips sooner.
         max_window: Largest congestion window, in bytes.
-        initial_rtt_s: Round trip assumed before the first measurement.
+        initial_rtt_s: Round trip assumed when ``set_path`` tells none. Below RFC 9002's
+            333 ms, because a connection follows an answered introduction.
         min_pto_s: Shortest probe timeout; a busy Python process pauses this long.
         max_ack_delay_s: How long a lone packet waits for its acknowledgement; at most
             what the protocol promises to the peer.
@@ -50,7 +51,7 @@ class RudpConfig:
     max_events: int = 16384
     initial_window_packets: int = 32
     max_window: int = 16 * _MIB
-    initial_rtt_s: float = 0.2
+    initial_rtt_s: float = 0.1
     min_pto_s: float = 0.01
     max_ack_delay_s: float = packet.MAX_ACK_DELAY_S
     keep_alive_s: float = 25.0

@@ -44,7 +44,7 @@ from opnode.protocols.rudp.packet import (
     StopReadingFrame,
 )
 from opnode.protocols.rudp.receiver import PacketReceiver
-from opnode.protocols.rudp.recovery import Recovery, SentPiece, SentRun
+from opnode.protocols.rudp.recovery import Recovery, SentRun
 from opnode.protocols.rudp.statistics import RudpStatistics
 
 Buffer = bytes | bytearray | memoryview
@@ -150,20 +150,28 @@ class RudpConnection:
         """Where the connection is in its life; forget it when TERMINATED."""
         return self._lifetime.state
 
-    def set_path(self, endpoint: Endpoint, now: float) -> None:
+    def set_path(
+        self, endpoint: Endpoint, now: float, *, rtt_s: float | None = None
+    ) -> None:
         """Send to this endpoint from now on.
 
         Another host is another path: what was learnt of round trips and bandwidth is
         forgotten (RFC 9000 §9.4). The peer hears at once where we are.
+
+        Args:
+            endpoint: Where packets go.
+            now: The present.
+            rtt_s: A round trip that was measured otherwise, as by the ICE check.
         """
         previous, self._path = self._path, endpoint
         if endpoint == self._candidate_path:
             self._candidate_path = None
         if previous is None:
             self._lifetime.on_heard(now)
-            return
-        if previous != endpoint:
+        elif previous != endpoint:
             self._on_path_changed(is_other_host=previous.host != endpoint.host)
+        if rtt_s is not None:
+            self._recovery.rtt.suggest(rtt_s)
 
     def receive_run(
         self, buffer: memoryview, segment_size: int, source: Endpoint, now: float
@@ -184,7 +192,7 @@ class RudpConnection:
             return
         if not accepted:
             return
-        if lifetime.state is ConnectionState.CLOSING:
+        if lifetime.state is not ConnectionState.OPEN:
             lifetime.on_packet_while_closing()
             return
         lifetime.on_heard(now)
@@ -414,7 +422,7 @@ class RudpConnection:
                 congestion.on_persistent_congestion()
 
     def _on_run_acked(self, run: SentRun, now: float) -> None:
-        for piece in _pieces_of(run):
+        for piece in run.stream_pieces():
             self._channels.on_piece_acked(piece)
         for kind, number in run.controls:
             if kind == FrameType.RESET:
@@ -426,19 +434,21 @@ class RudpConnection:
             self._acks.on_confirmed(run.acks_below)
 
     def _on_lost(self, lost: list[SentRun], now: float) -> None:
+        for run in lost:
+            self._send_again(run)
         if lost:
-            self._send_again(lost)
             self._congestion.on_lost(sent_at=lost[-1].sent_at, now=now)
 
-    def _send_again(self, runs: list[SentRun]) -> None:
-        for run in runs:
-            for piece in _pieces_of(run):
-                self._channels.on_piece_lost(piece)
-            self._controls.restore(run.controls)
+    def _send_again(self, run: SentRun, max_packets: int | None = None) -> None:
+        for piece in run.stream_pieces(max_packets):
+            self._channels.on_piece_lost(piece)
+        self._controls.restore(run.controls)
 
     def _probe(self) -> None:
         """Nothing came back in time: repeat the oldest packets, ask for an answer."""
-        self._send_again(self._recovery.on_probe_timer())
+        oldest = self._recovery.on_probe_timer()
+        if oldest is not None:
+            self._send_again(oldest, _PROBES)
         self._controls.add_probe()
         self._builder.probes = _PROBES
 
@@ -504,13 +514,6 @@ class RudpConnection:
     def _new_congestion(self) -> CongestionWindow:
         initial = self._config.initial_window_packets * PACKET_SIZE
         return CongestionWindow(initial=initial, maximum=self._config.max_window)
-
-
-def _pieces_of(run: SentRun) -> tuple[SentPiece, ...]:
-    if run.buffer is None:
-        return run.pieces
-    stop = run.offset + (run.stop - run.first) * run.chunk
-    return (SentPiece(run.buffer, run.offset, stop, False),)
 
 
 def _checked_code(code: int) -> int:

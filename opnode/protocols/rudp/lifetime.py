@@ -86,7 +86,8 @@ class Lifetime:
 
     def on_packet_while_closing(self) -> None:
         """The peer does not know yet: repeat CLOSE while copies are left."""
-        self.close_pending = self._copies_left > 0
+        if self.state is not ConnectionState.TERMINATED:
+            self.close_pending = self._copies_left > 0
 
     def on_deadline_while_closing(self, now: float) -> None:
         """Repeat CLOSE or end for good."""

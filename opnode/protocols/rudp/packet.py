@@ -275,8 +275,8 @@ def parse_frames(plaintext: bytes) -> list[Frame]:
     """Split an authenticated packet into its frames, padding left out.
 
     Raises:
-        PeerViolationError: FRAME_ENCODING; unknown type, cut frame, no frame at all
-            or a value outside its bounds.
+        PeerViolationError: FRAME_ENCODING; unknown type, cut frame, or a value
+            outside its bounds.
     """
     frames: list[Frame] = []
     position = 0

@@ -78,6 +78,16 @@ class SentRun:
         self.controls: tuple[ControlKey, ...] = ()
         self.acks_below = 0
 
+    def stream_pieces(self, max_packets: int | None = None) -> tuple[SentPiece, ...]:
+        """Return the stream bytes of all packets, or of the first few."""
+        if self.buffer is None:
+            return self.pieces
+        count = self.stop - self.first
+        if max_packets is not None:
+            count = min(count, max_packets)
+        stop = self.offset + count * self.chunk
+        return (SentPiece(self.buffer, self.offset, stop, False),)
+
     @property
     def total_size(self) -> int:
         """Bytes of all packets together."""
@@ -113,6 +123,12 @@ class RttEstimator:
         self.minimum: float | None = None
         self.smoothed = self._initial
         self.variation = self._initial / 2
+
+    def suggest(self, rtt_s: float) -> None:
+        """Assume this round trip until the first measurement."""
+        if self.latest is None:
+            self.smoothed = rtt_s
+            self.variation = rtt_s / 2
 
     def add(self, sample_s: float, ack_delay_s: float) -> None:
         """Take in a measurement.
@@ -231,11 +247,11 @@ class Recovery:
         """Return what the time threshold declares lost by now."""
         return self._detect_lost(now)
 
-    def on_probe_timer(self) -> list[SentRun]:
-        """Count a probe timeout; returns the oldest runs, to be sent once more."""
+    def on_probe_timer(self) -> SentRun | None:
+        """Count a probe timeout; returns the oldest run, to be sent once more."""
         self._pto_count = min(self._pto_count + 1, _MAX_BACKOFF)
         self.probe_timeouts += 1
-        return self._sent[:2]
+        return self._sent[0] if self._sent else None
 
     def on_path_changed(self, *, is_other_host: bool) -> None:
         """Probe at once; what was learnt of another host's path says nothing now."""
