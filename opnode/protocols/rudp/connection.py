@@ -261,7 +261,7 @@ class RudpConnection:
         """How many channels ``open_channel`` may open now."""
         return self._channels.channels_available
 
-    def open_channel(self, now: float) -> int:  # noqa: ARG002 - one shape for all verbs
+    def open_channel(self, now: float) -> int:  # noqa: ARG002 - every verb takes the time
         """Open a channel; the peer is told with the first packet that leaves.
 
         Raises:
@@ -270,7 +270,7 @@ class RudpConnection:
         self._check_open()
         return self._channels.open().channel_id
 
-    def send(self, channel_id: int, data: Buffer, now: float) -> int:  # noqa: ARG002
+    def send(self, channel_id: int, data: Buffer, now: float) -> int:  # noqa: ARG002 - every verb takes the time
         """Take bytes to be sent on a channel; they leave with the next burst.
 
         Returns:
@@ -285,7 +285,7 @@ class RudpConnection:
             return 0
         return self._channels.write(channel_id, memoryview(data).cast("B"))
 
-    def read(self, channel_id: int, max_bytes: int, now: float) -> bytes | None:  # noqa: ARG002
+    def read(self, channel_id: int, max_bytes: int, now: float) -> bytes | None:  # noqa: ARG002 - every verb takes the time
         """Take received bytes.
 
         Returns:
@@ -299,19 +299,19 @@ class RudpConnection:
             raise LocalProtocolError(f"cannot read {max_bytes} bytes, at least 1")
         return self._channels.read(channel_id, max_bytes)
 
-    def finish(self, channel_id: int, now: float) -> None:  # noqa: ARG002
+    def finish(self, channel_id: int, now: float) -> None:  # noqa: ARG002 - every verb takes the time
         """End our half of a channel after what was written; again is harmless."""
         self._channels.finish(channel_id)
 
-    def reset(self, channel_id: int, code: int, now: float) -> None:  # noqa: ARG002
+    def reset(self, channel_id: int, code: int, now: float) -> None:  # noqa: ARG002 - every verb takes the time
         """Give up our half of a channel at once; the peer gets ChannelReset."""
         self._channels.reset(channel_id, _checked_code(code))
 
-    def stop_reading(self, channel_id: int, code: int, now: float) -> None:  # noqa: ARG002
+    def stop_reading(self, channel_id: int, code: int, now: float) -> None:  # noqa: ARG002 - every verb takes the time
         """Want no more of a channel; the peer gets ChannelStopped."""
         self._channels.stop_reading(channel_id, _checked_code(code))
 
-    def send_datagram(self, data: Buffer, now: float) -> bool:  # noqa: ARG002
+    def send_datagram(self, data: Buffer, now: float) -> bool:  # noqa: ARG002 - every verb takes the time
         """Send an unreliable message; false when the queue is full.
 
         Raises:
