@@ -18,6 +18,8 @@ from opnode.protocols.rudp.events import Event
 _HOSTS = (Endpoint("192.0.2.1", 4001), Endpoint("192.0.2.2", 4002))
 # Steps in which a driver may do nothing new before the test is told that it hangs.
 _MAX_STEPS = 200_000
+# Packets that the kernel joins at most (UDP_GRO).
+_MAX_RUN = 64
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -225,7 +227,7 @@ class Pair:
 
     def _joins(self, run: list[bytes], source: Endpoint, destination: Endpoint) -> bool:
         """Tell whether the kernel would join the next packet to a run (GRO)."""
-        if not self._in_flight or len(run) >= 64 or len(run[-1]) < len(run[0]):  # noqa: PLR2004
+        if not self._in_flight or len(run) >= _MAX_RUN or len(run[-1]) < len(run[0]):
             return False
         at, _, its_source, its_destination, data = self._in_flight[0]
         same_way = (its_source, its_destination) == (source, destination)

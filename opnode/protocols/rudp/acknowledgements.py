@@ -50,6 +50,11 @@ class Acknowledgements:
         floor = self.received.floor
         return (floor is not None and number < floor) or number in self.received
 
+    def extend(self, first: int, stop: int) -> None:
+        """Add the highest packet numbers, ``[first, stop)``, which follow each other."""
+        self.received.add(first, stop)
+        self.next_number = stop
+
     def on_received(self, *, eliciting: int, at_once: bool, now: float) -> None:
         """Note a run whose numbers were added to ``received``.
 

@@ -92,7 +92,7 @@ class PacketReceiver:
         pieces: list[bytes] = []
         for start in range(0, size, step):
             body = start + HEADER_SIZE
-            header = run[start:body]
+            header, sealed = run[start:body], run[body : start + step]
             number = expected
             if header != pack_header(prefix, expected):
                 number = self._number_of(header)
@@ -100,9 +100,7 @@ class PacketReceiver:
                 self.malformed += 1
                 continue
             try:
-                plaintext = decrypt(
-                    pack_nonce(0, number), run[body : start + step], header
-                )
+                plaintext = decrypt(pack_nonce(0, number), sealed, header)
             except AeadError:
                 self.forged += 1
                 continue
@@ -135,8 +133,7 @@ class PacketReceiver:
             haste += wants == _AT_ONCE
             channel_id, end, limit = self._resume()
         self._deliver(pieces, end)
-        acks.received.add(first, expected)
-        acks.next_number = expected
+        acks.extend(first, expected)
         self.packets_received += accepted
         self.bytes_received += taken + accepted * (HEADER_SIZE + TAG_SIZE)
         if accepted:
