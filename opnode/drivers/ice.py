@@ -1,0 +1,360 @@
+"""ICE on the node's one socket: finds the pair of addresses that carries packets.
+
+Owns the sessions, their credentials and candidates, the way of each STUN datagram to
+its session, and consent (RFC 7675). The checks themselves are `aioice`'s, on the
+asyncio island; `docs/protocols/ice.md` says how it rides here and what is overridden.
+Refuses to know how the other side's half got here and what will use the path.
+"""
+
+import ipaddress
+import re
+import struct
+from dataclasses import dataclass
+from functools import partial
+
+import trio
+from aioice import stun
+from aioice.candidate import candidate_priority
+
+from opnode.core.addresses import Candidate, Endpoint, IceHalf, is_loopback
+from opnode.core.crypto import random_bytes as system_random_bytes
+from opnode.core.errors import IceFailed
+from opnode.drivers.asyncio_island import Island
+from opnode.drivers.ice_connection import (
+    COMPONENT,
+    IceConfig,
+    IceConnection,
+    IceContext,
+    RandomBytes,
+    ice_text,
+    is_dialable,
+)
+from opnode.drivers.network import Network
+from opnode.drivers.socket_hub import SocketHub
+
+_HEADER = struct.Struct("!HHI12s")
+_ATTRIBUTE = struct.Struct("!HH")
+_USERNAME = 0x0006
+_CLASS_MASK = 0x0110
+_RESPONSE, _ERROR = 0x0100, 0x0110
+_BINDING_REQUEST = 0x0001
+
+# RFC 8445 §5.3 asks for 24 bits; 48, because fragments must not collide on the one
+# socket. The lengths are those that RFC 8839 §5.4 allows, with a lower end.
+_UFRAG_BYTES = 6
+_ICE_TEXT = re.compile(r"[A-Za-z0-9+/]+")
+_UFRAG_LENGTHS = range(4, 33)
+_PASSWORD_LENGTHS = range(22, 129)
+_MAX_PRIORITY = 2**31 - 1
+_LOCAL_PREFERENCE = 65_535
+_KINDS = frozenset({"host", "srflx", "relay"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IceStatistics:
+    """What the agent has seen."""
+
+    sessions: int
+    transactions: int
+    malformed: int
+    unknown: int
+    unauthenticated: int
+    connected: int
+    failed: int
+    lost: int
+
+
+class IceAgent:
+    """All ICE sessions of a node, on its one socket.
+
+    Args:
+        hub: where STUN comes from and goes to; its `stun_handler` is taken.
+        island: where aioice runs.
+        network: tells the interface addresses when the socket is on a wildcard.
+        config: limits and times.
+        random_bytes: source of credentials and transaction ids.
+    """
+
+    def __init__(
+        self,
+        hub: SocketHub,
+        island: Island,
+        network: Network,
+        *,
+        config: IceConfig | None = None,
+        random_bytes: RandomBytes = system_random_bytes,
+    ) -> None:
+        self.context = IceContext(
+            hub=hub, config=config or IceConfig(), random_bytes=random_bytes
+        )
+        self.island = island
+        self._network = network
+        self._observed: dict[Endpoint, None] = {}
+        self._host_addresses: tuple[str, ...] = ()
+        self._hosts_until = -1.0
+        self._connections: dict[str, IceConnection] = {}
+        self._malformed = self._unknown = 0
+        self._connected = self._failed = self._lost = 0
+        hub.stun_handler = self._receive_untrusted
+
+    @property
+    def observed(self) -> frozenset[Endpoint]:
+        """Our addresses as others see them; the newest ones."""
+        return frozenset(self._observed)
+
+    def add_observed(self, endpoint: Endpoint) -> None:
+        """Offer an address that others see us at as a server-reflexive candidate."""
+        self._observed.pop(endpoint, None)
+        self._observed[endpoint] = None
+        while len(self._observed) > self.context.config.max_observed:
+            del self._observed[next(iter(self._observed))]
+
+    def forget_observed(self, endpoint: Endpoint) -> None:
+        """No longer offer an address; nothing happens when it is unknown."""
+        self._observed.pop(endpoint, None)
+
+    def new_session(self, *, controlling: bool) -> "IceSession":
+        """Start a session; it answers checks from now on, until it is closed.
+
+        Raises:
+            IceFailed: there are too many sessions.
+        """
+        if len(self._connections) >= self.context.config.max_sessions:
+            raise IceFailed(f"{len(self._connections)} ICE sessions are open already")
+        return IceSession(self, controlling=controlling)
+
+    def local_candidates(self) -> tuple[Candidate, ...]:
+        """Host candidates of the socket, then the observed addresses."""
+        port = self.context.hub.local.port
+        hosts = self._hosts()
+        found = [
+            _make_candidate("host", Endpoint(host, port), index, None)
+            for index, host in enumerate(hosts)
+        ]
+        known = {candidate.endpoint for candidate in found}
+        is_v6 = ":" in self.context.hub.local.host
+        base = found[0].endpoint
+        found += [
+            _make_candidate("srflx", endpoint, index, base)
+            for index, endpoint in enumerate(reversed(self._observed))
+            if endpoint not in known and (":" in endpoint.host) == is_v6
+        ]
+        return tuple(found)
+
+    def statistics(self) -> IceStatistics:
+        """Read the counters."""
+        return IceStatistics(
+            sessions=len(self._connections),
+            transactions=len(self.context.transactions),
+            malformed=self._malformed,
+            unknown=self._unknown,
+            unauthenticated=self.context.unauthenticated,
+            connected=self._connected,
+            failed=self._failed,
+            lost=self._lost,
+        )
+
+    def new_ufrag(self) -> str:
+        """A user name fragment that no open session has."""
+        while (
+            ufrag := ice_text(self.context.random_bytes(_UFRAG_BYTES))
+        ) in self._connections:
+            pass
+        return ufrag
+
+    def enter(self, connection: "IceConnection") -> None:
+        """Route requests for this connection's fragment to it."""
+        self._connections[connection.local_username] = connection
+
+    def leave(self, connection: "IceConnection") -> None:
+        """Stop routing; nothing happens when it is unknown."""
+        self._connections.pop(connection.local_username, None)
+
+    def count_outcome(self, *, connected: bool) -> None:
+        """Count the end of a `connect`."""
+        if connected:
+            self._connected += 1
+        else:
+            self._failed += 1
+
+    def count_lost(self) -> None:
+        """Count a consent that expired."""
+        self._lost += 1
+
+    def _hosts(self) -> tuple[str, ...]:
+        bound = self.context.hub.local.host
+        if not ipaddress.ip_address(bound).is_unspecified:
+            return (bound,)
+        now = trio.current_time()
+        if now >= self._hosts_until:
+            is_v6 = ":" in bound
+            addresses = [
+                address
+                for address in self._network.interface_addresses()
+                if (":" in address) == is_v6
+            ]
+            others = [address for address in addresses if not is_loopback(address)]
+            loopback = "::1" if is_v6 else "127.0.0.1"
+            usable = others or addresses or [loopback]
+            self._host_addresses = tuple(
+                usable[: self.context.config.max_host_candidates]
+            )
+            self._hosts_until = now + self.context.config.interfaces_valid_s
+        return self._host_addresses
+
+    def _receive_untrusted(self, data: bytes, source: Endpoint) -> None:
+        """Take STUN from the hub: cheap look-ups first, full parse for ours only."""
+        message_type, _, _, transaction_id = _HEADER.unpack_from(data)
+        kind = message_type & _CLASS_MASK
+        transaction, connection = None, None
+        if kind in (_RESPONSE, _ERROR):
+            transaction = self.context.transactions.get(transaction_id)
+        elif message_type == _BINDING_REQUEST:
+            ufrag = _username_untrusted(data).partition(b":")[0]
+            connection = self._connections.get(ufrag.decode("ascii", "replace"))
+        if transaction is None and connection is None:
+            self._unknown += 1
+            return
+        message = _parse_untrusted(data)
+        if message is None:
+            self._malformed += 1
+        elif transaction is not None:
+            self.island.call(transaction.receive_untrusted, message, source)
+        elif connection is not None:
+            self.island.call(connection.receive_request_untrusted, message, source)
+
+
+class IceSession:
+    """One attempt to reach one peer, and the consent to go on sending afterwards.
+
+    Attributes:
+        local: our half, to be sent to the peer.
+        lost: set when the peer no longer answers consent checks.
+    """
+
+    def __init__(self, agent: IceAgent, *, controlling: bool) -> None:
+        self.lost = trio.Event()
+        self._agent = agent
+        self._used = False
+        self._closed = False
+        candidates = agent.local_candidates()
+        self._connection = agent.island.call(
+            partial(
+                IceConnection,
+                agent.context,
+                agent.new_ufrag(),
+                candidates,
+                controlling=controlling,
+            )
+        )
+        self._connection.on_closed = self._on_connection_closed
+        agent.enter(self._connection)
+        self.local = IceHalf(
+            self._connection.local_username,
+            self._connection.local_password,
+            candidates,
+        )
+
+    async def connect(self, remote: IceHalf, check_rto_s: float) -> Endpoint:
+        """Check pairs until one is nominated; once per session.
+
+        Args:
+            remote: the peer's half, as it came; unusable candidates are left out.
+            check_rto_s: first retransmission of a check after this many seconds; the
+                round trip of the introduction is a good figure.
+
+        Returns:
+            The peer's endpoint of the nominated pair.
+
+        Raises:
+            IceFailed: no pair carried a check, or the half is unusable.
+        """
+        assert not self._used, "a session connects once; make a new one"
+        self._used = True
+        agent, connection = self._agent, self._connection
+        config = agent.context.config
+        usable = _usable_candidates_untrusted(remote, config.max_remote_candidates)
+        rto_s = min(max(check_rto_s, config.min_check_rto_s), config.max_check_rto_s)
+        agent.island.call(partial(connection.begin, remote, usable, rto_s=rto_s))
+        while not connection.finished.is_set():
+            agent.island.call(connection.start_next_check)
+            with trio.move_on_after(config.pacing_s):
+                await connection.finished.wait()
+            if not connection.has_waiting_pairs:
+                await connection.finished.wait()
+        found = agent.island.call(connection.conclude)
+        agent.count_outcome(connected=found is not None)
+        if found is None:
+            peer = ", ".join(str(candidate.endpoint) for candidate in usable)
+            raise IceFailed(f"no check came back from {peer or 'any address'}")
+        await trio.lowlevel.checkpoint()
+        return found
+
+    async def close(self) -> None:
+        """Stop checks, consent and answers; idempotent."""
+        self._closed = True
+        self._agent.leave(self._connection)
+        await self._agent.island.run(self._connection.close())
+
+    def _on_connection_closed(self) -> None:
+        """Called from the island, by us closing or by consent expiring."""
+        self._agent.leave(self._connection)
+        if not self._closed:
+            self._agent.count_lost()
+            self.lost.set()
+
+
+def _make_candidate(
+    kind: str, endpoint: Endpoint, index: int, base: Endpoint | None
+) -> Candidate:
+    return Candidate(
+        kind=kind,
+        endpoint=endpoint,
+        priority=candidate_priority(COMPONENT, kind, _LOCAL_PREFERENCE - index),
+        foundation=f"{kind[0]}{index}",
+        related=base,
+    )
+
+
+def _usable_candidates_untrusted(remote: IceHalf, limit: int) -> tuple[Candidate, ...]:
+    """The candidates we may dial; the peer wrote them.
+
+    Raises:
+        IceFailed: the credentials cannot be used.
+    """
+    for what, text, lengths in (
+        ("user name fragment", remote.ufrag, _UFRAG_LENGTHS),
+        ("password", remote.password, _PASSWORD_LENGTHS),
+    ):
+        if len(text) not in lengths or not _ICE_TEXT.fullmatch(text):
+            raise IceFailed(
+                f"the peer's ICE {what} has {len(text)} characters, expected "
+                f"{lengths[0]} to {lengths[-1]} of A-Z a-z 0-9 + /"
+            )
+    return tuple(
+        candidate
+        for candidate in remote.candidates[:limit]
+        if candidate.kind in _KINDS
+        and 0 < candidate.priority <= _MAX_PRIORITY
+        and is_dialable(candidate.endpoint)
+    )
+
+
+def _username_untrusted(data: bytes) -> bytes:
+    """The USERNAME of a STUN message, or nothing; looks at attribute heads only."""
+    position = _HEADER.size
+    while position + _ATTRIBUTE.size <= len(data):
+        kind, length = _ATTRIBUTE.unpack_from(data, position)
+        position += _ATTRIBUTE.size
+        if kind == _USERNAME:
+            return data[position : position + length]
+        position += length + (-length % 4)
+    return b""
+
+
+def _parse_untrusted(data: bytes) -> stun.Message | None:
+    """Aioice's parser, which is strict but raises much on junk."""
+    try:
+        return stun.parse_message(data)
+    except (ValueError, LookupError, struct.error, OverflowError):
+        return None

@@ -1,0 +1,365 @@
+"""One ICE connection: aioice's checks on the hub, at our pace, with our randomness.
+
+Owns what is overridden of `aioice` (transactions, pacing, consent, errors to strangers)
+and the limits on what a peer can make us do; `docs/protocols/ice.md` gives the reasons.
+Refuses to know other sessions and how STUN finds its way to this one.
+"""
+
+import base64
+import ipaddress
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import trio
+from aioice import Candidate as AioiceCandidate
+from aioice import stun
+from aioice.ice import CandidatePair, Connection, StunProtocol
+
+from opnode.core.addresses import Candidate, Endpoint, IceHalf
+from opnode.drivers.asyncio_island import OneShot, island_sleep, start_island_task
+from opnode.drivers.socket_hub import SocketHub
+
+_log = logging.getLogger(__name__)
+
+_ROLE_CONFLICT = 487
+# RFC 8445 §5.3 asks for 128 bits; 18 bytes are 144.
+_PASSWORD_BYTES = 18
+_TIE_BREAKER_BYTES = 8
+_TRANSACTION_ID_BYTES = 12
+_MAX_PORT = 65_535
+COMPONENT = 1
+
+RandomBytes = Callable[[int], bytes]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IceConfig:
+    """Limits and times of ICE."""
+
+    # A session takes about 10 kB; a node with more connections than this is a service.
+    max_sessions: int = 4096
+    # What one introduction may carry; each is one address we send checks to.
+    max_remote_candidates: int = 8
+    # Beyond the offered ones, addresses that authenticated checks come from.
+    max_learned_candidates: int = 8
+    max_host_candidates: int = 4
+    max_observed: int = 2
+    # RFC 8445 §14.2 allows no less than 5 ms between the starts of checks.
+    pacing_s: float = 0.005
+    # Retransmission of checks: the caller's figure, kept within these. Below 50 ms a
+    # busy host would repeat every check; half a second is the RFC's own.
+    min_check_rto_s: float = 0.05
+    max_check_rto_s: float = 0.5
+    # Repeated this often, doubling: 6 s at the shortest, 63 s at the longest.
+    check_retransmissions: int = 6
+    # RFC 7675 §5.1: consent ends after 30 s without an answer.
+    consent_interval_s: float = 5.0
+    consent_failures: int = 6
+    # A path that is full of our own data answers late, not never.
+    consent_timeout_s: float = 2.0
+    # A peer that answers "role conflict" again and again would keep us busy for ever.
+    max_role_conflicts: int = 4
+    # Asking the system for its addresses takes 0.3 ms; they change seldom.
+    interfaces_valid_s: float = 5.0
+
+
+@dataclass(slots=True, kw_only=True)
+class IceContext:
+    """What all connections of a node share.
+
+    Attributes:
+        hub: where STUN goes to.
+        config: limits and times.
+        random_bytes: source of credentials and transaction ids.
+        transactions: our requests that wait for their answers, by transaction id.
+        unauthenticated: count of messages for us that nobody of ours signed.
+    """
+
+    hub: SocketHub
+    config: IceConfig
+    random_bytes: RandomBytes
+    transactions: dict[bytes, "Transaction"] = field(default_factory=dict)
+    unauthenticated: int = 0
+
+
+class _Transport:
+    """What aioice takes for its UDP socket: the hub. Duck-typed, as asyncio allows."""
+
+    def __init__(self, hub: SocketHub, protocol: "_Protocol") -> None:
+        self._hub = hub
+        self._protocol = protocol
+        self._is_closed = False
+
+    def sendto(self, data: bytes, address: tuple[str, int]) -> None:
+        """Send; a full kernel buffer counts as loss, checks are repeated anyway."""
+        if not self._is_closed:
+            self._hub.send(data, Endpoint(address[0], address[1]))
+
+    def close(self) -> None:
+        """Tell the protocol that its socket is gone; the hub's stays."""
+        if not self._is_closed:
+            self._is_closed = True
+            self._protocol.connection_lost(None)
+
+
+class Transaction:
+    """One STUN request of ours and its answer."""
+
+    def __init__(self, request: stun.Message, key: bytes, context: IceContext) -> None:
+        self.transaction_id = request.transaction_id
+        self.answer: OneShot[tuple[stun.Message, Endpoint]] = OneShot()
+        self._key = key
+        self._context = context
+
+    def receive_untrusted(self, message: stun.Message, source: Endpoint) -> None:
+        """Take an answer if the peer signed it (RFC 8489 §9.1.4)."""
+        if message.check_message_integrity(self._key):
+            self.answer.set((message, source))
+        else:
+            self._context.unauthenticated += 1
+
+
+class _Protocol(StunProtocol):
+    """aioice's STUN end point, with our own transactions."""
+
+    def __init__(self, connection: "IceConnection", context: IceContext) -> None:
+        super().__init__(connection)
+        self._context = context
+        self.rto_s = context.config.max_check_rto_s
+
+    async def request(
+        self,
+        request: stun.Message,
+        addr: tuple[str, int],
+        integrity_key: bytes | None = None,
+        retransmissions: int | None = None,
+    ) -> tuple[stun.Message, tuple[str, int]]:
+        """Send a request until it is answered (RFC 8489 §6.2.1, with our own times)."""
+        assert integrity_key is not None, "ICE signs all its requests"
+        request.add_message_integrity(integrity_key)
+        config = self._context.config
+        wait_s = self.rto_s if retransmissions is None else config.consent_timeout_s
+        if retransmissions is None:
+            retransmissions = config.check_retransmissions
+        transaction = Transaction(request, integrity_key, self._context)
+        self._context.transactions[transaction.transaction_id] = transaction
+        try:
+            for _ in range(retransmissions + 1):
+                self.send_stun(request, addr)
+                answer = await transaction.answer.wait(wait_s)
+                if answer is not None:
+                    break
+                wait_s *= 2
+            else:
+                raise stun.TransactionTimeout
+        finally:
+            del self._context.transactions[transaction.transaction_id]
+        if answer[0].message_class == stun.Class.ERROR:
+            raise stun.TransactionFailed(answer[0])
+        return answer
+
+
+class IceConnection(Connection):
+    """aioice's checks, driven by us: on the hub, at our pace, with our randomness."""
+
+    def __init__(
+        self,
+        context: IceContext,
+        ufrag: str,
+        candidates: tuple[Candidate, ...],
+        *,
+        controlling: bool,
+    ) -> None:
+        super().__init__(
+            controlling,
+            local_username=ufrag,
+            local_password=ice_text(context.random_bytes(_PASSWORD_BYTES)),
+        )
+        self.finished = trio.Event()
+        self.on_closed: Callable[[], None] | None = None
+        self._context = context
+        self._role_conflicts = 0
+        self._tie_breaker = int.from_bytes(context.random_bytes(_TIE_BREAKER_BYTES))
+        self._protocol = _Protocol(self, context)
+        self._protocol.transport = _Transport(context.hub, self._protocol)  # type: ignore[assignment] # duck-typed on purpose
+        self._protocol.local_candidate = to_aioice(candidates[0])
+        self._protocols.append(self._protocol)
+        self._local_candidates = [to_aioice(candidate) for candidate in candidates]
+        self._local_candidates_end = True
+
+    @property
+    def has_waiting_pairs(self) -> bool:
+        """Whether there are pairs whose check has not begun."""
+        waiting = (CandidatePair.State.WAITING, CandidatePair.State.FROZEN)
+        return any(
+            pair.state in waiting and pair.task is None for pair in self._check_list
+        )
+
+    def begin(
+        self, remote: IceHalf, usable: tuple[Candidate, ...], *, rto_s: float
+    ) -> None:
+        """Form the pairs and take the checks that came early (RFC 8445 §6.1.2)."""
+        if self._closing:
+            self.finished.set()
+            return
+        self.remote_username = remote.ufrag
+        self.remote_password = remote.password
+        self._protocol.rto_s = rto_s
+        for candidate in usable:
+            self._add_remote_candidate(to_aioice(candidate), candidate.endpoint.host)
+        self._remote_candidates_end = True
+        self.sort_check_list()
+        self._unfreeze_initial()
+        early, self._early_checks_done = list(self._early_checks), True
+        self._early_checks.clear()
+        for message, source, protocol in early:
+            self.check_incoming(message, source, protocol)
+        if not self._check_list:
+            self.finished.set()
+
+    def start_next_check(self) -> None:
+        """Start the check of the best pair that waits."""
+        self._check_periodic()
+
+    def conclude(self) -> Endpoint | None:
+        """End the other checks; start consent when a pair was nominated."""
+        for pair in self._check_list:
+            if pair.task is not None:
+                pair.task.cancel()
+        nominated = self._nominated.get(COMPONENT)
+        if nominated is None or self._closing:
+            return None
+        self._query_consent_task = start_island_task(self.query_consent())
+        host, port = nominated.remote_addr
+        return Endpoint(host, port)
+
+    def receive_request_untrusted(
+        self, message: stun.Message, source: Endpoint
+    ) -> None:
+        """Take a check for our fragment, if it is complete and signed."""
+        attributes = message.attributes
+        if "PRIORITY" not in attributes or not is_dialable(source):
+            self._context.unauthenticated += 1
+            return
+        if not message.check_message_integrity(self.local_password.encode()):
+            self._context.unauthenticated += 1
+            return
+        known = any(
+            source == (candidate.host, candidate.port)
+            for candidate in self._remote_candidates
+        )
+        config = self._context.config
+        limit = config.max_remote_candidates + config.max_learned_candidates
+        if not known and len(self._remote_candidates) >= limit:
+            self._context.unauthenticated += 1
+            return
+        self.request_received(message, source, self._protocol)
+
+    # aioice calls the following ones; the names are its own.
+
+    def build_request(self, pair: CandidatePair, nominate: bool) -> stun.Message:
+        """As aioice does, with a transaction id from our randomness."""
+        request = super().build_request(pair, nominate)
+        request.transaction_id = self._context.random_bytes(_TRANSACTION_ID_BYTES)
+        return request
+
+    def respond_error(
+        self,
+        request: stun.Message,
+        addr: tuple[str, int],
+        protocol: StunProtocol,
+        error_code: tuple[int, str],
+    ) -> None:
+        """Only tell role conflicts: other errors are answers to strangers."""
+        if error_code[0] == _ROLE_CONFLICT:
+            super().respond_error(request, addr, protocol, error_code)
+        else:
+            self._context.unauthenticated += 1
+
+    def switch_role(self, ice_controlling: bool) -> None:
+        """Bounded: a peer that never settles on a role fails the session."""
+        self._role_conflicts += 1
+        if self._role_conflicts > self._context.config.max_role_conflicts:
+            self._check_list_done = True
+            self.finished.set()
+            return
+        super().switch_role(ice_controlling)
+
+    def _check_list_maybe_complete(self) -> bool:
+        complete = super()._check_list_maybe_complete()
+        if self._check_list_done:
+            self.finished.set()
+        return complete
+
+    def _check_list_maybe_fail(self) -> None:
+        super()._check_list_maybe_fail()
+        if self._check_list_done:
+            self.finished.set()
+
+    async def query_consent(self) -> None:
+        """Ask for consent until it is refused for 30 s (RFC 7675 §5.1)."""
+        config = self._context.config
+        assert self.remote_password is not None
+        failures = 0
+        while failures < config.consent_failures:
+            # RFC 7675 §5.1: between 0.8 and 1.2 of the interval, drawn each time.
+            jitter = 0.8 + 0.4 * self._context.random_bytes(1)[0] / 255
+            await island_sleep(config.consent_interval_s * jitter)
+            pair = self._nominated[COMPONENT]
+            request = self.build_request(pair, nominate=False)
+            try:
+                await pair.protocol.request(
+                    request,
+                    pair.remote_addr,
+                    integrity_key=self.remote_password.encode(),
+                    retransmissions=0,
+                )
+                failures = 0
+            except stun.TransactionError:
+                failures += 1
+        _log.info("consent to send to %s expired", pair.remote_addr)
+        self._query_consent_task = None
+        await self.close()
+
+    async def close(self) -> None:
+        """As aioice does, then tell the session."""
+        await super().close()
+        self.finished.set()
+        if self.on_closed is not None:
+            on_closed, self.on_closed = self.on_closed, None
+            on_closed()
+
+
+def ice_text(data: bytes) -> str:
+    """Bytes, a multiple of three, as ice-chars (RFC 8839 §5.4)."""
+    return base64.b64encode(data).decode()
+
+
+def to_aioice(candidate: Candidate) -> AioiceCandidate:
+    """Our candidate as aioice has them."""
+    related = candidate.related
+    return AioiceCandidate(
+        foundation=candidate.foundation,
+        component=COMPONENT,
+        transport="udp",
+        priority=candidate.priority,
+        host=candidate.endpoint.host,
+        port=candidate.endpoint.port,
+        type=candidate.kind,
+        related_address=related.host if related else None,
+        related_port=related.port if related else None,
+    )
+
+
+def is_dialable(endpoint: Endpoint) -> bool:
+    """Never dial nobody, everybody or a name."""
+    try:
+        address = ipaddress.ip_address(endpoint.host)
+    except ValueError:
+        return False
+    if address.is_multicast or address.is_unspecified:
+        return False
+    if address == ipaddress.IPv4Address("255.255.255.255"):
+        return False
+    return 0 < endpoint.port <= _MAX_PORT
