@@ -164,8 +164,8 @@ async def _answer_calls(node: opnode.OverlayNode, nursery: trio.Nursery) -> None
 
 
 async def _answer_channels(connection: opnode.Connection) -> None:
-    with contextlib.suppress(trio.BrokenResourceError, trio.ClosedResourceError):
-        async with trio.open_nursery() as nursery:
+    async with trio.open_nursery() as nursery:
+        with contextlib.suppress(trio.BrokenResourceError, trio.ClosedResourceError):
             while True:
                 channel = await connection.accept_channel()
                 nursery.start_soon(_answer_channel, channel)

@@ -33,6 +33,7 @@ from opnode.core.peerfile import (
 )
 from opnode.core.records import RecordKind, SignedRecord
 from opnode.drivers.asyncio_island import open_island
+from opnode.drivers.background import open_background
 from opnode.drivers.clock import WallClock, system_wall_clock
 from opnode.drivers.connections import Connection
 from opnode.drivers.dht import DhtStatistics
@@ -332,13 +333,12 @@ async def open_node(
             parts = await assemble(config, keys, directory, world)
             stack.callback(parts.close)
             node = OverlayNode(config, parts, clock)
-            async with trio.open_nursery() as nursery:
+            async with open_background() as nursery:
                 await nursery.start(node.run)
                 try:
                     yield node
                 finally:
                     node.close()
-                    nursery.cancel_scope.cancel()
 
 
 def _keys(
