@@ -20,7 +20,7 @@ from opnode.drivers.socket_hub import SocketHub
 from opnode.drivers.store import RecordStore
 from opnode.node.addresses import ObservedAddresses
 from opnode.node.config import NodeConfig, Role
-from opnode.node.connector import Connector
+from opnode.node.connector import Connector, ConnectorConfig
 from opnode.node.data_directory import DataDirectory
 from opnode.node.joining import Joiner
 from opnode.node.keys import NodeKeys
@@ -99,7 +99,15 @@ async def assemble(
     table = ConnectionTable(hub)
     connector = presence = None
     if keys.location is not None and keys.identity is not None:
-        connector = _connector(keys.location, hub, introductions, table, world)
+        connector = Connector(
+            desk=_desk(keys.location),
+            introductions=introductions,
+            ice=IceAgent(hub, world.island, world.network),
+            table=table,
+            wall_clock=world.wall_clock,
+            rng=world.rng,
+            config=ConnectorConfig(max_unaccepted=config.max_unaccepted),
+        )
         presence = PresenceKeeper(
             identity=keys.identity,
             location=keys.location,
@@ -124,22 +132,9 @@ async def assemble(
     )
 
 
-def _connector(
-    location: Location,
-    hub: SocketHub,
-    introductions: Introductions,
-    table: ConnectionTable,
-    world: World,
-) -> Connector:
+def _desk(location: Location) -> IntroductionDesk:
     handshakes = Handshakes(initiator=NoiseInitiator, responder=NoiseResponder)
-    return Connector(
-        desk=IntroductionDesk(location, handshakes=handshakes),
-        introductions=introductions,
-        ice=IceAgent(hub, world.island, world.network),
-        table=table,
-        wall_clock=world.wall_clock,
-        rng=world.rng,
-    )
+    return IntroductionDesk(location, handshakes=handshakes)
 
 
 def _joiner(

@@ -43,6 +43,8 @@ class NodeConfig:
         registration_lifetime_s: seconds that an introducer keeps our registration.
         nat_keepalive_s: seconds between refreshes while a NAT is in the way. 25 s is
             below the 30 s binding lifetime of the strictest home gateways measured.
+        max_unaccepted: connections that nobody accepted yet; further callers hear
+            "busy".
     """
 
     listen: Endpoint = EVERY_INTERFACE
@@ -55,3 +57,4 @@ class NodeConfig:
     presence_lifetime_s: int = 1200
     registration_lifetime_s: int = 300
     nat_keepalive_s: float = 25.0
+    max_unaccepted: int = 64

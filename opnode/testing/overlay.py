@@ -53,9 +53,12 @@ async def open_user(
     wall_clock: WallClock | None = None,
     rng: random.Random | None = None,
     listen: Endpoint = LOOPBACK,
+    max_unaccepted: int = 64,
 ) -> AsyncIterator[OverlayNode]:
     """An end-user node with fresh keys, joined and published."""
-    config = NodeConfig(listen=listen, bootstrap=tuple(bootstrap))
+    config = NodeConfig(
+        listen=listen, bootstrap=tuple(bootstrap), max_unaccepted=max_unaccepted
+    )
     async with open_node(
         config, network=network, wall_clock=wall_clock, rng=rng
     ) as node:

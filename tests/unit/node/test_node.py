@@ -1,0 +1,253 @@
+import random
+from contextlib import AsyncExitStack, asynccontextmanager
+
+import pytest
+import trio
+
+from opnode.core.addresses import Endpoint
+from opnode.core.crypto import SigningKey
+from opnode.core.errors import (
+    IntroductionRefused,
+    LocalProtocolError,
+    PeerUnreachable,
+    RecordNotFound,
+    RefusalCode,
+)
+from opnode.core.ids import peer_id_of
+from opnode.drivers.connections import PathKind
+from opnode.testing.clock import VirtualWallClock
+from opnode.testing.overlay import entry_of, open_seed, open_user
+from opnode.testing.virtual_network import Link, VirtualNetwork
+
+LINK = Link(latency_s=(0.01, 0.03))
+ROUGH = Link(latency_s=(0.01, 0.05), loss=0.05, duplicate=0.02, reorder=0.05)
+
+
+class Overlay:
+    """Whole nodes on one virtual network."""
+
+    def __init__(self, stack, link, seed):
+        self.network = VirtualNetwork(random.Random(seed), link)
+        self.wall_clock = VirtualWallClock()
+        self._stack = stack
+        self._seed = seed
+        self._hosts = 0
+        self.entries = []
+
+    def _next(self):
+        self._hosts += 1
+        address = f"10.0.0.{self._hosts}"
+        return {
+            "network": self.network.host(address),
+            "wall_clock": self.wall_clock,
+            "rng": random.Random(f"{self._seed} {address}"),
+            "listen": Endpoint(address, 4000),
+        }
+
+    async def seed(self):
+        node = await self._stack.enter_async_context(
+            open_seed(bootstrap=self.entries, **self._next())
+        )
+        self.entries.append(entry_of(node))
+        return node
+
+    async def user(self, **options):
+        return await self._stack.enter_async_context(
+            open_user(self.entries[:1], **self._next(), **options)
+        )
+
+
+@asynccontextmanager
+async def open_overlay(seeds=1, link=LINK, seed=1):
+    async with AsyncExitStack() as stack:
+        overlay = Overlay(stack, link, seed)
+        for _ in range(seeds):
+            await overlay.seed()
+        yield overlay
+
+
+async def hello(caller, callee):
+    """Connect, and send one line each way."""
+    connection = await caller.connect(callee.peer_id)
+    channel = await connection.open_channel()
+    await channel.send_all(b"hello")
+    theirs = await callee.accept_connection()
+    other = await theirs.accept_channel()
+    assert await other.receive_some() == b"hello"
+    await other.send_all(b"hi")
+    assert await channel.receive_some() == b"hi"
+    return connection, theirs
+
+
+async def test_two_people_find_each_other_by_identity(autojump_clock):
+    async with open_overlay() as overlay:
+        alice, bob = await overlay.user(), await overlay.user()
+        connection, theirs = await hello(alice, bob)
+        assert connection.path.kind is PathKind.DIRECT
+        assert connection.path.endpoint == bob.endpoint
+        assert theirs.path.endpoint == alice.endpoint
+        assert theirs.peer_id == alice.peer_id
+
+
+async def test_they_talk_on_after_every_other_node_died(autojump_clock):
+    async with open_overlay(seeds=3) as overlay:
+        alice, bob = await overlay.user(), await overlay.user()
+        connection, theirs = await hello(alice, bob)
+        for number in (1, 2, 3):
+            overlay.network.kill(f"10.0.0.{number}")
+        await trio.sleep(600)
+        channel = await connection.open_channel()
+        await channel.send_all(b"still there?")
+        other = await theirs.accept_channel()
+        assert await other.receive_some() == b"still there?"
+
+
+@pytest.mark.parametrize("seed", range(5))
+async def test_a_lossy_network_only_makes_it_slower(autojump_clock, seed):
+    async with open_overlay(seeds=4, link=ROUGH, seed=seed) as overlay:
+        alice, bob = await overlay.user(), await overlay.user()
+        await hello(alice, bob)
+
+
+@pytest.mark.parametrize("seed", range(8))
+async def test_calling_each_other_at_once_makes_exactly_one_connection(
+    autojump_clock, seed
+):
+    async with open_overlay(seeds=2, link=ROUGH, seed=seed) as overlay:
+        alice, bob = await overlay.user(), await overlay.user()
+        made = {}
+
+        async def call(name, caller, callee):
+            made[name] = await caller.connect(callee.peer_id)
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(call, "alice", alice, bob)
+            nursery.start_soon(call, "bob", bob, alice)
+        await trio.sleep(1)
+        assert alice.connector.connections() == [made["alice"]]
+        assert bob.connector.connections() == [made["bob"]]
+        assert await made["alice"].ping() > 0
+
+
+async def test_connecting_again_returns_the_live_connection(autojump_clock):
+    async with open_overlay() as overlay:
+        alice, bob = await overlay.user(), await overlay.user()
+        connection, theirs = await hello(alice, bob)
+        assert await alice.connect(bob.peer_id) is connection
+        assert await bob.connect(alice.peer_id) is theirs
+
+
+async def test_two_tasks_that_connect_share_one_connection(autojump_clock):
+    async with open_overlay() as overlay:
+        alice, bob = await overlay.user(), await overlay.user()
+        made = []
+
+        async def call():
+            made.append(await alice.connect(bob.peer_id))
+
+        async with trio.open_nursery() as nursery:
+            for _ in range(5):
+                nursery.start_soon(call)
+        assert made == [made[0]] * 5
+
+
+async def test_either_side_can_call_again_after_a_connection_ended(autojump_clock):
+    async with open_overlay() as overlay:
+        alice, bob = await overlay.user(), await overlay.user()
+        connection, theirs = await hello(alice, bob)
+        await connection.aclose()
+        await theirs.closed.wait()
+        await trio.sleep(1)
+        again, _ = await hello(bob, alice)
+        await again.aclose()
+        await trio.sleep(1)
+        await hello(alice, bob)
+
+
+async def test_who_lost_the_connection_gets_a_new_one_that_replaces_it(autojump_clock):
+    async with open_overlay() as overlay:
+        alice, bob = await overlay.user(), await overlay.user()
+        connection, theirs = await hello(alice, bob)
+        overlay.network.partition(["10.0.0.2"], ["10.0.0.3"])
+        await connection.aclose()
+        await trio.sleep(1)
+        overlay.network.heal()
+        assert not theirs.closed.is_set()
+        again, _ = await hello(alice, bob)
+        assert theirs.closed.is_set()
+        assert bob.connector.connections() != [theirs]
+        assert again.close_reason is None
+
+
+async def test_an_unknown_identity_is_not_found(autojump_clock):
+    async with open_overlay() as overlay:
+        alice = await overlay.user()
+        nobody = peer_id_of(SigningKey.generate().public, bytes(32))
+        with pytest.raises(RecordNotFound):
+            await alice.connect(nobody)
+
+
+async def test_a_peer_that_vanished_is_unreachable_in_bounded_time(autojump_clock):
+    async with open_overlay() as overlay:
+        alice, bob = await overlay.user(), await overlay.user()
+        overlay.network.kill("10.0.0.3")
+        with trio.fail_after(15), pytest.raises(PeerUnreachable):
+            await alice.connect(bob.peer_id)
+
+
+async def test_a_peer_that_declines_says_so(autojump_clock):
+    async with open_overlay() as overlay:
+        alice, bob = await overlay.user(), await overlay.user()
+        bob.connector.may_connect = lambda _: False
+        with pytest.raises(IntroductionRefused) as caught:
+            await alice.connect(bob.peer_id)
+        assert caught.value.code is RefusalCode.DECLINED
+
+
+async def test_a_peer_whose_queue_is_full_is_busy(autojump_clock):
+    async with open_overlay() as overlay:
+        bob = await overlay.user(max_unaccepted=1)
+        first, second = await overlay.user(), await overlay.user()
+        await first.connect(bob.peer_id)
+        with pytest.raises(IntroductionRefused) as caught:
+            await second.connect(bob.peer_id)
+        assert caught.value.code is RefusalCode.BUSY
+
+
+async def test_a_lookup_returns_what_the_peer_published(autojump_clock):
+    async with open_overlay(seeds=3) as overlay:
+        alice, bob = await overlay.user(), await overlay.user()
+        view = await alice.lookup(bob.peer_id)
+        assert view.peer_file.peer_id == bob.peer_id
+        assert [p.certificate.peer_id for p in view.presences] == [bob.peer_id]
+        assert 1 <= len(view.presences[0].introducers) <= 3
+
+
+async def test_nobody_connects_to_themselves(autojump_clock):
+    async with open_overlay() as overlay:
+        alice = await overlay.user()
+        with pytest.raises(LocalProtocolError):
+            await alice.connect(alice.peer_id)
+
+
+async def test_a_seed_has_no_identity(autojump_clock):
+    async with open_overlay() as overlay:
+        seed = await overlay.seed()
+        for attribute in ("peer_id", "connector"):
+            with pytest.raises(LocalProtocolError):
+                getattr(seed, attribute)
+        with pytest.raises(LocalProtocolError):
+            await seed.wait_published()
+
+
+async def test_statistics_tell_the_state_of_the_node(autojump_clock):
+    async with open_overlay() as overlay:
+        alice, bob = await overlay.user(), await overlay.user()
+        await hello(alice, bob)
+        statistics = alice.statistics()
+        assert statistics.joined
+        assert statistics.contacts == 1
+        assert statistics.connections == 1
+        assert len(statistics.introducers) == 1
+        assert not statistics.behind_nat
+        assert statistics.traffic.socket.datagrams_out > 0
