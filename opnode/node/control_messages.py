@@ -49,10 +49,11 @@ class Ping(_Verb, frozen=True, kw_only=True, tag="ping"):
 
 
 class Send(_Verb, frozen=True, kw_only=True, tag="send"):
-    """Send the file at the absolute ``path``."""
+    """Send the file at the absolute ``path``; progress every ``report_s`` seconds."""
 
     peer: Name
     path: Annotated[str, msgspec.Meta(min_length=1, max_length=4096)]
+    report_s: Annotated[float, msgspec.Meta(ge=0.001, le=60)] = 0.05
 
 
 class Chat(_Verb, frozen=True, kw_only=True, tag="chat"):
@@ -319,24 +320,13 @@ def parse_request_untrusted(line: bytes) -> Request:
 Message = TypeVar("Message", bound=msgspec.Struct)
 
 
-class JsonLines(Generic[Message]):
-    """One JSON object per line over a local stream."""
+class LineReader:
+    """Lines of bounded length from a local stream."""
 
-    def __init__(self, stream: trio.abc.Stream) -> None:
-        """One task reads, any number may send."""
+    def __init__(self, stream: trio.abc.ReceiveStream) -> None:
+        """One task reads."""
         self._stream = stream
-        self._encoder = msgspec.json.Encoder()
         self._buffer = bytearray()
-        self._sending = trio.Lock()
-
-    async def send(self, message: Message) -> None:
-        """Send one message.
-
-        Raises:
-            trio.BrokenResourceError: the other side went away.
-        """
-        async with self._sending:
-            await self._stream.send_all(self._encoder.encode(message) + b"\n")
 
     async def receive_line_untrusted(self) -> bytes | None:
         """Wait for the next line, without its end; ``None`` when there are no more.
@@ -359,6 +349,22 @@ class JsonLines(Generic[Message]):
         del self._buffer[: end + 1]
         return line
 
-    async def aclose(self) -> None:
-        """Close the stream."""
-        await self._stream.aclose()
+
+class JsonLines(LineReader, Generic[Message]):
+    """One JSON object per line, both ways."""
+
+    def __init__(self, stream: trio.abc.Stream) -> None:
+        """One task reads, any number may send."""
+        super().__init__(stream)
+        self._sink = stream
+        self._encoder = msgspec.json.Encoder()
+        self._sending = trio.Lock()
+
+    async def send(self, message: Message) -> None:
+        """Send one message.
+
+        Raises:
+            trio.BrokenResourceError: the other side went away.
+        """
+        async with self._sending:
+            await self._sink.send_all(self._encoder.encode(message) + b"\n")

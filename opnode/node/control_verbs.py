@@ -40,15 +40,13 @@ class VerbsConfig:
 
     ``lookup_s``, ``connect_s``: a person waits no longer. ``ping_s``: a round trip that
     takes longer counts as lost. ``attempts``: connections in a row on which a transfer
-    may fail to move; it starts anew when one byte more arrived. ``report_s``: between
-    two progress events; 40 a second look smooth.
+    may fail to move; it starts anew when one byte more arrived.
     """
 
     lookup_s: float = 20.0
     connect_s: float = 30.0
     ping_s: float = 5.0
     attempts: int = 8
-    report_s: float = 0.025
 
 
 class FoundPeer(Protocol):
@@ -284,7 +282,7 @@ class Verbs:
         path = Path(request.path)
         source = await trio.to_thread.run_sync(SourceFile.inspect, path)
         started_at = trio.current_time()
-        sent = await self._send_until_done(peer_id, source, client)
+        sent = await self._send_until_done(peer_id, source, request.report_s, client)
         await client.send(
             messages.Sent(
                 name=sent.name,
@@ -296,12 +294,12 @@ class Verbs:
         )
 
     async def _send_until_done(
-        self, peer_id: PeerId, source: SourceFile, client: Client
+        self, peer_id: PeerId, source: SourceFile, report_s: float, client: Client
     ) -> SentFile:
         """Send, and go on over a new connection whenever one breaks."""
         farthest, failures, has_begun = 0, 0, False
         while True:
-            meter = _Meter(source.size)
+            meter = _Meter(source.size, report_s)
             try:
                 return await self._send_once(peer_id, source, meter, client)
             except (*LOST, NetworkError) as error:
@@ -329,7 +327,7 @@ class Verbs:
             sender = FileSender(channel, source, progress=meter.report)
             outcome: SentFile | Exception
             async with channel, trio.open_nursery() as nursery:
-                nursery.start_soon(meter.run, client, self._config.report_s)
+                nursery.start_soon(meter.run, client)
                 try:
                     outcome = await sender.run()
                 except Exception as error:  # noqa: BLE001 - raised again below, unwrapped
@@ -366,8 +364,9 @@ class Verbs:
 class _Meter:
     """Turns a callback after each block into a few events a second."""
 
-    def __init__(self, size: int) -> None:
+    def __init__(self, size: int, every_s: float) -> None:
         self.done = 0
+        self._every_s = every_s
         self.has_begun = False
         self._size = size
         self._reported = -1
@@ -377,14 +376,14 @@ class _Meter:
         self.has_begun = True
         self.done, self._size = done, size
 
-    async def run(self, client: Client, every_s: float) -> None:
+    async def run(self, client: Client) -> None:
         """Report what changed until cancelled."""
         while True:
             if self.has_begun and self.done != self._reported:
                 self._reported = self.done
                 progress = messages.TransferProgress(done=self.done, size=self._size)
                 await client.send(progress)
-            await trio.sleep(every_s)
+            await trio.sleep(self._every_s)
 
 
 async def echo_one_byte(connection: PeerConnection) -> None:

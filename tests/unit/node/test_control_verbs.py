@@ -117,7 +117,7 @@ class World:
             stop=self.stop,
             rng=random.Random(1),
         )
-        self.verbs = Verbs(self.daemon, VerbsConfig(report_s=0.001))
+        self.verbs = Verbs(self.daemon)
 
     def make_services(self, book, notify):
         return Services(
@@ -254,7 +254,7 @@ async def test_failures_leave_as_errors_of_their_kind(world, tmp_path):
 async def test_a_sent_file_is_whole_and_its_progress_reported(world, tmp_path):
     path = tmp_path / "a.bin"
     path.write_bytes(random.Random(1).randbytes(5_000_000))
-    events = await world.run(messages.Send(peer="ann", path=str(path)))
+    events = await world.run(messages.Send(peer="ann", path=str(path), report_s=0.001))
     assert isinstance(events[0], messages.Connected)
     done = [e.done for e in events if isinstance(e, messages.TransferProgress)]
     assert done == sorted(set(done))
@@ -266,7 +266,7 @@ async def test_a_transfer_goes_on_over_a_new_connection(world, tmp_path):
     path = tmp_path / "a.bin"
     path.write_bytes(random.Random(1).randbytes(9_000_000))
     world.cuts = [1_000_000, 3_000_000]
-    events = await world.run(messages.Send(peer="ann", path=str(path)))
+    events = await world.run(messages.Send(peer="ann", path=str(path), report_s=0.001))
     assert sum(isinstance(e, messages.Interrupted) for e in events) == 2
     assert events[-1].resumed_at >= 3_000_000
     assert (world.inbox / "a.bin").read_bytes() == path.read_bytes()
@@ -282,7 +282,7 @@ async def test_a_declined_file_is_not_tried_again(world, tmp_path):
         notify=world.note_remote,
     )
     with pytest.raises(TransferDeclined):
-        await world.run(messages.Send(peer="ann", path=str(path)))
+        await world.run(messages.Send(peer="ann", path=str(path), report_s=0.001))
     assert len(world.remote_events) == 1
 
 

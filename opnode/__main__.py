@@ -1,0 +1,5 @@
+"""`python -m opnode` is the command `opnode`."""
+
+from opnode.cli.main import main
+
+main()

@@ -1,0 +1,133 @@
+"""The command `opnode`: its verbs, and how errors and signals become exit codes.
+
+Owns the table of commands; each one's module is imported when it is used, so that
+`opnode --version` costs what click costs. Refuses to know what the commands do.
+"""
+
+# ruff: noqa: D301 - click needs the character "\b" to leave a block unwrapped.
+
+import importlib
+import os
+import sys
+from typing import Final, NamedTuple
+
+import click
+
+from opnode.core.errors import OpnodeError
+from opnode.version import __version__
+
+FAILED: Final = 1
+"""Exit code of a command that was understood and did not succeed; wrong use is 2."""
+
+
+class LazyCommand(NamedTuple):
+    """Where a command lives, and the line that `opnode --help` shows of it."""
+
+    target: str
+    summary: str
+
+
+COMMANDS: Final = {
+    "demo": LazyCommand(
+        "opnode.cli.demo:demo", "Watch two nodes meet on this machine."
+    ),
+    "up": LazyCommand("opnode.cli.run:up", "Run your node."),
+    "seed": LazyCommand("opnode.cli.run:seed", "Run a node through which others join."),
+    "id": LazyCommand("opnode.cli.talk:id_", "Show who your running node is."),
+    "status": LazyCommand("opnode.cli.talk:status", "Show how your node is."),
+    "lookup": LazyCommand("opnode.cli.talk:lookup", "Find a peer by its id."),
+    "ping": LazyCommand("opnode.cli.talk:ping", "Connect to a peer; measure the way."),
+    "send": LazyCommand("opnode.cli.talk:send", "Send a file to a peer."),
+    "chat": LazyCommand("opnode.cli.chat:chat", "Exchange lines with a peer."),
+    "contacts": LazyCommand("opnode.cli.contacts:contacts", "Give peers names."),
+}
+
+
+class LazyGroup(click.Group):
+    """A group whose commands are imported when they are used."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """The commands, in the order in which a newcomer needs them."""
+        del ctx
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import a command."""
+        del ctx
+        lazy = COMMANDS.get(cmd_name)
+        if lazy is None:
+            return None
+        module, _, attribute = lazy.target.partition(":")
+        command = getattr(importlib.import_module(module), attribute)
+        assert isinstance(command, click.Command)
+        return command
+
+    def format_commands(
+        self, ctx: click.Context, formatter: click.HelpFormatter
+    ) -> None:
+        """List the commands without importing them."""
+        del ctx
+        with formatter.section("Commands"):
+            formatter.write_dl(
+                [(name, lazy.summary) for name, lazy in COMMANDS.items()]
+            )
+
+
+@click.group(
+    cls=LazyGroup,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog="Every command has its own help with examples: opnode send --help",
+)
+@click.version_option(__version__, prog_name="opnode")
+def cli() -> None:
+    """Find people by identity and talk to them, with no server in between.
+
+    \b
+    See it work on this machine:
+        opnode demo
+    Run your node, in one terminal:
+        opnode up --bootstrap opnode://KEY@HOST:PORT
+    Use it, in another:
+        opnode id
+        opnode contacts add ann op1...
+        opnode send ann holiday.jpg
+    """
+
+
+def main() -> None:
+    """Run the command line; every error ends as one clear line and an exit code."""
+    try:
+        cli(standalone_mode=False)
+        sys.stdout.flush()
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except BrokenPipeError:
+        # The reader of our output is gone, as with `| head`: nothing more to say.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(FAILED)
+    except (KeyboardInterrupt, click.Abort):
+        fail("interrupted")
+    except OpnodeError as error:
+        fail(str(error))
+    except BaseExceptionGroup as group:
+        _fail_with_group(group)
+    except click.exceptions.Exit as ending:
+        sys.exit(ending.exit_code)
+
+
+def fail(text: str) -> None:
+    """Say in one line why the command did not succeed, and end."""
+    click.echo(f"opnode: {text}", err=True)
+    sys.exit(FAILED)
+
+
+def _fail_with_group(group: BaseExceptionGroup[BaseException]) -> None:
+    """Report our own errors in a nursery's group; anything else is a bug: show all."""
+    ours, others = group.split((OpnodeError, KeyboardInterrupt, BrokenPipeError))
+    if others is not None or ours is None:
+        raise group
+    error: BaseException = ours
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    fail("interrupted" if isinstance(error, KeyboardInterrupt) else str(error))

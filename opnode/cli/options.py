@@ -1,0 +1,113 @@
+"""Options that several commands share, and the types that check them.
+
+Owns names, help texts and early checks of arguments: what is wrong there is wrong use
+(exit code 2). Refuses to know what the commands do with them.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+import click
+
+from opnode.core.addresses import Endpoint
+from opnode.core.errors import ConfigError
+from opnode.core.ids import parse_peer_id
+from opnode.node.bootstrap import BootstrapEntry
+
+Command = TypeVar("Command", bound=Callable[..., object])
+
+
+class EndpointType(click.ParamType):  # type: ignore[type-arg]  # generic since click 8.2 only
+    """HOST:PORT with a numeric host."""
+
+    name = "HOST:PORT"
+
+    def convert(
+        self,
+        value: object,
+        param: click.Parameter | None,
+        ctx: click.Context | None,
+    ) -> Endpoint:
+        """Parse it, or fail with what was expected."""
+        if isinstance(value, Endpoint):
+            return value
+        try:
+            return Endpoint.parse(str(value), field="--listen")
+        except ConfigError as error:
+            self.fail(f"found {error.found}, expected {error.expected}", param, ctx)
+
+
+class EntryType(click.ParamType):  # type: ignore[type-arg]  # generic since click 8.2 only
+    """A bootstrap entry."""
+
+    name = "ENTRY"
+
+    def convert(
+        self,
+        value: object,
+        param: click.Parameter | None,
+        ctx: click.Context | None,
+    ) -> BootstrapEntry:
+        """Parse it, or fail with what was expected."""
+        if isinstance(value, BootstrapEntry):
+            return value
+        try:
+            return BootstrapEntry.parse(str(value))
+        except ConfigError as error:
+            self.fail(f"found {error.found}, expected {error.expected}", param, ctx)
+
+
+class PeerType(click.ParamType):  # type: ignore[type-arg]  # generic since click 8.2 only
+    """A peer id or a contact's name. Names are looked up by the running node."""
+
+    name = "PEER"
+
+    def convert(
+        self,
+        value: object,
+        param: click.Parameter | None,
+        ctx: click.Context | None,
+    ) -> str:
+        """Check a peer id for typing errors; leave a name as it is."""
+        text = str(value)
+        if text.strip().lower().startswith("op1"):
+            try:
+                parse_peer_id(text)
+            except ConfigError as error:
+                self.fail(f"found {error.found}, expected {error.expected}", param, ctx)
+        return text
+
+
+def data_option(command: Command) -> Command:
+    """``--data DIR``: which node."""
+    return click.option(
+        "--data",
+        type=click.Path(file_okay=False, path_type=Path),
+        metavar="DIR",
+        help="Data directory of the node. Default: this user's own.",
+    )(command)
+
+
+def json_option(command: Command) -> Command:
+    """``--json``: for programs."""
+    return click.option(
+        "--json", "is_json", is_flag=True, help="Report in lines of JSON."
+    )(command)
+
+
+def verbose_option(command: Command) -> Command:
+    """``--verbose``: log."""
+    return click.option(
+        "--verbose", "is_verbose", is_flag=True, help="Log to standard error."
+    )(command)
+
+
+def common_options(command: Command) -> Command:
+    """The three options of every command that talks to a node."""
+    return data_option(json_option(verbose_option(command)))
+
+
+def peer_argument(command: Command) -> Command:
+    """The argument PEER."""
+    return click.argument("peer", type=PeerType())(command)

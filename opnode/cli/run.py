@@ -1,0 +1,349 @@
+"""`opnode up` and `opnode seed`: a node in the foreground, and what it shows.
+
+Owns the options that describe a node, and the wording of its events. Refuses to know
+how the node does what it does.
+"""
+
+# ruff: noqa: D301 - click needs the character "\b" to leave a block unwrapped.
+
+import functools
+import random
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import click
+import msgspec
+
+from opnode.cli.options import (
+    EndpointType,
+    EntryType,
+    common_options,
+)
+from opnode.cli.output import Output, set_up_logging, size_text
+from opnode.cli.prompt import TerminalPrompt
+from opnode.cli.signals import run_until_signal
+from opnode.core.addresses import Endpoint
+from opnode.core.crypto import random_bytes
+from opnode.core.errors import LocalProtocolError
+from opnode.core.ids import PeerId, format_peer_id
+from opnode.node.bootstrap import BootstrapEntry, read_seeds_file
+from opnode.node.config import NodeConfig, Role
+from opnode.node.daemon import (
+    DaemonEvent,
+    DaemonSettings,
+    Ready,
+    run_daemon,
+    run_seed,
+)
+from opnode.node.data_directory import default_data_directory
+from opnode.node.joining import JoinReport
+from opnode.node.node import open_node
+from opnode.node.services import (
+    AcceptPolicy,
+    ChatLine,
+    FileArrived,
+    FileFailed,
+    FileProgress,
+)
+
+SEED_PORT: Final = 4848
+"""A fixed port, so that a seed's invite stays true after a restart."""
+
+ANY_PORT: Final = Endpoint("0.0.0.0", 0)  # noqa: S104 - every interface, on purpose
+SEED_LISTEN: Final = Endpoint("0.0.0.0", SEED_PORT)  # noqa: S104 - as above
+SEEDS_FILE: Final = "bootstrap_seeds.json"
+NETWORK_NAME: Final = "main"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunOptions:
+    """What the command line said about the node to run."""
+
+    data: Path
+    listen: Endpoint
+    bootstrap: tuple[BootstrapEntry, ...]
+    role: Role
+    accept: AcceptPolicy
+    inbox: Path
+    is_seed: bool
+
+
+def node_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Options that ``up`` and ``seed`` share."""
+    bootstrap = click.option(
+        "--bootstrap",
+        type=EntryType(),
+        multiple=True,
+        metavar="ENTRY",
+        help="Join through this node: opnode://KEY@HOST:PORT. May be repeated.",
+    )
+    seeds = click.option(
+        "--seeds",
+        type=click.Path(dir_okay=False, exists=True, path_type=Path),
+        metavar="FILE",
+        help=f"Join through the nodes in this file, instead of {SEEDS_FILE}.",
+    )
+    return common_options(bootstrap(seeds(command)))
+
+
+@click.command()
+@node_options
+@click.option(
+    "--listen",
+    type=EndpointType(),
+    default=ANY_PORT,
+    show_default="every interface, any port",
+    help="Where the node's UDP socket is.",
+)
+@click.option(
+    "--role",
+    type=click.Choice([role.value for role in Role]),
+    default=Role.AUTO.value,
+    show_default=True,
+    help="Place in the DHT: a server is in others' tables, a leaf is in nobody's.",
+)
+@click.option(
+    "--accept",
+    type=click.Choice([policy.value for policy in AcceptPolicy]),
+    default=AcceptPolicy.ASK.value,
+    show_default=True,
+    help="Whose files are taken.",
+)
+@click.option(
+    "--inbox",
+    type=click.Path(file_okay=False, path_type=Path),
+    metavar="DIR",
+    help="Where received files go. Default: inbox, in the data directory.",
+)
+def up(  # noqa: PLR0913 - click hands over one argument per option
+    *,
+    data: Path | None,
+    is_json: bool,
+    is_verbose: bool,
+    bootstrap: tuple[BootstrapEntry, ...],
+    seeds: Path | None,
+    listen: Endpoint,
+    role: str,
+    accept: str,
+    inbox: Path | None,
+) -> None:
+    """Run your node until Ctrl-C.
+
+    Joins through the ENTRYs, through bootstrap_seeds.json (looked for in the data
+    directory, then here), and through nodes it met before. Says "ready" once others can
+    find you. Then use `opnode id`, `opnode send` and the others in a second terminal.
+
+    \b
+    Examples:
+        opnode up --bootstrap opnode://KEY@seed.example.org:4848
+        opnode up --accept contacts --inbox ~/Downloads
+        opnode up --data /tmp/second --listen 127.0.0.1:0
+    """
+    directory = data or default_data_directory()
+    options = RunOptions(
+        data=directory,
+        listen=listen,
+        bootstrap=bootstrap or _seed_entries(seeds, directory),
+        role=Role(role),
+        accept=AcceptPolicy(accept),
+        inbox=inbox or directory / "inbox",
+        is_seed=False,
+    )
+    _run(options, is_json=is_json, is_verbose=is_verbose)
+
+
+@click.command()
+@node_options
+@click.option(
+    "--listen",
+    type=EndpointType(),
+    default=SEED_LISTEN,
+    show_default=f"every interface, port {SEED_PORT}",
+    help="Where the node's UDP socket is.",
+)
+def seed(
+    *,
+    data: Path | None,
+    is_json: bool,
+    is_verbose: bool,
+    bootstrap: tuple[BootstrapEntry, ...],
+    seeds: Path | None,
+    listen: Endpoint,
+) -> None:
+    """Run a node through which others join, until Ctrl-C.
+
+    Prints its invite: the line for other nodes' --bootstrap and for
+    bootstrap_seeds.json. The key in it stays the same after a restart, and so do the
+    records and contacts. A seed has no identity and talks to nobody.
+
+    \b
+    Examples:
+        opnode seed
+        opnode seed --listen 203.0.113.5:4848 --data /var/lib/opnode
+        opnode seed --bootstrap opnode://KEY@other-seed.example.org:4848
+    """
+    default = default_data_directory()
+    directory = data or default.with_name(f"{default.name}-seed")
+    options = RunOptions(
+        data=directory,
+        listen=listen,
+        bootstrap=bootstrap or (_seed_entries(seeds, directory) if seeds else ()),
+        role=Role.SERVER,
+        accept=AcceptPolicy.NEVER,
+        inbox=directory / "inbox",
+        is_seed=True,
+    )
+    _run(options, is_json=is_json, is_verbose=is_verbose)
+
+
+def _seed_entries(named: Path | None, data: Path) -> tuple[BootstrapEntry, ...]:
+    candidates = [named] if named else [data / SEEDS_FILE, Path(SEEDS_FILE)]
+    for path in candidates:
+        if path.exists():
+            return read_seeds_file(path, network_name=NETWORK_NAME)
+    return ()
+
+
+def _run(options: RunOptions, *, is_json: bool, is_verbose: bool) -> None:
+    set_up_logging(is_verbose=is_verbose)
+    view = DaemonView(Output(is_json=is_json), options)
+    run_until_signal(functools.partial(_run_node, options, view))
+    view.output.text("left the network")
+
+
+async def _run_node(options: RunOptions, view: "DaemonView") -> None:
+    config = NodeConfig(
+        listen=options.listen,
+        bootstrap=options.bootstrap,
+        data_dir=options.data,
+        role=options.role,
+        has_identity=not options.is_seed,
+        network_name=NETWORK_NAME,
+    )
+    async with open_node(config) as node:
+        directory = node.data_directory
+        if directory is None:
+            raise LocalProtocolError("a node on disk has no data directory")
+        can_ask = sys.stdin.isatty() and not view.output.is_json
+        settings = DaemonSettings(
+            inbox=options.inbox,
+            policy=options.accept,
+            notify=view.show,
+            ask=TerminalPrompt(view.output).ask if can_ask else None,
+            rng=random.Random(random_bytes(16)),  # noqa: S311 - jitter
+        )
+        peer_id = node.statistics().peer_id
+        view.started(peer_id, str(node.endpoint), len(options.bootstrap))
+        run = run_seed if options.is_seed else run_daemon
+        await run(node, directory, settings)
+
+
+class DaemonView:
+    """Shows a daemon's events to people, or writes them as JSON."""
+
+    def __init__(self, output: Output, options: RunOptions) -> None:
+        """Nothing is shown yet."""
+        self.output = output
+        self._options = options
+        self._told_percent: dict[tuple[PeerId, str], int] = {}
+
+    def started(self, peer_id: PeerId | None, endpoint: str, entries: int) -> None:
+        """The socket is bound and the keys are loaded."""
+        self.output.event(
+            {
+                "event": "started",
+                "peer_id": format_peer_id(peer_id) if peer_id else None,
+                "endpoint": endpoint,
+                "data": str(self._options.data),
+            }
+        )
+        if peer_id is not None:
+            self.output.text(f"you are {format_peer_id(peer_id)}")
+        self.output.text(f"listening on {endpoint}, data in {self._options.data}")
+        if not entries and not self._options.is_seed:
+            self.output.text(
+                "no bootstrap entry: waiting for contacts of earlier runs;"
+                " name one with --bootstrap",
+                style="yellow",
+            )
+
+    def show(self, event: DaemonEvent) -> None:
+        """Show one event."""
+        match event:
+            case JoinReport():
+                self._show_report(event)
+            case Ready():
+                self._show_ready(event)
+            case FileProgress():
+                self._show_progress(event)
+            case FileArrived():
+                self._show_arrived(event)
+            case FileFailed(peer_id=peer_id, reason=reason):
+                self._emit("file failed", peer_id, reason=reason)
+                who = format_peer_id(peer_id)
+                self.output.text(f"no file from {who}: {reason}", style="yellow")
+            case ChatLine(peer_id=peer_id, text=text):
+                self._emit("chat", peer_id, text=text)
+                self.output.text(f"{format_peer_id(peer_id)[:11]} says: {text}")
+
+    def _emit(self, name: str, peer_id: PeerId, /, **fields: object) -> None:
+        peer = format_peer_id(peer_id)
+        self.output.event({"event": name, "peer_id": peer, **fields})
+
+    def _show_report(self, report: JoinReport) -> None:
+        verdict = "joined" if report.joined else report.verdict.kind.value
+        self.output.event(
+            {
+                "event": "bootstrap",
+                "entry": str(report.verdict.entry),
+                "verdict": verdict,
+                "detail": report.verdict.detail,
+                "contacts": report.contacts,
+            }
+        )
+        self.output.text(str(report), style="green" if report.joined else "yellow")
+
+    def _show_ready(self, ready: Ready) -> None:
+        self.output.event({"event": "ready", **msgspec.to_builtins(ready)})
+        if ready.peer_id is None:
+            self.output.text("invite, for --bootstrap and bootstrap_seeds.json:")
+            self.output.text(ready.invite, style="bold")
+            if self._options.listen.host in ("0.0.0.0", "::"):  # noqa: S104 - compares
+                self.output.text(
+                    "(write the name or address at which others reach this machine"
+                    " in place of the one above)"
+                )
+        self.output.text("ready", style="bold green")
+
+    def _show_progress(self, progress: FileProgress) -> None:
+        """A line at every percent for programs, and at every quarter for people."""
+        key = (progress.peer_id, progress.name)
+        percent = progress.done * 100 // max(progress.size, 1)
+        step = 1 if self.output.is_json else 25
+        if percent - self._told_percent.get(key, 0) < step:
+            return
+        self._told_percent[key] = percent
+        self._emit(
+            "file progress",
+            progress.peer_id,
+            name=progress.name,
+            done=progress.done,
+            size=progress.size,
+        )
+        total = size_text(progress.size)
+        self.output.text(f"receiving {progress.name}: {percent} % of {total}")
+
+    def _show_arrived(self, arrived: FileArrived) -> None:
+        self._told_percent.clear()
+        self._emit(
+            "file arrived",
+            arrived.peer_id,
+            path=str(arrived.path),
+            size=arrived.size,
+            sha256=arrived.sha256.hex(),
+        )
+        size = size_text(arrived.size)
+        self.output.text(f"received {arrived.path} ({size})", style="green")

@@ -1,0 +1,241 @@
+"""Commands that ask the running node one thing: id, status, lookup, ping, send.
+
+Owns their arguments and what people see. Refuses to know how the node finds the answer.
+"""
+
+# ruff: noqa: D301 - click needs the character "\b" to leave a block unwrapped.
+
+from collections.abc import Awaitable, Callable
+from contextlib import aclosing
+from pathlib import Path
+
+import click
+
+from opnode.cli.client import open_client
+from opnode.cli.options import common_options, peer_argument
+from opnode.cli.output import Output, set_up_logging
+from opnode.cli.progress import TransferBar
+from opnode.cli.signals import run_until_signal
+from opnode.node import control_messages as messages
+from opnode.node.control_messages import Event, Request
+
+Show = Callable[[Event, Output], None]
+
+
+@click.command("id")
+@common_options
+def id_(*, data: Path | None, is_json: bool, is_verbose: bool) -> None:
+    """Show who your running node is: give the peer id to whoever shall find you.
+
+    \b
+    Examples:
+        opnode id
+        opnode id --json | jq -r .peer_id
+    """
+    set_up_logging(is_verbose=is_verbose)
+    ask_node(messages.Id(), data, Output(is_json=is_json), _show_identity)
+
+
+@click.command()
+@common_options
+def status(*, data: Path | None, is_json: bool, is_verbose: bool) -> None:
+    """Show how your running node is: contacts, connections, traffic.
+
+    \b
+    Examples:
+        opnode status
+        opnode status --json | jq .node.contacts
+    """
+    set_up_logging(is_verbose=is_verbose)
+    ask_node(messages.Status(), data, Output(is_json=is_json), _show_status)
+
+
+@click.command()
+@peer_argument
+@common_options
+def lookup(peer: str, *, data: Path | None, is_json: bool, is_verbose: bool) -> None:
+    """Find PEER: its devices, and the nodes that introduce to them.
+
+    PEER is a peer id (op1...) or the name of a contact. Every byte of the answer was
+    verified by your node.
+
+    \b
+    Examples:
+        opnode lookup ann
+        opnode lookup op1... --json
+    """
+    set_up_logging(is_verbose=is_verbose)
+    request = messages.Lookup(peer=peer)
+    ask_node(request, data, Output(is_json=is_json), _show_found)
+
+
+@click.command()
+@peer_argument
+@click.option(
+    "-c",
+    "--count",
+    type=click.IntRange(0, 1_000_000),
+    default=4,
+    show_default=True,
+    help="How many round trips to measure.",
+)
+@click.option(
+    "-i",
+    "--interval",
+    type=click.FloatRange(0.01, 3600),
+    default=1.0,
+    show_default=True,
+    help="Seconds between them.",
+)
+@common_options
+def ping(
+    peer: str,
+    *,
+    count: int,
+    interval: float,
+    data: Path | None,
+    is_json: bool,
+    is_verbose: bool,
+) -> None:
+    """Connect to PEER and measure the way: its path and round trips.
+
+    PEER is a peer id (op1...) or the name of a contact.
+
+    \b
+    Examples:
+        opnode ping ann
+        opnode ping ann --count 1 --json
+    """
+    set_up_logging(is_verbose=is_verbose)
+    request = messages.Ping(peer=peer, count=count, interval_s=interval)
+    ask_node(request, data, Output(is_json=is_json), _show_ping)
+
+
+@click.command()
+@peer_argument
+@click.argument(
+    "file", type=click.Path(exists=True, dir_okay=False, readable=True, path_type=Path)
+)
+@common_options
+def send(
+    peer: str, file: Path, *, data: Path | None, is_json: bool, is_verbose: bool
+) -> None:
+    """Send FILE to PEER.
+
+    PEER is a peer id (op1...) or the name of a contact. A transfer whose connection
+    breaks goes on by itself; one that you interrupt goes on when you send the same file
+    again. The receiver has a whole, verified file or none.
+
+    \b
+    Examples:
+        opnode send ann holiday.jpg
+        opnode send op1... backup.tar --json
+    """
+    set_up_logging(is_verbose=is_verbose)
+    output = Output(is_json=is_json)
+    request = messages.Send(peer=peer, path=str(file.absolute()))
+    with TransferBar(output, file.name) as bar:
+        ask_node(request, data, output, bar.show)
+
+
+def ask_node(request: Request, data: Path | None, output: Output, show: Show) -> None:
+    """Send one request to the running node and show its events as they come.
+
+    Raises:
+        OpnodeError: no node runs, or it could not do what was asked.
+        KeyboardInterrupt: a signal ended it.
+    """
+
+    async def converse() -> None:
+        async with (
+            open_client(data) as client,
+            aclosing(client.events(request)) as events,
+        ):
+            async for event in events:
+                output.event(event)
+                show(event, output)
+
+    run_or_raise(converse)
+
+
+def run_or_raise(main: Callable[[], Awaitable[None]]) -> None:
+    """Run ``main``; a signal ends it as `KeyboardInterrupt`."""
+    if run_until_signal(main):
+        raise KeyboardInterrupt
+
+
+def _show_identity(event: Event, output: Output) -> None:
+    if not isinstance(event, messages.Identity):
+        return
+    output.text(event.peer_id or "a seed: no identity", style="bold")
+    output.table(
+        "", {"endpoint": event.endpoint, "node": event.node_id, "invite": event.invite}
+    )
+
+
+def _show_status(event: Event, output: Output) -> None:
+    if not isinstance(event, messages.StatusReport):
+        return
+    rows: dict[str, object] = {
+        "version": event.version,
+        "peer id": event.peer_id or "none (seed)",
+        "up": f"{event.uptime_s:.0f} s",
+    }
+    output.table("opnode", rows)
+    output.table("node", _flat(event.node))
+    if event.services:
+        output.table("services", _flat(event.services))
+    for row in event.connections:
+        name = str(row.get("name") or row.get("peer_id"))
+        output.table(f"connection to {name}", _flat(row))
+
+
+def _flat(values: dict[str, object], prefix: str = "") -> dict[str, object]:
+    """Put nested values side by side: {"a": {"b": 1}} becomes {"a b": 1}."""
+    flat: dict[str, object] = {}
+    for name, value in values.items():
+        words = f"{prefix}{name}".replace("_", " ")
+        if isinstance(value, dict):
+            flat |= _flat(value, f"{words} ")
+        elif isinstance(value, list):
+            flat[words] = ", ".join(map(str, value)) or "none"
+        else:
+            flat[words] = value
+    return flat
+
+
+def _show_found(event: Event, output: Output) -> None:
+    if not isinstance(event, messages.PeerFound):
+        return
+    output.text(f"{event.name or event.peer_id}: found in {event.lookup_ms:.1f} ms")
+    for location in event.locations:
+        through = ", ".join(location.introducers) or "nobody"
+        name = location.name or "a device without a name"
+        output.text(f"  {name}, introduced by {through}")
+    if not event.locations:
+        output.text("  no device is online", style="yellow")
+
+
+def _show_ping(event: Event, output: Output) -> None:
+    match event:
+        case messages.Connected():
+            output.text(connected_text(event))
+        case messages.RoundTrip(number=number, ms=None):
+            output.text(f"{number}: no answer", style="yellow")
+        case messages.RoundTrip(number=number, ms=ms):
+            output.text(f"{number}: {ms:.2f} ms")
+
+
+def connected_text(event: messages.Connected) -> str:
+    """One line about a connection, for people."""
+    where = f"path {event.path}, {event.endpoint}"
+    if event.reused:
+        return f"connected already: {where}"
+    parts = [
+        f"lookup {event.lookup_ms:.1f} ms",
+        f"introduction {event.introduce_ms:.1f} ms",
+        f"ICE {event.ice_ms:.1f} ms",
+    ]
+    if event.first_byte_ms is not None:
+        parts.append(f"first byte after {event.first_byte_ms:.1f} ms")
+    return f"connected: {where} ({', '.join(parts)})"
