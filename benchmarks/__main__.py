@@ -12,7 +12,7 @@ import trio
 from rich.console import Console
 
 from benchmarks import channel, connect, idle, startup
-from benchmarks.figures import BenchmarkError, Report, json_line, print_table
+from benchmarks.figures import BenchmarkError, Report, json_line, leaves, print_table
 from opnode.core.errors import OpnodeError
 
 as_json = click.option("--json", "as_json", is_flag=True, help="One line of JSON.")
@@ -62,7 +62,7 @@ def _report(measured: Callable[[], Awaitable[Report]], as_json: bool) -> None:
     try:
         report = trio.run(measured)
     except* (BenchmarkError, OpnodeError, OSError, trio.TooSlowError) as failures:
-        for failure in failures.exceptions:
+        for failure in leaves(failures):
             print(f"benchmark failed: {failure!r}", file=sys.stderr)
         sys.exit(1)
     if as_json:

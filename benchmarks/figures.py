@@ -126,6 +126,13 @@ def commit() -> str:
     return f"{revision}+changes" if changed else revision
 
 
+def leaves(error: BaseException) -> list[BaseException]:
+    """The errors in a tree of groups; a group per nursery says nothing to a reader."""
+    if not isinstance(error, BaseExceptionGroup):
+        return [error]
+    return [leaf for part in error.exceptions for leaf in leaves(part)]
+
+
 def _git(root: Path, *arguments: str) -> str:
     try:
         done = subprocess.run(

@@ -14,13 +14,14 @@ import struct
 import subprocess
 import sys
 import time
+import traceback
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
 import trio
 
 import opnode
-from benchmarks.figures import BenchmarkError
+from benchmarks.figures import BenchmarkError, leaves
 
 HEADER = struct.Struct(">cQ")
 REPORT = struct.Struct(">Qdd")
@@ -72,7 +73,7 @@ async def other_process(nodes: int) -> AsyncIterator[Neighbourhood]:
     """Run a neighbourhood in a process of its own until the block ends.
 
     Raises:
-        BenchmarkError: the other process did not get ready.
+        BenchmarkError: the other process did not get ready, or ended too early.
     """
     command = [sys.executable, "-m", "benchmarks.neighbourhood", str(nodes)]
     process = await trio.lowlevel.open_process(
@@ -81,7 +82,11 @@ async def other_process(nodes: int) -> AsyncIterator[Neighbourhood]:
     assert process.stdin is not None
     assert process.stdout is not None
     try:
-        yield await _ready(process.stdout)
+        async with trio.open_nursery() as nursery:
+            neighbourhood = await _ready(process.stdout)
+            nursery.start_soon(_watch, process)
+            yield neighbourhood
+            nursery.cancel_scope.cancel()
     finally:
         # It ends with its input; the kill is for one that hangs.
         with trio.CancelScope(shield=True):
@@ -138,6 +143,11 @@ async def serve(nodes: int) -> None:
         print(json.dumps(ready), flush=True)
         await trio.to_thread.run_sync(sys.stdin.read, abandon_on_cancel=True)
         nursery.cancel_scope.cancel()
+
+
+async def _watch(process: trio.Process) -> None:
+    code = await process.wait()
+    raise BenchmarkError(f"the other process ended with code {code}")
 
 
 async def _ready(output: trio.abc.ReceiveStream) -> Neighbourhood:
@@ -205,5 +215,15 @@ async def _exactly(channel: trio.abc.Stream, size: int) -> bytes:
     return data
 
 
+def main() -> None:
+    """Serve, and end with a readable account of what went wrong."""
+    try:
+        trio.run(serve, int(sys.argv[1]))
+    except BaseExceptionGroup as group:
+        for leaf in leaves(group):
+            traceback.print_exception(leaf)
+        sys.exit(1)
+
+
 if __name__ == "__main__":
-    trio.run(serve, int(sys.argv[1]))
+    main()
