@@ -17,7 +17,7 @@ import math
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Coroutine, Generator
 from contextlib import asynccontextmanager
-from typing import Any, Generic, TypeVar, TypeVarTuple
+from typing import Any, Generic, TypeAlias, TypeVar, TypeVarTuple
 
 import trio
 
@@ -27,6 +27,8 @@ _log = logging.getLogger(__name__)
 
 _Result = TypeVar("_Result")
 _Arguments = TypeVarTuple("_Arguments")
+_Work: TypeAlias = Coroutine[Any, Any, _Result]  # Any: only asyncio sees what it yields
+_OldWork: TypeAlias = Generator[Any, None, _Result]  # Any: as above, for the base class
 
 # A call from trio runs what it made ready at once, up to this many rounds; a chain that
 # is longer goes on in the island's own task, so that it cannot starve trio.
@@ -51,7 +53,7 @@ class Island:
         """
         return self._loop.enter(function, *arguments)
 
-    async def run(self, coroutine: Coroutine[Any, Any, _Result]) -> _Result:
+    async def run(self, coroutine: _Work[_Result]) -> _Result:
         """Run an asyncio coroutine to its end; its exceptions are raised here.
 
         Cancelling the caller cancels the coroutine and waits for its end.
@@ -134,7 +136,7 @@ async def island_sleep(seconds: float) -> None:
 
 
 def start_island_task(
-    coroutine: Coroutine[Any, Any, _Result],
+    coroutine: _Work[_Result],
 ) -> "asyncio.Task[_Result]":
     """Start a task from code that already runs on the island."""
     return asyncio.create_task(coroutine)
@@ -219,7 +221,7 @@ class _IslandLoop(asyncio.AbstractEventLoop):
 
     def create_task(
         self,
-        coro: Coroutine[Any, Any, _Result] | Generator[Any, None, _Result],
+        coro: _Work[_Result] | _OldWork[_Result],
         *,
         name: str | None = None,
         context: contextvars.Context | None = None,

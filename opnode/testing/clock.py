@@ -55,7 +55,7 @@ def run_deterministic(
     allowed_before = trio_run._ALLOW_DETERMINISTIC_SCHEDULING
     state_before = trio_run._r.getstate()
     setattr(trio_run, _SWITCH, True)
-    trio_run._r.setstate(random.Random(seed).getstate())  # noqa: S311
+    trio_run._r.setstate(random.Random(seed).getstate())  # noqa: S311 - repeatable on purpose
     try:
         clock = trio.testing.MockClock(autojump_threshold=0)
         return trio.run(main, *arguments, clock=clock)

@@ -18,7 +18,7 @@ from opnode.drivers.ice import IceAgent, IceConfig, IceSession
 from opnode.drivers.network import DatagramSocket, segments_of
 from opnode.drivers.socket_hub import SocketHub
 from opnode.testing.clock import run_deterministic
-from opnode.testing.virtual_network import Link, VirtualNetwork
+from opnode.testing.virtual_network import Link, VirtualHost, VirtualNetwork
 
 CALLER = Endpoint("10.0.0.1", 1000)
 CALLEE = Endpoint("10.0.0.2", 1000)
@@ -583,22 +583,17 @@ async def test_an_error_of_the_peer_fails_its_pair(autojump_clock: Clock, world:
     await session.close()
 
 
-class Interfaces:
-    """A network that only has interfaces."""
+class Interfaces(VirtualHost):
+    """A host with any interfaces, which counts how often they are asked for."""
 
     def __init__(self, *addresses: str) -> None:
+        super().__init__(VirtualNetwork(random.Random(1)), addresses[0])
         self.addresses = addresses
         self.asked = 0
-
-    async def bind(self, endpoint: Endpoint) -> DatagramSocket:
-        raise NotImplementedError
 
     def interface_addresses(self) -> tuple[str, ...]:
         self.asked += 1
         return self.addresses
-
-    async def resolve(self, host: str, port: int) -> tuple[Endpoint, ...]:
-        raise NotImplementedError
 
 
 @pytest.mark.parametrize(
