@@ -9,6 +9,7 @@ one hand-over of about 0.1 ms each, and neither a slow disk nor a digest holds u
 loop.
 """
 
+import contextlib
 import errno
 import functools
 import hashlib
@@ -101,12 +102,14 @@ class TransferConfig:
     ``stall_s``: silence in the middle after which the other side counts as gone.
     ``decision_s``: how long a sender waits for a person to decide; longer than the
     receiver asks. ``receipt_s``: a slow disk may sync several gigabytes.
+    ``farewell_s``: a last message takes a few round trips, lost packets included.
     """
 
     block: int = 1 << 20
     stall_s: float = 60.0
     decision_s: float = 180.0
     receipt_s: float = 300.0
+    farewell_s: float = 5.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -432,8 +435,15 @@ class FileReceiver:
         await self._close_politely(frames)
 
     async def _close_politely(self, frames: FrameStream[Offer]) -> None:
-        """End our side, then hear the sender's end: our last message was read."""
-        with trio.move_on_after(self._config.stall_s):
+        """End our side, then hear the sender's end: our last message was read.
+
+        A sender that has read it may hang up before we end our side, which changes
+        nothing any more.
+        """
+        with (
+            trio.move_on_after(self._config.farewell_s),
+            contextlib.suppress(trio.BrokenResourceError, trio.ClosedResourceError),
+        ):
             await frames.stream.send_eof()
             await frames.wait_end(MAX_SIZE)
 

@@ -45,6 +45,10 @@ def nothing(*values):
     return None
 
 
+def same(stream):
+    return stream
+
+
 class CutStream(trio.abc.HalfCloseableStream):
     """Passes ``limit`` bytes, then the connection is dead for both sides."""
 
@@ -108,7 +112,7 @@ class Pair:
         finally:
             await channel.aclose()
 
-    async def send(self, *, wrap=lambda stream: stream):
+    async def send(self, *, wrap=same, receiving=same):
         """Returns what the sender and the receiver ended with."""
         left, right = memory_stream_pair()
         outcomes = {}
@@ -129,7 +133,7 @@ class Pair:
                 ).run()
 
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(note, "receiver", self.serve(right))
+            nursery.start_soon(note, "receiver", self.serve(receiving(right)))
             nursery.start_soon(note, "sender", run_sender(wrap(left)))
         return outcomes["sender"], outcomes["receiver"]
 
@@ -155,6 +159,17 @@ async def test_progress_grows_to_the_size_on_both_sides(tmp_path):
         assert seen == sorted(seen)
         assert (seen[0], seen[-1]) == (0, 100_123)
         assert len(seen) > 5
+
+
+async def test_a_sender_that_hangs_up_on_the_receipt_has_still_sent_the_file(tmp_path):
+    class HangsUpAtTheEnd(CutStream):
+        async def send_eof(self):
+            raise trio.BrokenResourceError("the peer stopped reading")
+
+    pair = Pair(tmp_path)
+    sent, received = await pair.send(receiving=lambda s: HangsUpAtTheEnd(s, 1 << 20))
+    assert received.path.read_bytes() == pair.source.read_bytes()
+    assert sent.sha256 == received.sha256
 
 
 async def test_an_empty_file_arrives(tmp_path):
