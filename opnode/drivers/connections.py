@@ -111,6 +111,7 @@ class Connection:
         self._path: Path | None = None
         self._closed_reason: str | None = None
         self._closed_by_us = False
+        self.confirmed = trio.Event()
         self.closed = trio.Event()
         self.armed_at = math.inf
 
@@ -274,6 +275,8 @@ class Connection:
         now = trio.current_time()
         self._send(now)
         self._dispatch()
+        if self._rudp.is_confirmed:
+            self.confirmed.set()
         self._table.arm(self)
 
     def handle_deadline(self, now: float) -> None:

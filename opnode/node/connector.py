@@ -239,6 +239,7 @@ class Connector:
         introduced_at = trio.current_time()
         introduce_s = introduced_at - started_at
         connection = await self._establish(meeting, check_rto_s=min(introduce_s, 0.5))
+        self._enter(connection)
         connection.timings = ConnectTimings(
             lookup_s=lookup_s,
             introduce_s=introduce_s,
@@ -301,6 +302,11 @@ class Connector:
         raise _weightiest(failures)
 
     async def _complete_incoming(self, meeting: _Meeting) -> None:
+        """Follow an offer that we answered.
+
+        It counts once a packet under its keys is here: an offer alone may be a replay,
+        or its caller may have given up meanwhile.
+        """
         peer = meeting.established.peer
         remote = peer.static_public
         self._answering += 1
@@ -309,11 +315,13 @@ class Connector:
                 connection = await self._establish(
                     meeting, check_rto_s=self._config.check_rto_s
                 )
+                await self._wait_confirmed(connection)
         except (PeerUnreachable, trio.TooSlowError) as failure:
             logger.info("offer of %s: %s", short(peer.peer_id), failure)
             return
         finally:
             self._answering -= 1
+        self._enter(connection)
         attempt = self._attempts.get(remote)
         if attempt is not None and attempt.connection is None:
             connection.timings = None
@@ -326,7 +334,7 @@ class Connector:
             connection.close(CODE_SHUTDOWN, "nobody accepts connections")
 
     async def _establish(self, meeting: _Meeting, *, check_rto_s: float) -> Connection:
-        """Key the transport, find the path, enter the connection."""
+        """Key the transport and find the path."""
         established, session = meeting.established, meeting.session
         rudp = RudpConnection(
             initiator=established.initiator,
@@ -349,18 +357,24 @@ class Connector:
                 self._desk.finish(meeting.introduction)
                 await _close(session)
         connection.set_path(Path(PathKind.DIRECT, found))
-        self._enter(connection, meeting)
+        assert self._nursery is not None
+        self._nursery.start_soon(self._keep, connection, meeting)
         return connection
 
-    def _enter(self, connection: Connection, meeting: _Meeting) -> None:
+    async def _wait_confirmed(self, connection: Connection) -> None:
+        try:
+            await connection.confirmed.wait()
+        finally:
+            if not connection.confirmed.is_set():
+                connection.close(CODE_NO_PATH, "the caller fell silent")
+
+    def _enter(self, connection: Connection) -> None:
         """Make it the one connection to its location; the older one ends."""
         remote = connection.certificate.static_public
         older = self._live.get(remote)
         self._live[remote] = connection
         if older is not None:
             older.close(CODE_REPLACED, "replaced by a newer connection")
-        assert self._nursery is not None
-        self._nursery.start_soon(self._keep, connection, meeting)
 
     async def _keep(self, connection: Connection, meeting: _Meeting) -> None:
         """Answer consent checks while the connection lives, then clean up."""

@@ -74,6 +74,7 @@ async def open_linked_pair(
     config: RudpConfig | None = None,
 ) -> AsyncIterator[LinkedPair]:
     """Two ends with a direct path to each other."""
+    # Simulated loss and jitter must repeat from their seed; nothing here is secret.
     network = VirtualNetwork(random.Random(seed), link or Link())  # noqa: S311
     async with trio.open_nursery() as nursery:
         ends: list[LinkedEnd] = []
@@ -83,6 +84,7 @@ async def open_linked_pair(
                 initiator=index == 0,
                 keys=keys,
                 config=config or RudpConfig(),
+                # As above: repeatable, not secret.
                 rng=random.Random(seed),  # noqa: S311
             )
             ends.append(await _open_end(host, HOSTS[index], rudp, nursery))

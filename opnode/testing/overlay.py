@@ -13,6 +13,8 @@ from opnode.drivers.network import Network
 from opnode.node.bootstrap import BootstrapEntry
 from opnode.node.config import NodeConfig, Role
 from opnode.node.node import OverlayNode, open_node
+from opnode.testing.clock import VirtualWallClock
+from opnode.testing.virtual_network import Link, VirtualNetwork
 
 LOOPBACK = Endpoint("127.0.0.1", 0)
 
@@ -64,3 +66,63 @@ async def open_user(
     ) as node:
         await node.wait_published()
         yield node
+
+
+class Overlay:
+    """Whole nodes on one virtual network; hosts are 10.0.0.1, 10.0.0.2 and so on."""
+
+    def __init__(self, stack: contextlib.AsyncExitStack, link: Link, seed: int) -> None:
+        # Simulated jitter must repeat from its seed; nothing here is secret.
+        self.network = VirtualNetwork(random.Random(seed), link)  # noqa: S311
+        self.wall_clock = VirtualWallClock()
+        self.entries: list[BootstrapEntry] = []
+        self._stack = stack
+        self._seed = seed
+        self._hosts = 0
+
+    async def seed(self) -> OverlayNode:
+        """Start one more seed, on the next host."""
+        address, rng = self._next()
+        node = await self._stack.enter_async_context(
+            open_seed(
+                bootstrap=self.entries[:1],
+                network=self.network.host(address),
+                wall_clock=self.wall_clock,
+                rng=rng,
+                listen=Endpoint(address, 4000),
+            )
+        )
+        self.entries.append(entry_of(node))
+        return node
+
+    async def user(self, *, max_unaccepted: int = 64) -> OverlayNode:
+        """Start one more end-user node, on the next host."""
+        address, rng = self._next()
+        return await self._stack.enter_async_context(
+            open_user(
+                self.entries[:1],
+                network=self.network.host(address),
+                wall_clock=self.wall_clock,
+                rng=rng,
+                listen=Endpoint(address, 4000),
+                max_unaccepted=max_unaccepted,
+            )
+        )
+
+    def _next(self) -> tuple[str, random.Random]:
+        self._hosts += 1
+        address = f"10.0.0.{self._hosts}"
+        # As above: repeatable, not secret.
+        return address, random.Random(f"{self._seed} {address}")  # noqa: S311
+
+
+@contextlib.asynccontextmanager
+async def open_overlay(
+    seeds: int = 1, *, link: Link | None = None, seed: int = 1
+) -> AsyncIterator[Overlay]:
+    """An overlay of ``seeds`` seeds on a virtual network, in virtual time."""
+    async with contextlib.AsyncExitStack() as stack:
+        overlay = Overlay(stack, link or Link(latency_s=(0.01, 0.03)), seed)
+        for _ in range(seeds):
+            await overlay.seed()
+        yield overlay

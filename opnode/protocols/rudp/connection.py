@@ -150,6 +150,11 @@ class RudpConnection:
         """Where the connection is in its life; forget it when TERMINATED."""
         return self._lifetime.state
 
+    @property
+    def is_confirmed(self) -> bool:
+        """Whether a packet authenticated: the peer holds the keys, and is here now."""
+        return self._receiver.packets_received > 0
+
     def set_path(
         self, endpoint: Endpoint, now: float, *, rtt_s: float | None = None
     ) -> None:

@@ -1,10 +1,6 @@
-import random
-from contextlib import AsyncExitStack, asynccontextmanager
-
 import pytest
 import trio
 
-from opnode.core.addresses import Endpoint
 from opnode.core.crypto import SigningKey
 from opnode.core.errors import (
     IntroductionRefused,
@@ -15,55 +11,10 @@ from opnode.core.errors import (
 )
 from opnode.core.ids import peer_id_of
 from opnode.drivers.connections import PathKind
-from opnode.testing.clock import VirtualWallClock
-from opnode.testing.overlay import entry_of, open_seed, open_user
-from opnode.testing.virtual_network import Link, VirtualNetwork
+from opnode.testing.overlay import open_overlay
+from opnode.testing.virtual_network import Link
 
-LINK = Link(latency_s=(0.01, 0.03))
 ROUGH = Link(latency_s=(0.01, 0.05), loss=0.05, duplicate=0.02, reorder=0.05)
-
-
-class Overlay:
-    """Whole nodes on one virtual network."""
-
-    def __init__(self, stack, link, seed):
-        self.network = VirtualNetwork(random.Random(seed), link)
-        self.wall_clock = VirtualWallClock()
-        self._stack = stack
-        self._seed = seed
-        self._hosts = 0
-        self.entries = []
-
-    def _next(self):
-        self._hosts += 1
-        address = f"10.0.0.{self._hosts}"
-        return {
-            "network": self.network.host(address),
-            "wall_clock": self.wall_clock,
-            "rng": random.Random(f"{self._seed} {address}"),
-            "listen": Endpoint(address, 4000),
-        }
-
-    async def seed(self):
-        node = await self._stack.enter_async_context(
-            open_seed(bootstrap=self.entries, **self._next())
-        )
-        self.entries.append(entry_of(node))
-        return node
-
-    async def user(self, **options):
-        return await self._stack.enter_async_context(
-            open_user(self.entries[:1], **self._next(), **options)
-        )
-
-
-@asynccontextmanager
-async def open_overlay(seeds=1, link=LINK, seed=1):
-    async with AsyncExitStack() as stack:
-        overlay = Overlay(stack, link, seed)
-        for _ in range(seeds):
-            await overlay.seed()
-        yield overlay
 
 
 async def hello(caller, callee):

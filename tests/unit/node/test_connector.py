@@ -1,0 +1,130 @@
+import pytest
+import trio
+
+from opnode.core.addresses import Endpoint
+from opnode.core.errors import IntroductionRefused, PeerUnreachable, RefusalCode
+from opnode.core.peerfile import IntroducerEntry, Presence
+from opnode.testing.overlay import open_overlay
+
+
+async def presence_of(finder, peer):
+    return (await finder.lookup(peer.peer_id)).presences[0]
+
+
+def through(presence, *introducers):
+    return Presence(
+        certificate=presence.certificate, introducers=introducers, capabilities=0
+    )
+
+
+def dead_introducer(number=250):
+    return IntroducerEntry(
+        node_id=bytes([number]) * 20,
+        endpoint=Endpoint(f"10.9.9.{number}", 1),
+        handle=bytes(16),
+    )
+
+
+async def test_one_dead_introducer_of_two_costs_nothing(autojump_clock):
+    async with open_overlay() as overlay:
+        alice, bob = await overlay.user(), await overlay.user()
+        presence = await presence_of(alice, bob)
+        both = through(presence, dead_introducer(), presence.introducers[0])
+        started_at = trio.current_time()
+        await alice.connector.connect([both], lookup_s=0.0)
+        assert trio.current_time() - started_at < 0.5
+
+
+async def test_an_introducer_that_makes_up_an_answer_only_wastes_its_own_turn(
+    autojump_clock,
+):
+    async with open_overlay() as overlay:
+        alice, bob = await overlay.user(), await overlay.user()
+        mallory = await overlay.user()
+
+        async def make_up(sealed):
+            await trio.lowlevel.checkpoint()
+            return b"nonsense" * 20
+
+        mallory.connector._introductions.on_offer = make_up
+        presence = await presence_of(alice, bob)
+        of_mallory = (await presence_of(alice, mallory)).introducers[0]
+        forged = IntroducerEntry(
+            node_id=of_mallory.node_id,
+            endpoint=of_mallory.endpoint,
+            handle=of_mallory.handle,
+        )
+        with pytest.raises(PeerUnreachable, match="bad answer"):
+            await alice.connector.connect([through(presence, forged)], lookup_s=0.0)
+        both = through(presence, forged, presence.introducers[0])
+        await alice.connector.connect([both], lookup_s=0.0)
+
+
+async def test_a_second_location_is_tried_when_the_first_is_gone(autojump_clock):
+    async with open_overlay() as overlay:
+        alice, bob = await overlay.user(), await overlay.user()
+        carol = await overlay.user()
+        gone = through(await presence_of(alice, carol), dead_introducer())
+        reached = await alice.connector.connect(
+            [gone, await presence_of(alice, bob)], lookup_s=0.0
+        )
+        assert reached.peer_id == bob.peer_id
+
+
+async def test_all_causes_are_told_when_no_location_answers(autojump_clock):
+    async with open_overlay() as overlay:
+        alice, bob = await overlay.user(), await overlay.user()
+        presence = await presence_of(alice, bob)
+        with pytest.raises(PeerUnreachable, match="names no introducer"):
+            await alice.connector.connect([through(presence)], lookup_s=0.0)
+        with pytest.raises(PeerUnreachable, match="offline"):
+            await alice.connector.connect([], lookup_s=0.0)
+        dead = through(presence, dead_introducer())
+        with pytest.raises(PeerUnreachable, match=r"introducer.*; .*introducer"):
+            await alice.connector.connect([through(presence), dead], lookup_s=0.0)
+
+
+async def test_a_peer_that_answers_but_has_no_path_fails_by_name(autojump_clock):
+    async with open_overlay() as overlay:
+        alice, bob = await overlay.user(), await overlay.user()
+        overlay.network.partition(["10.0.0.2"], ["10.0.0.3"])
+        with trio.fail_after(15), pytest.raises(PeerUnreachable):
+            await alice.connect(bob.peer_id)
+        overlay.network.heal()
+        await trio.sleep(10)
+        assert alice.connector.connections() == []
+        await alice.connect(bob.peer_id)
+
+
+async def test_a_cancelled_connect_leaves_nothing_behind(autojump_clock):
+    async with open_overlay() as overlay:
+        alice, bob = await overlay.user(), await overlay.user()
+        view = await alice.lookup(bob.peer_id)
+        for step in range(1, 12):
+            with trio.move_on_after(step * 0.01):
+                await alice.connector.connect(view.presences, lookup_s=0.0)
+            for connection in alice.connector.connections():
+                await connection.aclose()
+            await trio.sleep(40)
+            assert alice.connector.ice.statistics().sessions == 0
+            assert bob.connector.ice.statistics().sessions == 0
+        await alice.connect(bob.peer_id)
+
+
+async def test_the_refusal_of_the_peer_outweighs_a_silent_introducer(autojump_clock):
+    async with open_overlay() as overlay:
+        alice, bob = await overlay.user(), await overlay.user()
+        bob.connector.may_connect = lambda _: False
+        presence = await presence_of(alice, bob)
+        both = through(presence, dead_introducer(), presence.introducers[0])
+        with pytest.raises(IntroductionRefused) as caught:
+            await alice.connector.connect([both], lookup_s=0.0)
+        assert caught.value.code is RefusalCode.DECLINED
+
+
+async def test_timings_cover_the_steps(autojump_clock):
+    async with open_overlay() as overlay:
+        alice, bob = await overlay.user(), await overlay.user()
+        timings = (await alice.connect(bob.peer_id)).timings
+        for step in (timings.lookup_s, timings.introduce_s, timings.ice_s):
+            assert 0.01 <= step < 1

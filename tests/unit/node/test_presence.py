@@ -1,0 +1,185 @@
+import trio
+
+from opnode.core.addresses import Endpoint
+from opnode.core.errors import RequestTimeout
+from opnode.core.ids import Contact
+from opnode.core.peerfile import (
+    Identity,
+    IntroducerEntry,
+    certify_location,
+    read_presence,
+)
+from opnode.core.records import RecordKind
+from opnode.node.presence import PresenceConfig, PresenceKeeper
+from opnode.protocols.rpc.messages import handle_of
+from opnode.testing.clock import VirtualWallClock
+from opnode.testing.keys import seeded_signing_key, seeded_static_key
+
+SIGNING = seeded_signing_key("location")
+CONFIG = PresenceConfig(
+    presence_lifetime_s=1200, registration_lifetime_s=300, nat_keepalive_s=25.0
+)
+
+
+def contact(number):
+    return Contact(bytes([number]) * 20, Endpoint("10.0.0.1", number))
+
+
+class RecordingDht:
+    def __init__(self, nodes):
+        self.nodes = nodes
+        self.put_records = []
+        self.holders = 1
+
+    async def closest_nodes(self, _key):
+        await trio.sleep(0.01)
+        return list(self.nodes)
+
+    async def put(self, record, **_):
+        await trio.sleep(0.01)
+        self.put_records.append(record)
+        return self.holders
+
+    def presences(self):
+        kind = RecordKind.PRESENCE
+        return [read_presence(r) for r in self.put_records if r.kind is kind]
+
+
+class RecordingIntroductions:
+    def __init__(self):
+        self.dead = set()
+        self.registered = []
+
+    async def register(self, introducer, _location, lifetime_s):
+        await trio.sleep(0.01)
+        if introducer in self.dead:
+            raise RequestTimeout("dead")
+        self.registered.append(introducer)
+        return lifetime_s
+
+    def serve_own(self, location_public):
+        return IntroducerEntry(
+            node_id=bytes(20),
+            endpoint=Endpoint("0.0.0.0", 1),
+            handle=handle_of(location_public),
+        )
+
+
+def make_keeper(dht, introductions):
+    identity = Identity(seeded_signing_key("identity"))
+    wall_clock = VirtualWallClock()
+    location = certify_location(
+        identity,
+        signing=SIGNING,
+        static=seeded_static_key("location"),
+        name="laptop",
+        wall_now=1_767_225_600.0,
+        lifetime_s=86_400 * 30,
+    )
+    return PresenceKeeper(
+        identity=identity,
+        location=location,
+        dht=dht,
+        introductions=introductions,
+        wall_clock=wall_clock,
+        config=CONFIG,
+    )
+
+
+async def run_for(keeper, seconds):
+    with trio.move_on_after(seconds):
+        await keeper.run()
+
+
+async def test_three_introducers_are_registered_and_published(autojump_clock):
+    dht = RecordingDht([contact(n) for n in range(1, 9)])
+    keeper = make_keeper(dht, RecordingIntroductions())
+    await run_for(keeper, 1)
+    (presence,) = dht.presences()
+    assert [e.endpoint.port for e in presence.introducers] == [1, 2, 3]
+    assert keeper.introducers == presence.introducers
+    assert keeper.published.is_set()
+
+
+async def test_one_server_is_a_legal_network(autojump_clock):
+    dht = RecordingDht([contact(1)])
+    keeper = make_keeper(dht, RecordingIntroductions())
+    await run_for(keeper, 1)
+    assert len(dht.presences()[0].introducers) == 1
+
+
+async def test_a_dead_introducer_is_replaced_within_one_refresh(autojump_clock):
+    dht = RecordingDht([contact(n) for n in range(1, 9)])
+    introductions = RecordingIntroductions()
+    keeper = make_keeper(dht, introductions)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(keeper.run)
+        await keeper.published.wait()
+        introductions.dead.add(contact(2))
+        await trio.sleep(CONFIG.registration_lifetime_s)
+        nursery.cancel_scope.cancel()
+    ports = [e.endpoint.port for e in dht.presences()[-1].introducers]
+    assert ports == [1, 3, 4]
+
+
+async def test_behind_a_nat_the_mapping_is_kept_open(autojump_clock):
+    introductions = RecordingIntroductions()
+    keeper = make_keeper(RecordingDht([contact(1)]), introductions)
+    keeper.is_behind_nat = lambda: True
+    await run_for(keeper, 251)
+    assert 10 <= len(introductions.registered) <= 12
+    open_keeper = make_keeper(
+        RecordingDht([contact(1)]), fewer := RecordingIntroductions()
+    )
+    await run_for(open_keeper, 251)
+    assert len(fewer.registered) == 2
+
+
+async def test_presence_is_renewed_before_it_expires_with_a_higher_number(
+    autojump_clock,
+):
+    dht = RecordingDht([contact(1)])
+    await run_for(make_keeper(dht, RecordingIntroductions()), 1300)
+    presences = [r for r in dht.put_records if r.kind is RecordKind.PRESENCE]
+    assert len(presences) >= 3
+    numbers = [record.seq for record in presences]
+    assert numbers == sorted(set(numbers))
+
+
+async def test_a_server_is_its_own_introducer(autojump_clock):
+    dht = RecordingDht([contact(1)])
+    introductions = RecordingIntroductions()
+    keeper = make_keeper(dht, introductions)
+    keeper.own_endpoint = lambda: Endpoint("203.0.113.5", 9)
+    await run_for(keeper, 1)
+    (presence,) = dht.presences()
+    assert presence.introducers[0].endpoint == Endpoint("203.0.113.5", 9)
+    assert introductions.registered == []
+
+
+async def test_it_is_not_published_until_somebody_holds_it(autojump_clock):
+    dht = RecordingDht([contact(1)])
+    dht.holders = 0
+    keeper = make_keeper(dht, RecordingIntroductions())
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(keeper.run)
+        await trio.sleep(10)
+        assert not keeper.published.is_set()
+        dht.holders = 1
+        with trio.fail_after(5):
+            await keeper.published.wait()
+        nursery.cancel_scope.cancel()
+    kinds = {record.kind for record in dht.put_records[-3:]}
+    assert RecordKind.PEER_FILE in kinds
+
+
+async def test_without_any_introducer_it_tries_again_soon(autojump_clock):
+    dht = RecordingDht([])
+    keeper = make_keeper(dht, RecordingIntroductions())
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(keeper.run)
+        await trio.sleep(10)
+        dht.nodes.append(contact(1))
+        with trio.fail_after(3):
+            await keeper.published.wait()
+        nursery.cancel_scope.cancel()
