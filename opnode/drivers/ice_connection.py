@@ -73,7 +73,8 @@ class IceContext:
         config: limits and times.
         random_bytes: source of credentials and transaction ids.
         transactions: our requests that wait for their answers, by transaction id.
-        unauthenticated: count of messages for us that nobody of ours signed.
+        unauthenticated: count of messages for us that were refused in silence: not
+            signed, incomplete, or from more addresses than a peer may have.
     """
 
     hub: SocketHub
@@ -237,21 +238,18 @@ class IceConnection(Connection):
     def receive_request_untrusted(
         self, message: stun.Message, source: Endpoint
     ) -> None:
-        """Take a check for our fragment, if it is complete and signed."""
-        attributes = message.attributes
-        if "PRIORITY" not in attributes or not is_dialable(source):
-            self._context.unauthenticated += 1
-            return
-        if not message.check_message_integrity(self.local_password.encode()):
-            self._context.unauthenticated += 1
-            return
-        known = any(
+        """Take a check for our fragment; aioice goes on to verify its signature."""
+        config = self._context.config
+        limit = config.max_remote_candidates + config.max_learned_candidates
+        is_known = any(
             source == (candidate.host, candidate.port)
             for candidate in self._remote_candidates
         )
-        config = self._context.config
-        limit = config.max_remote_candidates + config.max_learned_candidates
-        if not known and len(self._remote_candidates) >= limit:
+        if (
+            "PRIORITY" not in message.attributes
+            or not is_dialable(source)
+            or (not is_known and len(self._remote_candidates) >= limit)
+        ):
             self._context.unauthenticated += 1
             return
         self.request_received(message, source, self._protocol)
