@@ -109,7 +109,7 @@ class Pair:
                     initiator=initiator,
                     keys=keys,
                     config=config or RudpConfig(),
-                    rng=random.Random(seed),  # noqa: S311 - spreads keep-alives
+                    rng=random.Random(2 * seed + initiator),  # noqa: S311 - spreads keep-alives
                 ),
                 endpoint,
             )

@@ -51,7 +51,7 @@ class Acknowledgements:
         return (floor is not None and number < floor) or number in self.received
 
     def extend(self, first: int, stop: int) -> None:
-        """Add the highest packet numbers, ``[first, stop)``, which follow each other."""
+        """Add consecutive packet numbers ``[first, stop)``, the highest so far."""
         self.received.add(first, stop)
         self.next_number = stop
 

@@ -354,7 +354,7 @@ class Recovery:
         for run in lost:
             if run.first != previous.stop and run is not previous:
                 begin = run
-            if begin.sent_at > sampled_at and run.sent_at - begin.sent_at > duration:
+            if begin.sent_at >= sampled_at and run.sent_at - begin.sent_at > duration:
                 return True
             previous = run
         return False

@@ -1,0 +1,1019 @@
+"""The numbered rules of docs/protocols/rudp.md, each tried on a whole connection."""
+
+import random
+from dataclasses import replace
+
+import pytest
+
+from opnode.core.crypto import expand
+from opnode.core.errors import LocalProtocolError
+from opnode.protocols.rudp import packet
+from opnode.protocols.rudp.config import RudpConfig
+from opnode.protocols.rudp.connection import RudpConnection, Transmission
+from opnode.protocols.rudp.events import (
+    ChannelDelivered,
+    ChannelOpened,
+    ChannelReadable,
+    ChannelReset,
+    ChannelsAvailable,
+    ChannelStopped,
+    Closed,
+    DatagramReceived,
+    PathChanged,
+    PingAcknowledged,
+    Side,
+)
+from opnode.protocols.rudp.lifetime import ConnectionState
+from opnode.protocols.rudp.packet import (
+    AckFrame,
+    ChannelCountFrame,
+    ChannelCreditFrame,
+    CloseCode,
+    CloseFrame,
+    ConnectionCreditFrame,
+    DataFrame,
+    DatagramFrame,
+    PingFrame,
+    ResetFrame,
+    StopReadingFrame,
+    encode_channel_credit,
+    encode_close,
+    encode_connection_credit,
+    encode_data,
+    encode_datagram,
+    encode_ping,
+    encode_reset,
+    encode_stop_reading,
+)
+from opnode.testing.pair import End, LinkConfig, Pair, seeded_keys
+from tests.unit.protocols.rudp.far_end import ELSEWHERE, THERE, FarEnd
+
+KIB = 1024
+
+
+def settled(**settings: object) -> FarEnd:
+    """Return a far end whose connection has said its first words."""
+    far = FarEnd(config=RudpConfig(**settings) if settings else None)
+    far.settle()
+    far.events()
+    return far
+
+
+def data(channel_id: int, offset: int, text: bytes, *, fin: bool = False) -> bytes:
+    return encode_data(channel_id, offset, text, fin=fin)
+
+
+# --- packets --------------------------------------------------------------------------
+
+def test_r_01_the_nonce_is_the_header_s_end_and_the_header_is_associated_data():
+    far = FarEnd()
+    wire = far.packet(encode_ping(7), number=5)
+    header = b"\xe0" + far.connection.local_id + bytes(7) + b"\x05"
+    assert wire[:17] == header
+    sealed = far._seal.encrypt(bytes(4) + header[9:], b"\x01\x00\x00\x00\x07", header)
+    assert wire[17:] == sealed
+    assert len(wire) == 17 + 5 + 16
+
+
+def test_r_01_packet_numbers_start_at_0_and_grow_by_one():
+    far = FarEnd()
+    numbers = [number for number, _ in far.sent()]
+    far.connection.ping(far.now)
+    numbers += [number for number, _ in far.sent()]
+    assert numbers == [0, 1]
+
+
+def test_r_02_one_changed_bit_anywhere_makes_a_packet_have_no_effect():
+    far = settled()
+    wire = far.packet(encode_datagram(b"hello"))
+    for bit in range(len(wire) * 8):
+        changed = bytearray(wire)
+        changed[bit // 8] ^= 1 << bit % 8
+        far.arrive(bytes(changed))
+    figures = far.connection.statistics()
+    assert figures.forged + figures.malformed == len(wire) * 8
+    assert far.events() == []
+    far.arrive(wire)
+    assert far.events() == [DatagramReceived(b"hello")]
+
+
+def test_r_03_connection_ids_come_from_the_handshake_hash_and_the_role():
+    keys, _ = seeded_keys()
+    far = FarEnd()
+    ours = expand(keys.handshake_hash, b"opnode rudp responder", 8)
+    theirs = expand(keys.handshake_hash, b"opnode rudp initiator", 8)
+    assert (far.connection.local_id, far.connection.remote_id) == (ours, theirs)
+
+
+def test_r_04_a_packet_number_is_accepted_once():
+    far = settled()
+    wire = far.packet(encode_datagram(b"once"))
+    for _ in range(3):
+        far.arrive(wire)
+    assert far.events() == [DatagramReceived(b"once")]
+    assert far.connection.statistics().duplicates == 2
+
+
+def test_r_04_numbers_below_the_replay_floor_are_refused():
+    far = settled(max_received_ranges=4)
+    first = far.next_number
+    for number in range(first + 10, first + 30, 2):
+        far.feed(encode_ping(0), number=number)
+    far.feed(encode_datagram(b"late"), number=first + 11)
+    assert far.events() == []
+    far.feed(encode_datagram(b"in time"), number=first + 27)
+    assert far.events() == [DatagramReceived(b"in time")]
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda wire: b"\xe1" + wire[1:],
+        lambda wire: wire[:1] + bytes(8) + wire[9:],
+        lambda wire: wire[:9] + b"\x01" + wire[10:],
+        lambda wire: wire[:9] + b"\x80" + wire[10:],
+        lambda wire: wire[:33],
+        lambda wire: wire[:9],
+        lambda wire: wire + bytes(1201 - len(wire)),
+    ],
+    ids=["type", "id", "key phase", "flag", "no frame", "no header", "1201 bytes"],
+)
+def test_r_05_packets_of_another_shape_are_malformed(spoil):
+    far = settled()
+    far.arrive(spoil(far.packet(encode_datagram(b"x"))))
+    assert far.connection.statistics().malformed == 1
+    assert far.events() == []
+
+
+def test_r_06_nothing_is_sent_before_a_path_is_set():
+    far = FarEnd(connected=False)
+    channel = far.connection.open_channel(far.now)
+    far.connection.send(channel, b"early", far.now)
+    assert far.sent() == []
+    assert far.connection.next_deadline() is None
+    far.connection.handle_deadline(far.now + 1000)
+    far.connection.set_path(THERE, far.now)
+    assert far.frames(DataFrame) == [DataFrame(1, 0, b"early", fin=False)]
+
+
+def test_r_07_the_connection_ends_when_its_key_has_protected_2_28_packets():
+    far = settled()
+    far.connection._builder.next_number = packet.MAX_PACKETS_PER_KEY
+    far.connection.ping(far.now)
+    assert [frame.code for frame in far.frames(CloseFrame)] == [CloseCode.KEY_EXHAUSTED]
+    closed = far.closed()
+    assert closed is not None
+    assert closed.code == CloseCode.KEY_EXHAUSTED
+
+
+@pytest.mark.parametrize(
+    "plaintext",
+    [
+        b"\x0c",
+        b"\xff",
+        encode_ping(1)[:-1],
+        data(0, 0, b"abc")[:-1],
+        data(0, packet.MAX_OFFSET, b"a"),
+        encode_datagram(b"abc")[:-1],
+        encode_close(0, "bye")[:-1],
+        b"\x0b" + bytes(4) + (257).to_bytes(2, "big") + bytes(257),
+        b"\x02" + bytes(4) + bytes(8) + b"\x00" + bytes(4),
+        b"\x02" + bytes(4) + bytes(8) + b"\x41" + bytes(4),
+        b"\x02" + bytes(4) + bytes(8) + b"\x01" + bytes(3) + b"\x02",
+        b"\x02" + bytes(4) + bytes(8) + b"\x01" + bytes(4),
+        b"\x02" + bytes(4) + bytes(7) + b"\x09\x02" + bytes(3) + b"\x01" + bytes(8),
+        encode_reset(0, 0, packet.MAX_OFFSET + 1),
+    ],
+)
+def test_r_08_a_frame_that_cannot_be_read_closes_with_frame_encoding(plaintext):
+    far = settled()
+    far.feed(plaintext)
+    closed = far.closed()
+    assert closed is not None
+    assert (closed.code, closed.by) == (CloseCode.FRAME_ENCODING, Side.LOCAL)
+    assert [frame.code for frame in far.frames(CloseFrame)] == [closed.code]
+
+
+# --- acknowledgements -----------------------------------------------------------------
+
+
+def test_r_09_a_lone_packet_is_acknowledged_after_5_ms():
+    far = settled()
+    far.feed(encode_datagram(b"x"))
+    assert far.sent() == []
+    deadline = far.connection.next_deadline()
+    assert deadline == pytest.approx(far.now + 0.005)
+    far.wait(0.005)
+    (ack,) = far.frames(AckFrame)
+    assert ack.ranges[0][1] == far.next_number
+    assert ack.delay_s == pytest.approx(0.005)
+
+
+def test_r_09_a_packet_that_leaves_earlier_carries_the_acknowledgement():
+    far = settled()
+    far.feed(encode_datagram(b"question"))
+    far.connection.send_datagram(b"answer", far.now)
+    ((_, frames),) = far.sent()
+    assert [type(frame) for frame in frames] == [AckFrame, DatagramFrame]
+    far.wait(1.0)
+    assert far.frames(AckFrame) == []
+
+
+def test_r_10_a_second_packet_is_acknowledged_at_once_and_a_run_once():
+    far = settled()
+    far.arrive(*(far.packet(encode_datagram(b"x")) for _ in range(5)))
+    (ack,) = far.frames(AckFrame)
+    assert ack.ranges[0][1] == far.next_number
+
+
+def test_r_10_a_packet_out_of_order_is_acknowledged_at_once():
+    far = settled()
+    far.next_number += 1
+    far.feed(encode_datagram(b"x"))
+    (ack,) = far.frames(AckFrame)
+    assert len(ack.ranges) == 2
+
+
+def test_r_10_a_ping_is_acknowledged_at_once():
+    far = settled()
+    far.feed(encode_ping(3))
+    assert len(far.frames(AckFrame)) == 1
+
+
+def test_r_11_acknowledgements_are_not_acknowledged():
+    far = settled()
+    far.connection.ping(far.now)
+    ((number, _),) = far.sent()
+    far.acknowledge(number)
+    far.wait(1.0)
+    assert far.sent() == []
+
+
+def test_r_12_an_acknowledgement_tells_the_64_highest_ranges():
+    far = settled()
+    for _ in range(100):
+        far.next_number += 1
+        far.feed(encode_datagram(b"x"))
+    ack = far.frames(AckFrame)[-1]
+    assert len(ack.ranges) == 64
+    assert ack.ranges[0][1] == far.next_number
+
+
+def test_r_12_ranges_are_forgotten_once_the_peer_has_heard_them():
+    far = settled()
+    for _ in range(20):
+        far.next_number += 1
+        far.feed(encode_datagram(b"x"))
+    ((number, frames),) = far.sent()
+    assert [type(frame) for frame in frames] == [AckFrame, PingFrame]
+    far.acknowledge(number)
+    far.feed(encode_ping(1))
+    (ack,) = far.frames(AckFrame)
+    assert len(ack.ranges) == 1
+    far.feed(encode_datagram(b"replay"), number=far.next_number - 5)
+    assert far.connection.statistics().duplicates == 1
+
+
+def test_r_13_acknowledging_what_was_never_sent_is_a_violation():
+    far = settled()
+    far.acknowledge(1000)
+    closed = far.closed()
+    assert closed is not None
+    assert closed.code == CloseCode.PROTOCOL_VIOLATION
+
+
+# --- losses ---------------------------------------------------------------------------
+
+
+def sent_pings(far: FarEnd, count: int) -> list[int]:
+    """Let the connection send that many packets; returns their numbers."""
+    numbers = []
+    for _ in range(count):
+        far.connection.send_datagram(b"x", far.now)
+        numbers += [number for number, _ in far.sent()]
+    return numbers
+
+
+def test_r_14_three_packets_behind_is_lost():
+    far = settled()
+    channel = far.connection.open_channel(far.now)
+    far.connection.send(channel, b"precious", far.now)
+    far.sent()
+    numbers = sent_pings(far, 3)
+    far.acknowledge(*numbers[:2])
+    assert far.frames(DataFrame) == []
+    far.acknowledge(*numbers)
+    assert far.frames(DataFrame) == [DataFrame(channel, 0, b"precious", fin=False)]
+    assert far.connection.statistics().packets_lost == 1
+
+
+def test_r_14_nine_eighths_of_a_round_trip_behind_is_lost():
+    far = settled()
+    far.wait(0.1)
+    far.connection.reset(far.connection.open_channel(far.now), 9, far.now)
+    assert far.frames(ResetFrame) == [ResetFrame(1, 9, 0)]
+    far.connection.ping(far.now)
+    ((number, _),) = far.sent()
+    far.now += 0.08
+    far.acknowledge(number)
+    assert far.frames(ResetFrame) == []
+    rtt_s = max(
+        far.connection.statistics().smoothed_rtt_s or 0,
+        far.connection.statistics().latest_rtt_s or 0,
+    )
+    deadline = far.connection.next_deadline()
+    assert deadline == pytest.approx(far.now - 0.08 + rtt_s * 9 / 8)
+    far.wait(rtt_s)
+    assert far.frames(ResetFrame) == [ResetFrame(1, 9, 0)]
+
+
+def test_r_14_a_lost_datagram_is_not_repeated():
+    far = settled()
+    numbers = sent_pings(far, 4)
+    far.acknowledge(*numbers[1:])
+    assert far.connection.statistics().packets_lost == 1
+    assert far.frames(DatagramFrame) == []
+
+
+def test_r_15_reordering_that_looked_like_loss_makes_the_threshold_grow():
+    far = settled()
+    numbers = sent_pings(far, 4)
+    far.acknowledge(*numbers[1:])
+    far.acknowledge(*numbers)
+    later = sent_pings(far, 6)
+    far.acknowledge(*later[1:])
+    assert far.connection.statistics().packets_lost == 1
+    more = sent_pings(far, 1)
+    far.acknowledge(*later[1:], *more)
+    assert far.connection.statistics().packets_lost == 2
+
+
+def test_r_16_without_an_answer_the_oldest_bytes_leave_again_with_a_ping():
+    far = settled()
+    channel = far.connection.open_channel(far.now)
+    far.connection.send(channel, bytes(4 * packet.CHUNK_SIZE), far.now)
+    assert len(far.frames(DataFrame)) == 4
+    deadline = far.connection.next_deadline()
+    assert deadline is not None
+    waits = []
+    for _ in range(4):
+        deadline = far.connection.next_deadline()
+        assert deadline is not None
+        waits.append(deadline - far.now)
+        far.now = deadline
+        far.connection.handle_deadline(far.now)
+        frames = [frame for _, frames in far.sent() for frame in frames]
+        assert frames == [
+            DataFrame(channel, 0, bytes(packet.CHUNK_SIZE), fin=False),
+            DataFrame(
+                channel, packet.CHUNK_SIZE, bytes(packet.CHUNK_SIZE), fin=False
+            ),
+            PingFrame(0),
+        ]
+    for shorter, longer in zip(waits, waits[1:], strict=False):
+        assert longer == pytest.approx(2 * shorter)
+
+
+def test_r_16_all_packets_lost_for_a_while_loses_no_byte():
+    pair = Pair(link=LinkConfig(loss=1.0))
+    channel = pair.a.connection.open_channel(pair.now)
+    pair.a.connection.send(channel, b"patience", pair.now)
+    pair.run_for(20.0)
+    assert pair.a.connection.statistics().probe_timeouts >= 5
+    pair.link = LinkConfig()
+    pair.drive(lambda: bool(pair.b.events_of(ChannelReadable)), within_s=60)
+    assert pair.b.connection.read(channel, 100, pair.now) == b"patience"
+
+
+def test_r_17_a_loss_cuts_the_window_to_seven_tenths_once_per_round_trip():
+    far = settled()
+    before = far.connection.statistics().congestion_window
+    numbers = sent_pings(far, 12)
+    far.acknowledge(*numbers[3:6])
+    far.acknowledge(*numbers[3:6], *numbers[9:])
+    figures = far.connection.statistics()
+    assert figures.packets_lost == 6
+    assert figures.congestion_window == int(before * 0.7)
+
+
+def test_r_18_the_window_stays_while_the_application_is_the_limit():
+    far = settled()
+    before = far.connection.statistics().congestion_window
+    for _ in range(50):
+        far.acknowledge(*sent_pings(far, 1))
+    assert far.connection.statistics().congestion_window == before
+
+
+def test_r_18_the_window_grows_while_it_is_the_limit():
+    pair = Pair()
+    before = pair.a.connection.statistics().congestion_window
+    channel = pair.a.connection.open_channel(pair.now)
+    pair.a.connection.send(channel, bytes(200 * KIB), pair.now)
+    pair.run_for(1.0)
+    assert pair.a.connection.statistics().congestion_window > before
+
+
+def test_r_19_persistent_congestion_takes_the_window_to_the_bottom():
+    far = settled()
+    far.acknowledge(*sent_pings(far, 1))
+    channel = far.connection.open_channel(far.now)
+    far.connection.send(channel, bytes(3 * packet.CHUNK_SIZE), far.now)
+    numbers = [number for number, _ in far.sent()]
+    for _ in range(6):
+        deadline = far.connection.next_deadline()
+        assert deadline is not None
+        far.now = deadline
+        far.connection.handle_deadline(far.now)
+        numbers += [number for number, _ in far.sent()]
+    far.acknowledge(numbers[-1])
+    assert far.connection.statistics().congestion_window == 2 * packet.PACKET_SIZE
+
+
+# --- channels -------------------------------------------------------------------------
+
+
+def test_r_20_channel_numbers_tell_who_opened_and_a_frame_opens_the_lower_ones():
+    far = settled()
+    assert far.connection.open_channel(far.now) == 1
+    assert far.connection.open_channel(far.now) == 3
+    far.feed(data(4, 0, b"third"))
+    opened = [event for event in far.events() if isinstance(event, ChannelOpened)]
+    assert opened == [ChannelOpened(0), ChannelOpened(2), ChannelOpened(4)]
+
+
+def test_r_20_an_empty_channel_is_announced_even_if_the_announcement_is_lost():
+    pair = Pair(link=LinkConfig(loss=1.0))
+    channel = pair.a.connection.open_channel(pair.now)
+    pair.run_for(0.1)
+    pair.link = LinkConfig()
+    pair.drive(lambda: bool(pair.b.events))
+    pair.run_for(1.0)
+    assert ChannelOpened(channel) in pair.b.events
+
+
+def test_r_21_opening_too_many_channels_closes_with_channel_limit():
+    far = settled(max_channels=128)
+    far.feed(data(2 * 127, 0, b"x"))
+    assert far.closed() is None
+    far.feed(data(2 * 128, 0, b"x"))
+    closed = far.closed()
+    assert closed is not None
+    assert closed.code == CloseCode.CHANNEL_LIMIT
+
+
+def test_r_21_a_frame_for_a_channel_that_we_have_not_opened_is_a_violation():
+    far = settled()
+    far.feed(encode_channel_credit(1, 10))
+    closed = far.closed()
+    assert closed is not None
+    assert closed.code == CloseCode.PROTOCOL_VIOLATION
+
+
+def test_r_21_channels_that_end_make_room_for_others():
+    config = RudpConfig(max_channels=128)
+    pair = Pair(config=config)
+    a, b = pair.a.connection, pair.b.connection
+    for _ in range(3):
+        while a.channels_available:
+            a.finish(a.open_channel(pair.now), pair.now)
+        with pytest.raises(LocalProtocolError, match="channels"):
+            a.open_channel(pair.now)
+        pair.run_for(0.2)
+        for event in pair.b.events_of(ChannelOpened):
+            b.finish(event.channel_id, pair.now)
+            b.read(event.channel_id, 1, pair.now)
+        pair.b.events.clear()
+        pair.run_for(0.2)
+        for event in pair.a.events_of(ChannelReadable):
+            assert a.read(event.channel_id, 1, pair.now) == b""
+        assert pair.a.events_of(ChannelsAvailable)
+        pair.a.events.clear()
+        pair.run_for(0.2)
+        assert a.statistics().channels_open == 0
+
+
+@pytest.mark.parametrize("code", [CloseCode.FLOW_CONTROL])
+def test_r_22_bytes_beyond_the_channel_s_credit_close_with_flow_control(code):
+    far = FarEnd(config=RudpConfig(channel_window=256 * KIB))
+    far.settle()
+    far.feed(data(0, 256 * KIB - 1, b"a"))
+    assert far.closed() is None
+    far.feed(data(0, 256 * KIB, b"b"))
+    closed = far.closed()
+    assert closed is not None
+    assert closed.code == code
+
+
+def test_r_22_bytes_beyond_the_connection_s_credit_close_with_flow_control():
+    far = FarEnd(config=RudpConfig(channel_window=256 * KIB, connection_window=1 << 20))
+    far.settle()
+    for channel in (0, 2, 4, 6):
+        far.feed(data(channel, 256 * KIB - 1, b"a"))
+    assert far.closed() is None
+    far.feed(data(8, 0, b"b"))
+    closed = far.closed()
+    assert closed is not None
+    assert closed.code == CloseCode.FLOW_CONTROL
+
+
+def test_r_22_a_final_size_beyond_the_credit_closes_with_flow_control():
+    far = settled()
+    far.feed(encode_reset(0, 1, 1 << 40))
+    closed = far.closed()
+    assert closed is not None
+    assert closed.code == CloseCode.FLOW_CONTROL
+
+
+def test_r_22_the_first_packet_brings_the_credit_of_the_connection():
+    far = FarEnd()
+    ((_, frames),) = far.sent()
+    assert frames == [
+        ConnectionCreditFrame(RudpConfig().connection_window),
+        ChannelCountFrame(RudpConfig().max_channels),
+    ]
+
+
+def test_r_22_nothing_is_sent_beyond_the_peer_s_credit():
+    far = settled()
+    channel = far.connection.open_channel(far.now)
+    far.connection.send(channel, bytes(1 << 20), far.now)
+    far.connection.finish(channel, far.now)
+    highest = 0
+    while frames := far.sent():
+        for _, parts in frames:
+            for part in parts:
+                if isinstance(part, DataFrame):
+                    highest = max(highest, part.offset + len(part.data))
+        far.acknowledge(*(number for number, _ in frames))
+    assert highest == packet.INITIAL_CHANNEL_CREDIT
+    far.feed(encode_channel_credit(channel, packet.INITIAL_CHANNEL_CREDIT + 10))
+    assert [len(frame.data) for frame in far.frames(DataFrame)] == [10]
+    far.feed(encode_channel_credit(channel, 5))
+    assert far.frames(DataFrame) == []
+
+
+def test_r_22_the_connection_s_credit_stops_all_channels_together():
+    far = settled()
+    highest = {}
+    for _ in range(8):
+        channel = far.connection.open_channel(far.now)
+        far.connection.send(channel, bytes(256 * KIB), far.now)
+    while frames := far.sent():
+        for _, parts in frames:
+            for part in parts:
+                if isinstance(part, DataFrame):
+                    stop = part.offset + len(part.data)
+                    highest[part.channel_id] = max(
+                        stop, highest.get(part.channel_id, 0)
+                    )
+        far.acknowledge(*(number for number, _ in frames))
+    assert sum(highest.values()) == packet.INITIAL_CONNECTION_CREDIT
+    far.feed(encode_connection_credit(packet.INITIAL_CONNECTION_CREDIT + 7))
+    assert sum(len(frame.data) for frame in far.frames(DataFrame)) == 7
+
+
+def test_r_23_reading_raises_the_credit_by_half_a_window():
+    window = 256 * KIB
+    far = settled(channel_window=window)
+    half = window // 2
+    for start in range(0, half, 1024):
+        far.feed(data(0, start, bytes(1024)))
+    far.settle()
+    assert far.connection.read(0, half - 1, far.now) is not None
+    got = half
+    while got > 0 and (piece := far.connection.read(0, got, far.now)):
+        got -= len(piece)
+    assert ChannelCreditFrame(0, window + half) in far.frames(ChannelCreditFrame)
+
+
+def test_r_23_a_slow_reader_costs_a_window_and_stalls_no_other_channel():
+    config = RudpConfig(channel_window=256 * KIB, connection_window=1 << 20)
+    pair = Pair(config=config)
+    a, b = pair.a.connection, pair.b.connection
+    slow, quick = a.open_channel(pair.now), a.open_channel(pair.now)
+    written = {slow: 0, quick: 0}
+    got = 0
+    for _ in range(400):
+        for channel in (slow, quick):
+            written[channel] += a.send(channel, bytes(64 * KIB), pair.now)
+        pair.run_for(0.02)
+        if len(pair.b.events_of(ChannelOpened)) == 2:
+            while piece := b.read(quick, 1 << 20, pair.now):
+                got += len(piece)
+    assert got > 10 << 20
+    held = b._channels.find(slow)
+    assert held is not None
+    assert held.incoming.highest == 256 * KIB
+    assert written[slow] == 256 * KIB + RudpConfig().send_buffer
+
+
+def test_r_24_a_lost_packet_holds_up_its_own_channel_only():
+    far = settled()
+    far.feed(data(0, 1, b"ehind a hole"))
+    far.feed(data(2, 0, b"in order"))
+    assert [event for event in far.events() if isinstance(event, ChannelReadable)] == [
+        ChannelReadable(2)
+    ]
+    assert far.connection.read(2, 100, far.now) == b"in order"
+    assert far.connection.read(0, 100, far.now) is None
+    far.feed(data(0, 0, b"b"))
+    assert far.connection.read(0, 100, far.now) in (b"b", b"behind a hole")
+
+
+def test_r_25_each_direction_ends_by_itself():
+    pair = Pair()
+    a, b = pair.a.connection, pair.b.connection
+    channel = a.open_channel(pair.now)
+    a.send(channel, b"question", pair.now)
+    a.finish(channel, pair.now)
+    pair.run_for(0.1)
+    assert b.read(channel, 100, pair.now) == b"question"
+    assert b.read(channel, 100, pair.now) == b""
+    assert ChannelDelivered(channel) in pair.a.events
+    assert b.send(channel, b"answer", pair.now) == 6
+    pair.run_for(0.1)
+    assert a.read(channel, 100, pair.now) == b"answer"
+    assert a.read(channel, 100, pair.now) is None
+    b.finish(channel, pair.now)
+    pair.run_for(0.1)
+    assert a.read(channel, 100, pair.now) == b""
+    assert a.statistics().channels_open == b.statistics().channels_open == 0
+
+
+@pytest.mark.parametrize(
+    "frames",
+    [
+        [data(0, 0, b"abc", fin=True), data(0, 3, b"d")],
+        [data(0, 0, b"abc", fin=True), data(0, 3, b"d", fin=True)],
+        [data(0, 0, b"abc"), data(0, 0, b"ab", fin=True)],
+        [data(0, 0, b"abc", fin=True), encode_reset(0, 1, 4)],
+        [data(0, 0, b"abc"), encode_reset(0, 1, 2)],
+    ],
+)
+def test_r_26_a_final_size_that_changes_closes_with_final_size(frames):
+    far = settled()
+    for frame in frames:
+        far.feed(frame)
+    closed = far.closed()
+    assert closed is not None
+    assert closed.code == CloseCode.FINAL_SIZE
+
+
+def test_r_27_a_reset_drops_what_was_not_read():
+    far = settled()
+    far.feed(data(0, 0, b"abc"), encode_reset(0, 77, 10))
+    assert ChannelReset(0, 77) in far.events()
+    assert far.connection.read(0, 100, far.now) is None
+    far.feed(encode_reset(0, 77, 10))
+    assert far.events() == []
+
+
+def test_r_27_a_reset_after_all_bytes_changes_nothing():
+    far = settled()
+    far.feed(data(0, 0, b"abc", fin=True), encode_reset(0, 77, 3))
+    assert not [event for event in far.events() if isinstance(event, ChannelReset)]
+    assert far.connection.read(0, 100, far.now) == b"abc"
+    assert far.connection.read(0, 100, far.now) == b""
+
+
+def test_r_27_the_credit_of_bytes_that_a_reset_dropped_comes_back():
+    far = FarEnd(config=RudpConfig(channel_window=256 * KIB, connection_window=1 << 20))
+    far.settle()
+    for channel in (0, 2, 4, 6):
+        far.feed(encode_reset(channel, 1, 256 * KIB))
+    limits = [frame.limit for frame in far.frames(ConnectionCreditFrame)]
+    assert limits[-1] == 2 << 20
+
+
+def test_r_28_stop_reading_is_answered_with_reset_and_the_same_code():
+    pair = Pair()
+    a, b = pair.a.connection, pair.b.connection
+    channel = a.open_channel(pair.now)
+    a.send(channel, bytes(100), pair.now)
+    pair.run_for(0.1)
+    b.stop_reading(channel, 5, pair.now)
+    pair.run_for(0.1)
+    assert ChannelStopped(channel, 5) in pair.a.events
+    assert a.send(channel, b"more", pair.now) == 0
+    assert not pair.b.events_of(ChannelReset)
+    b.finish(channel, pair.now)
+    pair.run_for(0.1)
+    assert b.statistics().channels_open == 0
+
+
+def test_r_28_what_arrives_after_stop_reading_is_dropped_and_credited():
+    far = FarEnd(config=RudpConfig(channel_window=256 * KIB, connection_window=1 << 20))
+    far.settle()
+    far.feed(data(0, 0, b"a"))
+    far.connection.stop_reading(0, 9, far.now)
+    assert far.frames(StopReadingFrame) == [StopReadingFrame(0, 9)]
+    for start in range(1, 256 * KIB - 1024, 1024):
+        far.feed(data(0, start, bytes(1024)))
+    assert far.connection.read(0, 100, far.now) is None
+    far.feed(data(0, 256 * KIB - 1, b"", fin=True))
+    assert far.connection._channels.credit.consumed == 256 * KIB - 1
+
+
+def test_r_29_frames_for_a_channel_that_is_over_are_ignored():
+    far = settled()
+    far.feed(data(0, 0, b"abc", fin=True))
+    assert far.connection.read(0, 9, far.now) == b"abc"
+    assert far.connection.read(0, 9, far.now) == b""
+    far.connection.finish(0, far.now)
+    far.settle()
+    far.events()
+    assert far.connection.statistics().channels_open == 0
+    far.feed(
+        data(0, 0, b"abc", fin=True),
+        encode_reset(0, 1, 3),
+        encode_stop_reading(0, 1),
+        encode_channel_credit(0, 1 << 30),
+    )
+    assert far.events() == []
+    assert far.connection.read(0, 9, far.now) is None
+
+
+def test_r_30_a_peer_that_makes_thousands_of_holes_is_shown_out():
+    far = settled(max_gaps=10)
+    for place in range(1, 21, 2):
+        far.feed(data(0, place, b"x"))
+    assert far.closed() is None
+    far.feed(data(0, 21, b"x"))
+    closed = far.closed()
+    assert closed is not None
+    assert closed.code == CloseCode.PROTOCOL_VIOLATION
+
+
+# --- datagrams ------------------------------------------------------------------------
+
+
+def test_r_31_the_longest_datagram_fills_a_packet_and_a_longer_one_is_refused():
+    far = settled()
+    assert far.connection.send_datagram(bytes(1164), far.now)
+    (burst,) = far.connection.datagrams_to_send(far.now)
+    assert len(burst.data) == packet.PACKET_SIZE
+    with pytest.raises(LocalProtocolError, match="1164"):
+        far.connection.send_datagram(bytes(1165), far.now)
+
+
+def test_r_31_the_longest_datagram_leaves_although_an_acknowledgement_waits():
+    far = settled()
+    far.feed(encode_datagram(b"x"))
+    far.connection.send_datagram(bytes(1164), far.now)
+    assert len(far.frames(DatagramFrame)) == 1
+    far.wait(0.005)
+    assert len(far.frames(AckFrame)) == 1
+
+
+def test_r_31_datagrams_that_find_no_room_are_refused_or_counted():
+    far = settled(max_datagrams=3)
+    taken = [far.connection.send_datagram(b"x", far.now) for _ in range(5)]
+    assert taken == [True, True, True, False, False]
+    for number in range(5):
+        far.feed(encode_datagram(bytes([number])))
+    assert far.events() == [DatagramReceived(bytes([number])) for number in range(3)]
+    assert far.connection.statistics().datagrams_dropped == 2
+
+
+# --- path -----------------------------------------------------------------------------
+
+
+def test_r_32_the_newest_packet_s_source_becomes_the_path():
+    far = settled()
+    far.feed(encode_datagram(b"x"), source=ELSEWHERE)
+    assert PathChanged(ELSEWHERE) in far.events()
+    (burst,) = far.connection.datagrams_to_send(far.now)
+    assert burst.destination == ELSEWHERE
+
+
+def test_r_32_another_host_starts_round_trip_and_window_anew():
+    far = settled()
+    far.acknowledge(*sent_pings(far, 1)[:1])
+    numbers = sent_pings(far, 12)
+    far.acknowledge(*numbers[3:6])
+    far.feed(encode_ping(0), source=THERE._replace(port=9))
+    assert far.connection.statistics().smoothed_rtt_s is not None
+    far.feed(encode_ping(0), source=ELSEWHERE)
+    figures = far.connection.statistics()
+    assert figures.smoothed_rtt_s is None
+    assert figures.congestion_window == 32 * packet.PACKET_SIZE
+
+
+def test_r_32_a_forged_packet_moves_nothing():
+    far = settled()
+    wire = bytearray(far.packet(encode_ping(1)))
+    wire[-1] ^= 1
+    far.arrive(bytes(wire), source=ELSEWHERE)
+    assert far.connection.statistics().path == THERE
+
+
+def test_r_33_the_source_of_an_older_packet_is_only_noted():
+    far = settled()
+    late = far.packet(encode_datagram(b"late"))
+    far.feed(encode_datagram(b"newest"))
+    far.arrive(late, source=ELSEWHERE)
+    figures = far.connection.statistics()
+    assert (figures.path, figures.candidate_path) == (THERE, ELSEWHERE)
+    far.connection.set_path(ELSEWHERE, far.now)
+    figures = far.connection.statistics()
+    assert (figures.path, figures.candidate_path) == (ELSEWHERE, None)
+    assert PingFrame(0) in far.frames(PingFrame)
+
+
+def test_r_32_data_goes_on_after_the_peer_s_address_changed():
+    pair = Pair()
+    channel = pair.a.connection.open_channel(pair.now)
+    pair.a.connection.send(channel, bytes(300 * KIB), pair.now)
+    pair.run_for(0.03)
+    pair.a.endpoint = ELSEWHERE
+    pair.drive(lambda: bool(pair.b.events_of(PathChanged)))
+    got = 0
+
+    def read_all() -> bool:
+        nonlocal got
+        while piece := pair.b.connection.read(channel, 1 << 20, pair.now):
+            got += len(piece)
+        return got == 300 * KIB
+
+    pair.drive(read_all)
+
+
+# --- life -----------------------------------------------------------------------------
+
+
+def test_r_34_close_is_repeated_three_times_and_then_forgotten():
+    far = settled()
+    far.connection.close(7, "enough", far.now)
+    assert far.events() == [Closed(7, "enough", Side.LOCAL)]
+    closes = []
+    for _ in range(8):
+        closes += far.frames(CloseFrame)
+        deadline = far.connection.next_deadline()
+        if deadline is None:
+            break
+        far.now = deadline
+        far.connection.handle_deadline(far.now)
+    assert closes == [CloseFrame(7, "enough")] * 3
+    assert far.connection.state is ConnectionState.TERMINATED
+    far.feed(encode_ping(1))
+    far.connection.close(8, "again", far.now)
+    assert far.sent() == []
+    assert far.events() == []
+
+
+def test_r_34_a_packet_of_the_peer_is_answered_with_close():
+    far = settled()
+    far.connection.close(7, "enough", far.now)
+    assert len(far.frames(CloseFrame)) == 1
+    for _ in range(5):
+        far.feed(encode_datagram(b"did you hear"))
+    assert len(far.frames(CloseFrame)) == 1
+    assert far.events() == [Closed(7, "enough", Side.LOCAL)]
+
+
+def test_r_35_the_peer_s_close_is_answered_once():
+    pair = Pair()
+    pair.run_for(0.5)
+    pair.a.connection.close(3, "x" * 300, pair.now)
+    pair.run_for(5.0)
+    assert pair.a.events[-1] == Closed(3, "x" * 300, Side.LOCAL)
+    assert pair.b.events[-1] == Closed(3, "x" * 256, Side.PEER)
+    for end in (pair.a, pair.b):
+        assert end.connection.state is ConnectionState.TERMINATED
+        assert end.connection.next_deadline() is None
+
+
+def test_r_35_the_first_answer_ends_the_repetition():
+    far = settled()
+    far.connection.close(0, "", far.now)
+    far.sent()
+    far.feed(encode_close(0, ""))
+    assert far.connection.state is ConnectionState.TERMINATED
+
+
+def test_r_35_nothing_but_one_answer_is_sent_after_the_peer_s_close():
+    far = settled()
+    far.feed(encode_close(1, "bye"))
+    assert far.events() == [Closed(1, "bye", Side.PEER)]
+    assert len(far.sent()) == 1
+    far.feed(encode_ping(1))
+    far.feed(b"\xff")
+    assert far.sent() == []
+    assert far.events() == []
+    assert far.connection.send(0, b"x", far.now) == 0
+    with pytest.raises(LocalProtocolError, match="draining"):
+        far.connection.open_channel(far.now)
+
+
+def test_r_36_after_90_s_of_silence_the_connection_is_over_without_a_word():
+    far = settled()
+    far.wait(89.0)
+    far.sent()
+    assert far.closed() is None
+    far.wait(1.1)
+    closed = far.closed()
+    assert closed is not None
+    assert (closed.code, closed.by) == (CloseCode.IDLE_TIMEOUT, Side.NETWORK)
+    assert far.sent() == []
+    assert far.connection.next_deadline() is None
+
+
+def test_r_37_an_idle_connection_sends_a_ping_and_an_answer_in_20_s():
+    pair = Pair()
+    pair.run_for(5.0)
+    counted: list[int] = []
+
+    def count(end: End, burst: Transmission) -> list[bytes]:
+        counted.append(len(burst.data))
+        return [burst.data]
+
+    pair.on_transmission = count
+    pair.run_for(300.0)
+    assert 300 / 25 * 2 <= len(counted) <= 300 / 20 * 2 + 2
+    assert sum(counted) / 300 < 8
+    assert not pair.a.events_of(Closed)
+
+
+def test_r_37_without_keep_alive_nothing_is_sent():
+    pair = Pair(config=RudpConfig(keep_alive_s=0))
+    pair.run_for(5.0)
+    before = pair.a.connection.statistics().packets_sent
+    pair.run_for(60.0)
+    assert pair.a.connection.statistics().packets_sent == before
+
+
+def test_r_38_a_peer_that_breaks_a_rule_ends_its_own_connection_only():
+    good, bad = Pair(), Pair(seed=2)
+    bad.on_transmission = lambda end, burst: [burst.data]
+    bad.run_for(0.5)
+    bad.a.connection._controls._waiting[(packet.FrameType.PADDING, 0)] = None
+    bad.a.connection._channels.encode_control = lambda key: b"\xee"  # type: ignore[method-assign]  # a peer gone mad
+    bad.run_for(1.0)
+    assert isinstance(bad.b.events[-1], Closed)
+    assert bad.b.events[-1].by is Side.LOCAL
+    assert isinstance(bad.a.events[-1], Closed)
+    assert bad.a.events[-1].by is Side.PEER
+    ping = good.a.connection.ping(good.now)
+    good.run_for(0.2)
+    assert [event.ping_id for event in good.a.events_of(PingAcknowledged)] == [ping]
+
+
+def test_a_ping_measures_the_round_trip():
+    pair = Pair(link=LinkConfig(latency_s=0.04))
+    pair.run_for(1.0)
+    ping = pair.a.connection.ping(pair.now)
+    pair.run_for(0.1)
+    (event,) = pair.a.events_of(PingAcknowledged)
+    assert (event.ping_id, event.rtt_s) == (ping, pytest.approx(0.08))
+
+
+def test_small_writes_leave_at_once_and_join_when_the_window_is_full():
+    pair = Pair(link=LinkConfig(latency_s=0.05))
+    pair.run_for(0.5)
+    a = pair.a.connection
+    channel = a.open_channel(pair.now)
+    a.send(channel, b"now", pair.now)
+    assert a.datagrams_to_send(pair.now) != []
+    for _ in range(2000):
+        a.send(channel, bytes(100), pair.now)
+        pair.flush()
+    sent_at_once = a.statistics().packets_sent
+    pair.run_for(5.0)
+    assert sent_at_once < 600
+    assert a.statistics().packets_sent - sent_at_once < 2000 * 100 / 1000
+
+
+def test_two_runs_with_one_seed_send_the_same_bytes():
+    digests = []
+    for _ in range(2):
+        pair = Pair(link=LinkConfig(loss=0.1, jitter_s=0.01, duplication=0.1), seed=9)
+        seen: list[bytes] = []
+
+        def record(
+            end: End, burst: Transmission, seen: list[bytes] = seen
+        ) -> list[bytes]:
+            seen.append(burst.data)
+            return [burst.data]
+
+        pair.on_transmission = record
+        channel = pair.a.connection.open_channel(pair.now)
+        pair.a.connection.send(channel, random.Random(4).randbytes(50_000), pair.now)
+        pair.run_for(3.0)
+        digests.append(hash(tuple(seen)))
+    assert digests[0] == digests[1]
+
+
+def test_another_seed_of_the_rng_moves_only_the_keep_alive():
+    keys, _ = seeded_keys()
+    config = replace(RudpConfig(), keep_alive_s=10.0)
+    deadlines = set()
+    for seed in range(5):
+        connection = RudpConnection(
+            initiator=True, keys=keys, config=config, rng=random.Random(seed)
+        )
+        connection.set_path(THERE, 0.0)
+        deadline = connection.next_deadline()
+        assert deadline is not None
+        assert 8.0 <= deadline <= 10.0
+        deadlines.add(deadline)
+    assert len(deadlines) == 5
