@@ -35,7 +35,9 @@ async def main() -> None:
             await bob.wait_published()
             nursery.start_soon(answer, bob)
             connection = await alice.connect(bob.peer_id)
-            print(f"path {connection.path}, {await connection.ping() * 1e3:.2f} ms")
+            if connection.path is not None:
+                print(f"{connection.path.kind.value} to {connection.path.endpoint}")
+            print(f"round trip {await connection.ping() * 1e3:.2f} ms")
             for number in range(COUNT):
                 await connection.send_datagram(b"position %d" % number)
                 with trio.move_on_after(1):  # A lost one is lost.
