@@ -1,7 +1,7 @@
 """What every `Network` must do: run against the real sockets and against the fake."""
 
-# pytest-trio takes the clock of a test from its arguments; wildcards are meant here.
-# ruff: noqa: ARG002, S104
+# pytest-trio takes the clock of a test from its arguments.
+# ruff: noqa: ARG002
 
 import pytest
 import trio
