@@ -110,12 +110,14 @@ class IntroductionRefused(PeerUnreachable):
 
     Attributes:
         code: The reason as it travelled.
+        detail: What the refusing side added; untrusted text, may be empty.
     """
 
     def __init__(self, code: RefusalCode, detail: str = "") -> None:
         sentence = _REFUSALS[code]
         super().__init__(f"{sentence} ({detail})" if detail else sentence)
         self.code = code
+        self.detail = detail
 
 
 class IceFailed(PeerUnreachable):

@@ -204,7 +204,7 @@ class Introductions:
                 body.handle, request.source, body.lifetime_s, now
             )
         except IntroductionRefused as refusal:
-            raise Refuse(refusal.code, refusal.reason) from None
+            raise Refuse(refusal.code, refusal.detail) from None
         self._remember_issue(body.handle, body.issued_at)
         return Registered(int(granted))
 
@@ -235,7 +235,7 @@ class Introductions:
             with trio.fail_after(OFFER_LIFETIME_S):
                 self._rpc.reply(request, await work(request))
         except IntroductionRefused as refusal:
-            self._refuse(request, refusal.code, refusal.reason)
+            self._refuse(request, refusal.code, refusal.detail)
         except (NetworkError, trio.TooSlowError):
             self._refuse(request, RefusalCode.UNKNOWN_TARGET, "no answer")
         finally:

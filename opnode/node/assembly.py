@@ -95,7 +95,9 @@ async def assemble(
         wall_clock=world.wall_clock,
         rng=world.rng,
     )
-    introductions = Introductions(rpc, IntroducerDesk(), wall_clock=world.wall_clock)
+    introductions = Introductions(
+        rpc, IntroducerDesk(config.introducer), wall_clock=world.wall_clock
+    )
     table = ConnectionTable(hub)
     connector = presence = None
     if keys.location is not None and keys.identity is not None:

@@ -1,12 +1,13 @@
 """What a node is told before it starts. Values only; nothing is read from disk here."""
 
 import enum
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
 from opnode.core.addresses import Endpoint
 from opnode.node.bootstrap import BootstrapEntry
+from opnode.protocols.introductions.introducer import IntroducerConfig
 
 
 class Role(enum.Enum):
@@ -45,6 +46,7 @@ class NodeConfig:
             below the 30 s binding lifetime of the strictest home gateways measured.
         max_unaccepted: connections that nobody accepted yet; further callers hear
             "busy".
+        introducer: how much the node does for the introductions of others.
     """
 
     listen: Endpoint = EVERY_INTERFACE
@@ -58,3 +60,4 @@ class NodeConfig:
     registration_lifetime_s: int = 300
     nat_keepalive_s: float = 25.0
     max_unaccepted: int = 64
+    introducer: IntroducerConfig = field(default_factory=IntroducerConfig)

@@ -129,11 +129,14 @@ class Connector:
 
     def connection_to(self, location: LocationCertificate) -> Connection | None:
         """The live connection to that location, if there is one."""
-        return self._live.get(location.static_public)
+        connection = self._live.get(location.static_public)
+        if connection is None or connection.close_reason is not None:
+            return None
+        return connection
 
     def connections(self) -> list[Connection]:
         """All live connections."""
-        return list(self._live.values())
+        return [c for c in self._live.values() if c.close_reason is None]
 
     async def connect(
         self, presences: Sequence[Presence], *, lookup_s: float

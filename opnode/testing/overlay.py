@@ -13,6 +13,7 @@ from opnode.drivers.network import Network
 from opnode.node.bootstrap import BootstrapEntry
 from opnode.node.config import NodeConfig, Role
 from opnode.node.node import OverlayNode, open_node
+from opnode.protocols.introductions.introducer import IntroducerConfig
 from opnode.testing.clock import VirtualWallClock
 from opnode.testing.virtual_network import Link, VirtualNetwork
 
@@ -32,6 +33,7 @@ async def open_seed(
     rng: random.Random | None = None,
     listen: Endpoint = LOOPBACK,
     bootstrap: Sequence[BootstrapEntry] = (),
+    introducer: IntroducerConfig | None = None,
 ) -> AsyncIterator[OverlayNode]:
     """A server node without an identity, joined."""
     config = NodeConfig(
@@ -39,6 +41,7 @@ async def open_seed(
         role=Role.SERVER,
         has_identity=False,
         bootstrap=tuple(bootstrap),
+        introducer=introducer or IntroducerConfig(),
     )
     async with open_node(
         config, network=network, wall_clock=wall_clock, rng=rng
