@@ -5,6 +5,7 @@ Owns finding the socket and reading its events. Refuses to know what they mean.
 
 # ruff: noqa: N818 - errors are named as in opnode.core.errors.
 
+import contextlib
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -44,8 +45,12 @@ class ControlClient:
         self._lines = lines
 
     async def send(self, request: Request) -> None:
-        """Send a request, or a line that follows one."""
-        await self._lines.send(request)
+        """Send a request, or a line that follows one.
+
+        A node that is gone is reported by ``receive``, which may have its reason.
+        """
+        with contextlib.suppress(trio.BrokenResourceError):
+            await self._lines.send(request)
 
     async def receive(self) -> Event | None:
         """Wait for the next event; ``None`` when the verb has ended well.

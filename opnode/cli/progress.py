@@ -21,7 +21,7 @@ from opnode.node.control_messages import Event
 
 
 class TransferBar:
-    """Shows the events of one `send`; silent when the output is JSON."""
+    """Shows the events of one `send`; the bar itself only at a terminal."""
 
     def __init__(self, output: Output, name: str) -> None:
         """The bar appears with the first progress."""
@@ -34,7 +34,7 @@ class TransferBar:
             TransferSpeedColumn(),
             TimeRemainingColumn(),
             console=output.console,
-            disable=output.is_json,
+            disable=output.is_json or not output.console.is_terminal,
             transient=True,
         )
         self._task = self._progress.add_task(name, total=None, visible=False)
