@@ -14,7 +14,7 @@ import msgspec
 from opnode.core.addresses import Endpoint, pack, unpack_untrusted
 from opnode.core.crypto import sha256
 from opnode.core.errors import OpnodeError, RemoteProtocolError
-from opnode.core.ids import Contact, NodeId, StorageKey
+from opnode.core.ids import Contact, NodeId
 from opnode.core.records import MAX_RECORD_SIZE
 
 MAX_DATAGRAM: Final = 1212
@@ -467,8 +467,3 @@ def largest_reply(body: Request, destination: Endpoint) -> int:
             return MAX_DATAGRAM
         case _:
             return overhead + 8
-
-
-def storage_key(data: bytes) -> StorageKey:
-    """The storage key in a parsed FIND_VALUE, whose length the parser checked."""
-    return StorageKey(data)

@@ -69,7 +69,10 @@ class TokenIssuer:
         self._previous = self._draw_secret() if slept else self._current
         self._previous_cache = {} if slept else self._cache
         self._current, self._cache = self._draw_secret(), {}
-        self._rotates_at = now + rotation_s
+        # Kept to the schedule, however late we come: no token may live longer because
+        # nobody asked for a while.
+        periods = (now - self._rotates_at) // rotation_s + 1
+        self._rotates_at += periods * rotation_s
 
 
 def _digest(secret: bytes, endpoint: Endpoint) -> bytes:

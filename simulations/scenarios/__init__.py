@@ -1,0 +1,1 @@
+"""One file per question: build a network, run it, return what was found."""

@@ -1,0 +1,71 @@
+"""`dht_search`: what is found is verified once, and the best of each slot is kept."""
+
+from opnode.core.ids import claim_key
+from opnode.core.records import RecordKind, build_chunk, build_record
+from opnode.drivers.dht_search import Batch, Collection
+from opnode.protocols.rpc.messages import Ping, Pong
+from opnode.testing.dht_nodes import DhtNetwork
+from opnode.testing.keys import seeded_signing_key
+
+NOW = 1_000_000.0
+KEY = claim_key("somebody")
+
+
+def claim(owner="anna", seq=1, payload=b"claim"):
+    return build_record(
+        seeded_signing_key(owner),
+        kind=RecordKind.CLAIM,
+        key=KEY,
+        seq=seq,
+        expires_at=int(NOW) + 100,
+        payload=payload,
+    )
+
+
+def test_the_highest_sequence_number_of_each_slot_is_kept_in_any_order():
+    for order in ([1, 3, 2], [3, 2, 1], [1, 2, 3]):
+        found = Collection(KEY, NOW)
+        for seq in order:
+            found.add_untrusted(claim(seq=seq).wire)
+        found.add_untrusted(claim("berta").wire)
+        assert set(found.records()) == {claim(seq=3), claim("berta")}
+        assert found.bad == 0
+
+
+def test_what_does_not_verify_is_counted_and_left_out():
+    found = Collection(KEY, NOW)
+    forged = claim().wire[:-1] + b"\0"
+    assert found.add_untrusted(forged) is None
+    assert found.add_untrusted(forged) is None
+    assert found.add_untrusted(b"") is None
+    assert found.records() == []
+    assert found.bad == 2, "the same bytes are verified once"
+
+
+def test_a_record_of_another_key_is_no_answer():
+    found = Collection(KEY, NOW)
+    assert found.add_untrusted(build_chunk(b"x", int(NOW) + 9).wire) is None
+    assert found.bad == 1
+
+
+def test_of_two_with_one_number_the_first_stays():
+    found = Collection(KEY, NOW)
+    found.add_untrusted(claim().wire)
+    found.add_untrusted(claim(payload=b"other").wire)
+    assert found.records() == [claim()]
+
+
+async def test_a_batch_waits_for_every_request_and_tells_answers_from_errors(
+    autojump_clock, nursery
+):
+    network = DhtNetwork(nursery, 1)
+    one, two, dead = [await network.add() for _ in range(3)]
+    network.kill(dead)
+    batch = Batch(one.rpc)
+    await batch.run([(two.contact, Ping()), (dead.contact, Ping())])
+    assert batch.answers == [(two.contact, Ping(), Pong())]
+    assert [contact for contact, _ in batch.errors] == [dead.contact]
+    empty = Batch(one.rpc)
+    await empty.run([])
+    assert empty.answers == []
+    network.close()
