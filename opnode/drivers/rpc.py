@@ -4,6 +4,7 @@ Owns who is answered and how much, and when a request has failed. Refuses to kno
 is asked, except for PING, which it answers itself.
 """
 
+import math
 import random
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -441,13 +442,19 @@ class Rpc:
             return
         exchange = pending.context
         exchange.pending = None
+        if self._timer is not None and not len(self._transactions):
+            self._timer.deadline = math.inf
+        body = reply.body
+        if isinstance(body, Failure) and body.code == FailureCode.OTHER_NETWORK:
+            # No node of ours, so no contact of ours either.
+            exchange.listener.failed(RequestRefused(body.code, body.detail))
+            return
         self._transactions.heard(source, reply.token, reply.observed, now)
         contact = Contact(reply.sender, source)
         if self.on_contact is not None and not reply.leaf:
             self.on_contact(contact, True)
         if self.on_observed is not None:
             self.on_observed(source, reply.observed)
-        body = reply.body
         if not isinstance(body, Failure):
             self._counts["answered"] += 1
             exchange.listener.answered(

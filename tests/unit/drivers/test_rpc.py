@@ -179,12 +179,15 @@ async def test_another_network_is_named_to_a_ping_and_ignored_otherwise(
 ):
     one = await net.rpc(1)
     other = await net.rpc(2, network=network_id_of("other"))
+    met = []
+    one.on_contact = lambda contact, _: met.append(contact)
     with pytest.raises(RequestRefused) as refusal:
         await one.prove(other.local)
     assert refusal.value.code == FailureCode.OTHER_NETWORK
     with pytest.raises(RequestTimeout):
         await one.request(other.local, FindNode(bytes(20)))
     assert other.statistics().other_network >= 2
+    assert met == [], "a node of another network is no contact"
 
 
 async def test_a_silent_node_is_asked_twice_and_then_given_up(autojump_clock, net):
