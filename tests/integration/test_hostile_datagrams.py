@@ -29,6 +29,7 @@ pytestmark = [pytest.mark.integration, pytest.mark.slow]
 
 DATAGRAMS = 120_000
 BATCH = 100
+REMEMBERED = 5000
 SENDER = Sender(MAIN_NETWORK, bytes(range(20)), False)
 BODIES = (
     Ping(),
@@ -54,6 +55,7 @@ class Hostile:
         self._socket.bind(("127.0.0.1", 0))
         self._socket.setblocking(False)
         self._sizes = {}
+        self._older = {}
         self.amplified = []
         self.replies = 0
         self.bytes_sent = 0
@@ -75,9 +77,14 @@ class Hostile:
             # The rest are PINGs that check a stranger's address; the total counts them.
             if reply[0] == REPLY_TYPE:
                 self.replies += 1
-                if len(reply) > self._sizes.get(reply[9:17], 0):
+                if len(reply) > self._size_of(reply[9:17]):
                     self.amplified.append(reply)
-        self._sizes.clear()
+        if len(self._sizes) > REMEMBERED:
+            self._older, self._sizes = self._sizes, {}
+
+    def _size_of(self, transaction_id):
+        sizes = (self._sizes, self._older)
+        return max(known.get(transaction_id, 0) for known in sizes)
 
     def close(self):
         self._socket.close()
