@@ -13,7 +13,7 @@ from typing import Final, NamedTuple, Protocol
 import trio
 
 from opnode.core.addresses import Endpoint
-from opnode.core.crypto import SigningKey, keyed_digest, sha256, verify
+from opnode.core.crypto import KEY_SIZE, SigningKey, keyed_digest, sha256, verify
 from opnode.core.errors import (
     NetworkError,
     RefusalCode,
@@ -299,16 +299,14 @@ class Rpc:
         nonce = self._draw_secret()
         answer = await self.request(endpoint, Ping(nonce))
         body = answer.body
-        if not isinstance(body, Pong):
-            raise RequestRefused(FailureCode.NOT_SERVED, "a PING was not answered")
         statement = pong_statement(self.network_id, nonce, answer.observed)
-        key_size = 32
-        if len(body.node_public_key) != key_size or not verify(
-            body.node_public_key, statement, body.signature
+        if (
+            not isinstance(body, Pong)
+            or len(body.node_public_key) != KEY_SIZE
+            or not verify(body.node_public_key, statement, body.signature)
         ):
-            raise RequestRefused(
-                FailureCode.BAD_SIGNATURE, f"{endpoint} does not prove its key"
-            )
+            detail = f"{endpoint} does not prove its key"
+            raise RequestRefused(FailureCode.BAD_SIGNATURE, detail)
         return body.node_public_key
 
     async def observed_by(self, endpoint: Endpoint) -> Endpoint:
@@ -509,9 +507,9 @@ class Rpc:
         assert isinstance(body, Ping)
         if not body.prove:
             return Pong()
-        now = trio.current_time()
         if self._signing_key is None:
             raise Refuse(FailureCode.NOT_SERVED, "no proofs")
+        now = trio.current_time()
         if self._proof_at > now + 1.0:
             # A second's worth of proofs is spent already.
             raise Refuse(RefusalCode.BUSY, "too many proofs")
