@@ -2,6 +2,7 @@
 
 import random
 from dataclasses import replace
+from itertools import pairwise
 
 import pytest
 
@@ -64,6 +65,7 @@ def data(channel_id: int, offset: int, text: bytes, *, fin: bool = False) -> byt
 
 
 # --- packets --------------------------------------------------------------------------
+
 
 def test_r_01_the_nonce_is_the_header_s_end_and_the_header_is_associated_data():
     far = FarEnd()
@@ -365,12 +367,10 @@ def test_r_16_without_an_answer_the_oldest_bytes_leave_again_with_a_ping():
         frames = [frame for _, frames in far.sent() for frame in frames]
         assert frames == [
             DataFrame(channel, 0, bytes(packet.CHUNK_SIZE), fin=False),
-            DataFrame(
-                channel, packet.CHUNK_SIZE, bytes(packet.CHUNK_SIZE), fin=False
-            ),
+            DataFrame(channel, packet.CHUNK_SIZE, bytes(packet.CHUNK_SIZE), fin=False),
             PingFrame(0),
         ]
-    for shorter, longer in zip(waits, waits[1:], strict=False):
+    for shorter, longer in pairwise(waits):
         assert longer == pytest.approx(2 * shorter)
 
 
@@ -944,10 +944,9 @@ def test_r_37_without_keep_alive_nothing_is_sent():
 
 def test_r_38_a_peer_that_breaks_a_rule_ends_its_own_connection_only():
     good, bad = Pair(), Pair(seed=2)
-    bad.on_transmission = lambda end, burst: [burst.data]
     bad.run_for(0.5)
     bad.a.connection._controls._waiting[(packet.FrameType.PADDING, 0)] = None
-    bad.a.connection._channels.encode_control = lambda key: b"\xee"  # type: ignore[method-assign]  # a peer gone mad
+    bad.a.connection._channels.encode_control = lambda _: b"\xee"  # type: ignore[method-assign]  # a peer gone mad
     bad.run_for(1.0)
     assert isinstance(bad.b.events[-1], Closed)
     assert bad.b.events[-1].by is Side.LOCAL

@@ -81,6 +81,8 @@ class ReceiveBuffer:
                     f"data up to {stop} behind the final size {self.final_size}",
                 )
             self.highest = stop
+        if not data:
+            return
         if offset > self.end:
             self._insert_island(offset, data)
         elif stop > self.end:

@@ -1,0 +1,212 @@
+"""What goes into a burst, and in which order."""
+
+import random
+
+from opnode.core.crypto import new_aead
+from opnode.protocols.rudp.acknowledgements import Acknowledgements
+from opnode.protocols.rudp.burst import BurstBuilder
+from opnode.protocols.rudp.channel_table import ChannelTable
+from opnode.protocols.rudp.config import RudpConfig
+from opnode.protocols.rudp.control_queue import ControlQueue
+from opnode.protocols.rudp.event_queue import EventQueue
+from opnode.protocols.rudp.packet import (
+    CHUNK_SIZE,
+    HEADER_SIZE,
+    PACKET_SIZE,
+    AckFrame,
+    DataFrame,
+    DatagramFrame,
+    Frame,
+    FrameType,
+    PingFrame,
+    pack_nonce,
+    parse_frames,
+    unpack_header,
+)
+from opnode.protocols.rudp.recovery import Recovery
+
+KEY = bytes(range(32))
+PREFIX = b"\xe0" + b"receiver"
+WIDE = 1 << 24
+
+
+class Desk:
+    """A builder with all that it works with."""
+
+    def __init__(self) -> None:
+        self.controls = ControlQueue()
+        self.acks = Acknowledgements(max_ranges=100, max_delay_s=0.005)
+        self.recovery = Recovery(initial_rtt_s=0.1, min_pto_s=0.01)
+        self.channels = ChannelTable(
+            initiator=True,
+            config=RudpConfig(),
+            events=EventQueue(max_events=100, max_datagrams=100),
+            controls=self.controls,
+        )
+        self.controls.take(1000, lambda _: b"")
+        self.builder = BurstBuilder(
+            aead=new_aead(KEY),
+            prefix=PREFIX,
+            channels=self.channels,
+            controls=self.controls,
+            acks=self.acks,
+            recovery=self.recovery,
+        )
+        self.builder.max_segments = 54
+
+    def write(self, size: int) -> int:
+        """Open a channel with that much to send; its credit frame is left out."""
+        channel = self.channels.open()
+        self.channels.on_channel_credit(channel.channel_id, 1 << 30)
+        self.controls.take(1000, lambda _: b"")
+        self.channels.write(
+            channel.channel_id, memoryview(random.Random(1).randbytes(size))
+        )
+        return channel.channel_id
+
+    def build(self, window: int = WIDE) -> list[list[Frame]]:
+        """Build one burst and open it."""
+        data = self.builder.build(1.0, window)
+        packets = [
+            data[start : start + PACKET_SIZE]
+            for start in range(0, len(data), PACKET_SIZE)
+        ]
+        assert all(len(packet) == PACKET_SIZE for packet in packets[:-1])
+        return [self.open(packet) for packet in packets]
+
+    def open(self, packet: bytes) -> list[Frame]:
+        header, body = packet[:HEADER_SIZE], packet[HEADER_SIZE:]
+        prefix, number = unpack_header(header)
+        assert prefix == PREFIX
+        return parse_frames(new_aead(KEY).decrypt(pack_nonce(0, number), body, header))
+
+    def owe_acknowledgement(self, *, due: bool) -> None:
+        self.acks.extend(0, 1)
+        self.acks.on_received(eliciting=1, at_once=due, now=1.0)
+
+
+def data_sizes(packets: list[list[Frame]]) -> list[int]:
+    return [
+        len(frame.data)
+        for frames in packets
+        for frame in frames
+        if isinstance(frame, DataFrame)
+    ]
+
+
+def test_bulk_leaves_in_full_packets_and_the_rest_in_a_short_last_one():
+    desk = Desk()
+    desk.write(10 * CHUNK_SIZE + 7)
+    assert data_sizes(desk.build()) == [CHUNK_SIZE] * 10 + [7]
+    assert desk.build() == []
+
+
+def test_a_burst_has_at_most_54_packets_or_what_the_driver_can_send():
+    desk = Desk()
+    desk.write(200 * CHUNK_SIZE)
+    assert len(desk.build()) == 54
+    desk.builder.max_segments = 3
+    assert len(desk.build()) == 3
+    desk.builder.max_segments = 64
+    assert len(desk.build()) == 54
+
+
+def test_an_acknowledgement_that_is_due_has_the_last_packet_of_a_burst():
+    desk = Desk()
+    desk.write(200 * CHUNK_SIZE)
+    desk.owe_acknowledgement(due=True)
+    packets = desk.build()
+    assert len(packets) == 54
+    assert [type(frame) for frame in packets[-1]] == [AckFrame]
+    assert data_sizes(packets) == [CHUNK_SIZE] * 53
+
+
+def test_an_acknowledgement_that_may_wait_does_not_take_the_place_of_bulk():
+    desk = Desk()
+    desk.write(200 * CHUNK_SIZE)
+    desk.owe_acknowledgement(due=False)
+    assert data_sizes(desk.build()) == [CHUNK_SIZE] * 54
+
+
+def test_without_window_only_an_acknowledgement_leaves():
+    desk = Desk()
+    desk.write(200 * CHUNK_SIZE)
+    desk.build(window=10 * PACKET_SIZE)
+    assert desk.build(window=10 * PACKET_SIZE) == []
+    assert desk.builder.is_window_limited
+    desk.controls.add_probe()
+    assert desk.build(window=10 * PACKET_SIZE) == []
+    desk.owe_acknowledgement(due=True)
+    (frames,) = desk.build(window=10 * PACKET_SIZE)
+    assert [type(frame) for frame in frames] == [AckFrame]
+
+
+def test_probes_leave_whatever_the_window_says_but_no_more_of_them():
+    desk = Desk()
+    desk.write(200 * CHUNK_SIZE)
+    desk.build(window=10 * PACKET_SIZE)
+    desk.builder.probes = 2
+    assert data_sizes(desk.build(window=10 * PACKET_SIZE)) == [CHUNK_SIZE] * 2
+    assert desk.build(window=10 * PACKET_SIZE) == []
+
+
+def test_a_burst_waits_until_a_quarter_of_the_window_is_free():
+    desk = Desk()
+    desk.write(400 * CHUNK_SIZE)
+    assert len(desk.build(window=40 * PACKET_SIZE)) == 40
+    assert desk.build(window=49 * PACKET_SIZE) == []
+    assert len(desk.build(window=54 * PACKET_SIZE)) == 14
+
+
+def test_short_pieces_of_many_channels_share_a_packet():
+    desk = Desk()
+    channels = [desk.write(100) for _ in range(20)]
+    first, second = desk.build(), desk.build()
+    assert len(first) == len(second) == 1
+    assert sum(data_sizes(first + second)) == 2000
+    seen = [frame.channel_id for frames in first + second for frame in frames]
+    assert list(dict.fromkeys(seen)) == channels
+
+
+def test_channels_with_bulk_take_turns():
+    desk = Desk()
+    one, two = desk.write(200 * CHUNK_SIZE), desk.write(200 * CHUNK_SIZE)
+    turns = [desk.build()[0][0].channel_id for _ in range(4)]
+    assert turns == [one, two, one, two]
+
+
+def test_control_frames_and_datagrams_come_before_short_pieces():
+    desk = Desk()
+    desk.write(10)
+    desk.controls.add(FrameType.PING, 4)
+    desk.builder.datagrams.append(b"datagram")
+    (frames,) = desk.build()
+    assert [type(frame) for frame in frames] == [PingFrame, DatagramFrame, DataFrame]
+
+
+def test_datagrams_that_do_not_fit_wait_for_the_next_packet():
+    desk = Desk()
+    for _ in range(3):
+        desk.builder.datagrams.append(bytes(600))
+    assert [len(desk.build()) for _ in range(4)] == [1, 1, 1, 0]
+
+
+def test_lost_bytes_are_sent_again_before_new_ones():
+    desk = Desk()
+    number = desk.write(100 * CHUNK_SIZE)
+    desk.build()
+    channel = desk.channels.find(number)
+    assert channel is not None
+    channel.outgoing.on_lost(2 * CHUNK_SIZE, 4 * CHUNK_SIZE)
+    packets = desk.build()
+    offsets = [frames[0].offset // CHUNK_SIZE for frames in packets]
+    assert offsets == [2, 3, *range(54, 100)]
+
+
+def test_figures_count_packets_and_bytes():
+    desk = Desk()
+    desk.write(10 * CHUNK_SIZE)
+    desk.build()
+    assert desk.builder.packets_sent == 10
+    assert desk.builder.bytes_sent == 10 * PACKET_SIZE
+    assert desk.recovery.bytes_in_flight == 10 * PACKET_SIZE

@@ -1,0 +1,76 @@
+"""The two halves of a channel and their credit."""
+
+import pytest
+
+from opnode.protocols.rudp.channel import (
+    Channel,
+    Credit,
+    ReceiveState,
+    SendState,
+)
+from opnode.protocols.rudp.packet import (
+    INITIAL_CHANNEL_CREDIT,
+    CloseCode,
+    PeerViolationError,
+)
+
+
+def new_channel() -> Channel:
+    return Channel(0, window=1 << 20, send_buffer=10_000, max_gaps=10)
+
+
+def test_credit_is_low_once_half_a_window_was_consumed():
+    credit = Credit(initial=100, window=100)
+    credit.consumed = 49
+    assert not credit.is_low
+    credit.consumed = 50
+    assert credit.is_low
+    assert credit.raise_limit() == 150
+    assert not credit.is_low
+
+
+def test_credit_never_falls():
+    credit = Credit(initial=100, window=10)
+    assert credit.raise_limit() == 100
+
+
+def test_data_within_the_credit_is_measured_against_what_came_before():
+    channel = new_channel()
+    assert channel.check_data(10) == 10
+    channel.incoming.insert(0, bytes(10))
+    assert channel.check_data(7) == 0
+    assert channel.check_data(12) == 2
+    with pytest.raises(PeerViolationError) as caught:
+        channel.check_data(INITIAL_CHANNEL_CREDIT + 1)
+    assert caught.value.code is CloseCode.FLOW_CONTROL
+
+
+def test_a_channel_has_work_only_for_what_it_may_send():
+    channel = new_channel()
+    assert not channel.has_work(1000)
+    channel.outgoing.write(memoryview(b"abc"))
+    assert channel.has_work(1000)
+    assert not channel.has_work(0)
+    channel.outgoing.take(0, 3)
+    assert not channel.has_work(1000)
+    channel.outgoing.on_lost(0, 1)
+    assert channel.has_work(0)
+    channel.send_state = SendState.RESET
+    assert not channel.has_work(0)
+
+
+def test_an_unannounced_channel_and_a_bare_end_mark_are_work():
+    channel = new_channel()
+    channel.is_announced = False
+    assert channel.has_work(0)
+    channel.is_announced = True
+    channel.outgoing.finish()
+    assert channel.has_work(0)
+
+
+def test_a_channel_is_over_when_both_halves_are():
+    channel = new_channel()
+    channel.send_state = SendState.OVER
+    assert not channel.is_over
+    channel.receive_state = ReceiveState.OVER
+    assert channel.is_over

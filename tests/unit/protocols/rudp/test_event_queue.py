@@ -1,0 +1,57 @@
+"""Events in order, with limits."""
+
+import pytest
+
+from opnode.protocols.rudp.event_queue import EventQueue
+from opnode.protocols.rudp.events import (
+    ChannelOpened,
+    Closed,
+    DatagramReceived,
+    Side,
+)
+from opnode.protocols.rudp.packet import PeerViolationError
+
+CLOSED = Closed(0, "", Side.LOCAL)
+
+
+def test_events_come_in_order_and_then_none():
+    queue = EventQueue(max_events=10, max_datagrams=2)
+    queue.add(ChannelOpened(1))
+    queue.add_datagram(b"a")
+    assert queue.take() == ChannelOpened(1)
+    assert queue.take() == DatagramReceived(b"a")
+    assert queue.take() is None
+
+
+def test_datagrams_beyond_the_limit_are_dropped_until_some_are_taken():
+    queue = EventQueue(max_events=10, max_datagrams=2)
+    for text in (b"a", b"b", b"c"):
+        queue.add_datagram(text)
+    assert queue.dropped == 1
+    queue.take()
+    queue.add_datagram(b"d")
+    assert [queue.take(), queue.take()] == [
+        DatagramReceived(b"b"),
+        DatagramReceived(b"d"),
+    ]
+
+
+def test_more_events_than_are_kept_are_the_peer_s_fault():
+    queue = EventQueue(max_events=2, max_datagrams=2)
+    queue.add(ChannelOpened(1))
+    queue.add(ChannelOpened(3))
+    with pytest.raises(PeerViolationError, match="2 events"):
+        queue.add(ChannelOpened(5))
+
+
+def test_nothing_follows_the_last_event():
+    queue = EventQueue(max_events=1, max_datagrams=2)
+    queue.add(ChannelOpened(1))
+    queue.close(CLOSED)
+    queue.add(ChannelOpened(3))
+    queue.add_datagram(b"x")
+    assert [queue.take(), queue.take(), queue.take()] == [
+        ChannelOpened(1),
+        CLOSED,
+        None,
+    ]

@@ -1,0 +1,130 @@
+"""The short way and the long way of incoming packets."""
+
+import random
+
+import pytest
+
+from opnode.protocols.rudp import packet
+from opnode.protocols.rudp.packet import CHUNK_SIZE, encode_data, encode_ping
+from tests.unit.protocols.rudp.far_end import THERE, FarEnd
+
+TEXT = random.Random(2).randbytes(40 * CHUNK_SIZE)
+
+
+def chunk(index: int, channel: int = 0) -> bytes:
+    start = index * CHUNK_SIZE
+    return encode_data(channel, start, TEXT[start : start + CHUNK_SIZE], fin=False)
+
+
+def settled() -> FarEnd:
+    far = FarEnd()
+    far.settle()
+    return far
+
+
+def test_a_run_in_order_becomes_one_piece():
+    far = settled()
+    far.feed(chunk(0))
+    far.arrive(*(far.packet(chunk(index)) for index in range(1, 40)))
+    channel = far.connection._channels.find(0)
+    assert channel is not None
+    assert [len(piece) for piece in channel.incoming.chunks] == [
+        CHUNK_SIZE,
+        39 * CHUNK_SIZE,
+    ]
+    assert far.connection.read(0, 1 << 20, far.now) == TEXT
+    assert far.connection._channels.credit.received == len(TEXT)
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_any_order_within_runs_gives_the_same_bytes(seed):
+    far = settled()
+    dice = random.Random(seed)
+    packets = [far.packet(chunk(index)) for index in range(40)]
+    packets += dice.sample(packets, 10)
+    dice.shuffle(packets)
+    while packets:
+        count = dice.randint(1, 12)
+        far.arrive(*packets[:count])
+        del packets[:count]
+    assert far.connection.read(0, 1 << 20, far.now) == TEXT
+    assert far.connection.statistics().duplicates == 10
+
+
+def test_channels_alternate_within_a_run():
+    far = settled()
+    far.arrive(*(far.packet(chunk(index // 2, index % 2 * 2)) for index in range(40)))
+    for channel in (0, 2):
+        got = b""
+        while piece := far.connection.read(channel, 1 << 20, far.now):
+            got += piece
+        assert got == TEXT[: 20 * CHUNK_SIZE]
+
+
+def test_a_forged_packet_in_a_run_costs_only_itself():
+    far = settled()
+    packets = [bytearray(far.packet(chunk(index))) for index in range(10)]
+    packets[4][100] ^= 1
+    far.arrive(*map(bytes, packets))
+    assert far.connection.statistics().forged == 1
+    got = b""
+    while piece := far.connection.read(0, 1 << 20, far.now):
+        got += piece
+    assert got == TEXT[: 4 * CHUNK_SIZE]
+
+
+def test_the_last_packet_of_a_run_may_be_short():
+    far = settled()
+    far.arrive(
+        far.packet(chunk(0)),
+        far.packet(chunk(1)),
+        far.packet(encode_data(0, 2 * CHUNK_SIZE, b"end", fin=True)),
+    )
+    got = b""
+    while piece := far.connection.read(0, 1 << 20, far.now):
+        got += piece
+    assert got == TEXT[: 2 * CHUNK_SIZE] + b"end"
+
+
+def test_the_short_way_ends_at_the_credit():
+    far = settled()
+    channel_limit = 4 << 20
+    count = channel_limit // CHUNK_SIZE
+    body = bytes(CHUNK_SIZE)
+    for start in range(0, count + 1, 50):
+        far.arrive(
+            *(
+                far.packet(encode_data(0, index * CHUNK_SIZE, body, fin=False))
+                for index in range(start, min(start + 50, count + 1))
+            )
+        )
+    closed = far.closed()
+    assert closed is not None
+    assert closed.code == packet.CloseCode.FLOW_CONTROL
+
+
+def test_nothing_is_delivered_by_the_short_way_after_the_end_or_a_stop():
+    far = settled()
+    far.feed(chunk(0))
+    far.connection.stop_reading(0, 1, far.now)
+    far.arrive(*(far.packet(chunk(index)) for index in range(1, 5)))
+    assert far.connection.read(0, 1 << 20, far.now) is None
+    far.feed(encode_data(2, 2 * CHUNK_SIZE, b"", fin=True))
+    far.arrive(*(far.packet(chunk(index, 2)) for index in range(3)))
+    closed = far.closed()
+    assert closed is not None
+    assert closed.code == packet.CloseCode.FINAL_SIZE
+
+
+@pytest.mark.parametrize("segment_size", [0, 1, 33, 5000])
+def test_any_segment_size_is_survived(segment_size):
+    far = settled()
+    wire = far.packet(encode_ping(1))
+    before = far.connection.statistics().packets_received
+    far.connection.receive_run(memoryview(wire), segment_size, THERE, far.now)
+    far.connection.receive_run(memoryview(b""), segment_size, THERE, far.now)
+    figures = far.connection.statistics()
+    accepted = figures.packets_received - before
+    assert accepted == (1 if segment_size in (0, 5000) else 0)
+    if not accepted:
+        assert figures.forged + figures.malformed > 0

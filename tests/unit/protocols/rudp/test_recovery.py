@@ -1,0 +1,184 @@
+"""Round trips, losses and timeouts on packets described by hand."""
+
+import pytest
+
+from opnode.protocols.rudp.packet import AckFrame, PeerViolationError
+from opnode.protocols.rudp.recovery import (
+    Recovery,
+    RttEstimator,
+    SentPiece,
+    SentRun,
+)
+from opnode.protocols.rudp.send_buffer import SendBuffer
+
+
+def new_recovery() -> Recovery:
+    return Recovery(initial_rtt_s=0.1, min_pto_s=0.01)
+
+
+def send(recovery: Recovery, first: int, count: int, *, now: float) -> SentRun:
+    run = SentRun(first, first + count, size=100, sent_at=now)
+    run.chunk = 10
+    run.offset = first * 10
+    run.buffer = SendBuffer(0, capacity=10_000, limit=10_000)
+    recovery.on_sent(run)
+    return run
+
+
+def ack(recovery: Recovery, *ranges: tuple[int, int], now: float, sent: int = 1000):
+    return recovery.on_ack(AckFrame(0.0, ranges), next_number=sent, now=now)
+
+
+def test_the_first_round_trip_replaces_the_assumption():
+    rtt = RttEstimator(0.1)
+    assert rtt.probe_timeout_s == pytest.approx(0.1 + 0.2 + 0.005)
+    rtt.suggest(0.02)
+    assert rtt.probe_timeout_s == pytest.approx(0.02 + 0.04 + 0.005)
+    rtt.add(0.04, 0.0)
+    assert (rtt.smoothed, rtt.variation, rtt.minimum) == (0.04, 0.02, 0.04)
+    rtt.suggest(5.0)
+    assert rtt.smoothed == 0.04
+
+
+def test_later_round_trips_are_smoothed_as_rfc_6298_says():
+    rtt = RttEstimator(0.1)
+    rtt.add(0.08, 0.0)
+    rtt.add(0.16, 0.0)
+    assert rtt.variation == pytest.approx(0.04 * 3 / 4 + 0.08 / 4)
+    assert rtt.smoothed == pytest.approx(0.08 * 7 / 8 + 0.16 / 8)
+
+
+def test_the_delay_of_the_peer_is_taken_off_but_never_more_than_5_ms():
+    rtt = RttEstimator(0.1)
+    rtt.add(0.08, 0.0)
+    rtt.add(0.16, 9.0)
+    assert rtt.smoothed == pytest.approx(0.08 * 7 / 8 + 0.155 / 8)
+    rtt.add(0.081, 0.005)
+    assert rtt.minimum == 0.08
+
+
+def test_an_acknowledgement_in_the_middle_splits_a_run():
+    recovery = new_recovery()
+    run = send(recovery, 0, 10, now=1.0)
+    result = ack(recovery, (3, 5), now=1.1)
+    (part,) = result.acked
+    assert (part.first, part.stop) == (3, 5)
+    assert part.stream_pieces() == (SentPiece(run.buffer, 30, 50, fin=False),)
+    assert [(lost.first, lost.stop) for lost in result.lost] == [(0, 2)]
+    assert recovery.bytes_in_flight == 600
+    result = ack(recovery, (0, 10), now=1.1)
+    assert [(part.first, part.stop) for part in result.acked] == [(5, 10), (2, 3)]
+    assert recovery.bytes_in_flight == 0
+
+
+def test_the_first_pieces_of_a_run_can_be_asked_for():
+    run = send(new_recovery(), 4, 10, now=1.0)
+    assert run.stream_pieces(2) == (SentPiece(run.buffer, 40, 60, fin=False),)
+    assert run.stream_pieces(99) == run.stream_pieces()
+
+
+def test_packets_below_the_threshold_are_lost_by_time():
+    recovery = new_recovery()
+    send(recovery, 0, 1, now=1.0)
+    send(recovery, 1, 2, now=1.01)
+    assert ack(recovery, (2, 3), now=1.11).lost == []
+    assert recovery.loss_deadline == pytest.approx(1.0 + 0.1 * 9 / 8)
+    assert recovery.probe_deadline is None
+    (lost,) = recovery.on_loss_timer(1.1126)
+    assert (lost.first, lost.stop) == (0, 1)
+    assert recovery.loss_deadline == pytest.approx(1.01 + 0.1 * 9 / 8)
+    assert len(recovery.on_loss_timer(2.0)) == 1
+    assert recovery.loss_deadline is None
+    assert recovery.packets_lost == 2
+
+
+def test_an_acknowledgement_of_nothing_known_changes_nothing():
+    recovery = new_recovery()
+    result = ack(recovery, (5, 9), now=1.0)
+    assert result.acked == result.lost == []
+    assert recovery.rtt.latest is None
+    send(recovery, 20, 1, now=1.0)
+    assert ack(recovery, (5, 9), now=1.5).acked == []
+
+
+def test_an_acknowledgement_of_the_future_is_a_violation():
+    recovery = new_recovery()
+    with pytest.raises(PeerViolationError, match="packet 8"):
+        ack(recovery, (5, 9), now=1.0, sent=8)
+
+
+def test_a_round_trip_is_measured_only_by_the_newest_packet():
+    recovery = new_recovery()
+    send(recovery, 0, 1, now=1.0)
+    send(recovery, 1, 1, now=1.2)
+    ack(recovery, (1, 2), now=1.3)
+    assert recovery.rtt.latest == pytest.approx(0.1)
+    ack(recovery, (0, 2), now=1.4)
+    assert recovery.rtt.latest == pytest.approx(0.1)
+
+
+def test_the_probe_timeout_doubles_and_an_acknowledgement_resets_it():
+    recovery = new_recovery()
+    assert recovery.on_probe_timer() is None
+    recovery = new_recovery()
+    run = send(recovery, 0, 1, now=1.0)
+    assert recovery.probe_deadline == pytest.approx(1.0 + 0.305)
+    assert recovery.on_probe_timer() is run
+    assert recovery.probe_deadline == pytest.approx(1.0 + 0.61)
+    recovery.on_path_changed(is_other_host=False)
+    assert recovery.probe_deadline == pytest.approx(1.0 + 0.305)
+    recovery.on_probe_timer()
+    send(recovery, 1, 1, now=2.0)
+    ack(recovery, (0, 1), now=2.0)
+    assert recovery.probe_deadline == pytest.approx(2.0 + recovery.probe_timeout_s)
+    assert recovery.probe_timeouts == 2
+
+
+def test_the_probe_timeout_has_a_floor():
+    recovery = new_recovery()
+    recovery.rtt.add(0.0001, 0.0)
+    assert recovery.probe_timeout_s == 0.01
+
+
+def test_one_flight_lost_at_once_is_not_persistent_congestion():
+    recovery = new_recovery()
+    send(recovery, 0, 1, now=1.0)
+    ack(recovery, (0, 1), now=1.1)
+    send(recovery, 1, 20, now=2.0)
+    send(recovery, 21, 1, now=9.0)
+    result = ack(recovery, (21, 22), now=9.1)
+    assert len(result.lost) == 1
+    assert not result.persistent_congestion
+
+
+def test_losses_with_an_arrival_between_are_not_persistent_congestion():
+    recovery = new_recovery()
+    send(recovery, 0, 1, now=1.0)
+    ack(recovery, (0, 1), now=1.1)
+    for number in range(1, 8):
+        send(recovery, number, 1, now=1.1 + 0.3 * number)
+    assert not ack(recovery, (7, 8), (4, 5), now=3.3).persistent_congestion
+
+
+def test_a_long_stretch_without_an_arrival_is_persistent_congestion():
+    recovery = new_recovery()
+    for number in range(1, 5):
+        send(recovery, number, 1, now=1.0 + number)
+    assert not ack(recovery, (4, 5), now=5.1).persistent_congestion
+    for number in range(5, 12):
+        send(recovery, number, 1, now=1.0 + number)
+    assert ack(recovery, (11, 12), now=12.1).persistent_congestion
+
+
+def test_patience_with_reordering_has_a_limit_and_ends_with_the_path():
+    recovery = new_recovery()
+    number = 0
+    for _ in range(12):
+        send(recovery, number, 300, now=1.0)
+        ack(recovery, (number + 299, number + 300), now=1.1, sent=10**6)
+        ack(recovery, (number, number + 300), now=1.1, sent=10**6)
+        number += 300
+    assert recovery._reordering_steps == 6
+    recovery.on_path_changed(is_other_host=True)
+    assert recovery._reordering_steps == 0
+    assert recovery.rtt.latest is None
