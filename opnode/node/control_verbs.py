@@ -4,6 +4,7 @@ Owns the verbs' steps and deadlines. Refuses to know sockets and JSON: it gets a
 and a client to report events to.
 """
 
+import contextlib
 import math
 import random
 from collections.abc import AsyncGenerator, Callable
@@ -40,13 +41,15 @@ class VerbsConfig:
 
     ``lookup_s``, ``connect_s``: a person waits no longer. ``ping_s``: a round trip that
     takes longer counts as lost. ``attempts``: connections in a row on which a transfer
-    may fail to move; it starts anew when one byte more arrived.
+    may fail to move; it starts anew when one byte more arrived. ``standstill_s``: a
+    transfer that moves nothing for so long asks whether the peer is there.
     """
 
     lookup_s: float = 20.0
     connect_s: float = 30.0
     ping_s: float = 5.0
     attempts: int = 8
+    standstill_s: float = 4.0
 
 
 class FoundPeer(Protocol):
@@ -142,6 +145,8 @@ class Verbs:
             case messages.Status():
                 await client.send(self._status())
             case messages.Stop():
+                # Said first: stopping cuts this conversation off, too.
+                await client.send(messages.Done())
                 self._daemon.stop()
             case messages.Say() | messages.MarkShown():
                 text = "found a chat line, expected a verb first"
@@ -328,6 +333,7 @@ class Verbs:
             outcome: SentFile | Exception
             async with channel, trio.open_nursery() as nursery:
                 nursery.start_soon(meter.run, client)
+                nursery.start_soon(self._watch_standstill, connection, meter)
                 try:
                     outcome = await sender.run()
                 except Exception as error:  # noqa: BLE001 - raised again below, unwrapped
@@ -336,6 +342,27 @@ class Verbs:
         if isinstance(outcome, Exception):
             raise outcome
         return outcome
+
+    async def _watch_standstill(
+        self, connection: PeerConnection, meter: "_Meter"
+    ) -> None:
+        """Close a connection whose peer is gone, so that the transfer can go on.
+
+        A peer that lost power is noticed by the connection after its idle time, a
+        minute and more. A slow disk or an undecided user also stands still, but pings
+        come back then.
+        """
+        while True:
+            before = meter.done
+            await trio.sleep(self._config.standstill_s)
+            if meter.done != before:
+                continue
+            with trio.move_on_after(self._config.ping_s) as waiting:
+                with contextlib.suppress(*LOST):
+                    await connection.ping()
+            if waiting.cancelled_caught:
+                await connection.aclose()
+                return
 
     async def _chat(self, peer_id: PeerId, client: Client) -> None:
         services = self._daemon.services

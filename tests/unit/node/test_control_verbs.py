@@ -19,8 +19,10 @@ from opnode.drivers.connections import ConnectTimings, Path, PathKind
 from opnode.node import control_messages as messages
 from opnode.node.address_book import AddressBook
 from opnode.node.control_verbs import Daemon, Verbs, VerbsConfig
+from opnode.node.frames import HELLO, FrameStream
 from opnode.node.peer_connections import PeerConnections
 from opnode.node.services import AcceptPolicy, Services
+from opnode.node.transfer import Verdict
 
 ME = PeerId(bytes([9]) * 32)
 ANN = PeerId(bytes([1]) * 32)
@@ -50,9 +52,11 @@ class FakeConnection:
         self.peer_id = ANN
         self.closed = trio.Event()
         self._world = world
+        self._channels = []
 
     async def open_channel(self):
         ours, theirs = memory_stream_pair()
+        self._channels.append(ours)
         self._world.nursery.start_soon(self._serve, theirs)
         if self._world.cuts:
             limit = self._world.cuts.pop(0)
@@ -81,6 +85,8 @@ class FakeConnection:
 
     async def aclose(self):
         self.closed.set()
+        for channel in self._channels:
+            await channel.aclose()
 
     def statistics(self):
         return Statistics(None)
@@ -269,6 +275,32 @@ async def test_a_transfer_goes_on_over_a_new_connection(world, tmp_path):
     events = await world.run(messages.Send(peer="ann", path=str(path), report_s=0.001))
     assert sum(isinstance(e, messages.Interrupted) for e in events) == 2
     assert events[-1].resumed_at >= 3_000_000
+    assert (world.inbox / "a.bin").read_bytes() == path.read_bytes()
+
+
+async def test_a_peer_that_fell_silent_is_given_up_and_the_transfer_goes_on(
+    world, tmp_path
+):
+    path = tmp_path / "a.bin"
+    path.write_bytes(random.Random(1).randbytes(3_000_000))
+    world.verbs = Verbs(world.daemon, VerbsConfig(standstill_s=0.02, ping_s=0.02))
+    serve = world.remote.serve_channel
+    swallowed = []
+
+    async def swallow_first(peer_id, channel):
+        if swallowed:
+            await serve(peer_id, channel)
+            return
+        swallowed.append(True)
+        world.is_silent = True
+        frames = FrameStream(channel, HELLO)
+        await frames.receive_untrusted()
+        await frames.send(Verdict(True, 0, ""))
+        await trio.sleep_forever()
+
+    world.remote.serve_channel = swallow_first
+    events = await world.run(messages.Send(peer="ann", path=str(path)))
+    assert any(isinstance(event, messages.Interrupted) for event in events)
     assert (world.inbox / "a.bin").read_bytes() == path.read_bytes()
 
 
