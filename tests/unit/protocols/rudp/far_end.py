@@ -81,8 +81,10 @@ class FarEnd:
         while bursts := self.connection.datagrams_to_send(self.now):
             for burst in bursts:
                 size = burst.segment_size
-                for start in range(0, len(burst.data), size):
-                    opened.append(self.open(burst.data[start : start + size]))
+                opened += [
+                    self.open(burst.data[start : start + size])
+                    for start in range(0, len(burst.data), size)
+                ]
         return opened
 
     def open(self, data: bytes) -> tuple[int, list[Frame]]:

@@ -69,7 +69,7 @@ def test_the_final_size_may_be_told_twice_but_not_changed():
     buffer.set_final_size(5)
     buffer.set_final_size(5)
     assert not buffer.is_complete
-    with pytest.raises(PeerViolationError, match="6.*before it was 5"):
+    with pytest.raises(PeerViolationError, match=r"6.*before it was 5"):
         buffer.set_final_size(6)
     with pytest.raises(PeerViolationError, match="final size 5"):
         buffer.insert(4, b"ef")
