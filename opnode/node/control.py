@@ -73,9 +73,15 @@ class ControlServer:
         The caller holds the lock of the data directory: a socket file that is already
         there was left by a process that died.
 
+        Where there are no Unix sockets, the node goes on without control.
+
         Raises:
             StorageError: the socket cannot be made.
         """
+        if not hasattr(socket, "AF_UNIX"):
+            logger.warning("no Unix sockets here: this node cannot be controlled")
+            task_status.started()
+            return
         with _listener(path) as listener:
             async with trio.open_nursery() as nursery:
                 task_status.started()
@@ -177,8 +183,6 @@ def _failure(error: BaseException) -> Failed:
 
 @contextmanager
 def _listener(path: Path) -> Generator[trio.socket.SocketType, None, None]:
-    if not hasattr(socket, "AF_UNIX"):
-        raise StorageError("this system has no Unix sockets to control the node by")
     prepare_socket_directory(path)
     plain = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     with trio.socket.from_stdlib_socket(plain) as listener:

@@ -33,7 +33,7 @@ async def test_a_closed_conversation_ends_with_none():
     assert await ben.receive_untrusted() is None
 
 
-async def test_a_line_may_have_its_limit_in_bytes_and_not_one_more():
+async def test_c_3_a_line_may_have_its_limit_in_bytes_and_not_one_more():
     ann, ben = await sessions()
     await ann.send_line("x" * MAX_LINE)
     assert len((await ben.receive_untrusted()).text) == MAX_LINE
@@ -41,7 +41,7 @@ async def test_a_line_may_have_its_limit_in_bytes_and_not_one_more():
         await ann.send_line("x" * (MAX_LINE - 1) + "\u00e4")
 
 
-async def test_lines_wait_while_too_many_are_not_shown(autojump_clock):
+async def test_c_4_lines_wait_while_too_many_are_not_shown(autojump_clock):
     ann, ben = await sessions(ChatConfig(max_unshown=2))
     await ben.send_line("1")
     await ben.send_line("2")
@@ -55,7 +55,7 @@ async def test_lines_wait_while_too_many_are_not_shown(autojump_clock):
         assert await ben.send_line("3") == 3
 
 
-async def test_receipts_leave_while_lines_wait_for_theirs(autojump_clock):
+async def test_c_5_receipts_leave_while_lines_wait_for_theirs(autojump_clock):
     ann, ben = await sessions(ChatConfig(max_unshown=1))
     await ben.send_line("1")
     await ann.send_line("a")
@@ -72,14 +72,14 @@ async def test_receipts_leave_while_lines_wait_for_theirs(autojump_clock):
     "message",
     [Line(2, "out of order"), Line(1, "\u00e4" * 4000), Shown(1), Refused("no")],
 )
-async def test_a_peer_that_breaks_a_rule_is_found_out(message):
+async def test_c_1_a_peer_that_breaks_a_rule_is_found_out(message):
     left, right = memory_stream_pair()
     await FrameStream(left, MESSAGES).send(message)
     with pytest.raises(RemoteProtocolError):
         await ChatSession(FrameStream(right, MESSAGES)).receive_untrusted()
 
 
-async def test_a_receipt_counts_once():
+async def test_c_2_a_receipt_counts_once():
     ann, ben = await sessions()
     await ann.send_line("hello")
     await ben.mark_shown(1)

@@ -18,7 +18,9 @@ def pair():
     )
 
 
-async def test_a_line_without_a_viewer_goes_to_the_console_and_counts_as_shown(nursery):
+async def test_c_6_a_line_without_a_viewer_goes_to_the_console_and_counts_as_shown(
+    nursery,
+):
     console = []
     desk = ChatDesk(lambda peer_id, text: console.append((peer_id, text)))
     ours, theirs = pair()
@@ -47,7 +49,7 @@ async def test_a_viewer_gets_lines_receipts_and_the_end():
     assert console == []
 
 
-async def test_the_newest_conversation_is_the_one_to_answer_in(nursery):
+async def test_c_7_the_newest_conversation_is_the_one_to_answer_in(nursery):
     desk = ChatDesk(lambda *_: None)
     assert desk.session(ANN) is None
     first, first_peer = pair()
@@ -65,7 +67,7 @@ async def test_the_newest_conversation_is_the_one_to_answer_in(nursery):
     assert desk.session(ANN) is None
 
 
-async def test_one_terminal_at_a_time_chats_with_a_peer():
+async def test_c_8_one_terminal_at_a_time_chats_with_a_peer():
     desk = ChatDesk(lambda *_: None)
     async with desk.view(ANN):
         with pytest.raises(ConfigError, match="another terminal"):

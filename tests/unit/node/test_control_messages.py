@@ -61,7 +61,7 @@ def test_every_verb_has_a_request():
         ),
     ],
 )
-def test_a_line_that_is_no_request_is_refused_by_name(line, code, says):
+def test_k_3_a_line_that_is_no_request_is_refused_by_name(line, code, says):
     with pytest.raises(RequestError, match=says) as caught:
         parse_request_untrusted(line)
     assert caught.value.code == code
@@ -85,7 +85,7 @@ async def test_lines_arrive_in_order_however_the_bytes_are_split():
     assert await lines.receive_line_untrusted() is None
 
 
-async def test_a_line_without_end_is_refused_at_its_bound():
+async def test_k_2_a_line_without_end_is_refused_at_its_bound():
     left, right = memory_stream_pair()
     await left.send_all(b"x" * (MAX_LINE + 1))
     with pytest.raises(RequestError, match=str(MAX_LINE)):

@@ -196,7 +196,7 @@ async def test_status_shows_every_part(world):
     assert report.connections[0]["path"] == "direct"
 
 
-async def test_a_seed_says_that_it_cannot_talk(tmp_path, nursery):
+async def test_k_8_a_seed_says_that_it_cannot_talk(tmp_path, nursery):
     seed = World(tmp_path, nursery, is_seed=True)
     assert (await seed.run(messages.Id()))[0].peer_id is None
     assert (await seed.run(messages.Status()))[1].services == {}
@@ -268,7 +268,7 @@ async def test_a_sent_file_is_whole_and_its_progress_reported(world, tmp_path):
     assert (world.inbox / "a.bin").read_bytes() == path.read_bytes()
 
 
-async def test_a_transfer_goes_on_over_a_new_connection(world, tmp_path):
+async def test_k_6_a_transfer_goes_on_over_a_new_connection(world, tmp_path):
     path = tmp_path / "a.bin"
     path.write_bytes(random.Random(1).randbytes(9_000_000))
     world.cuts = [1_000_000, 3_000_000]
@@ -278,7 +278,7 @@ async def test_a_transfer_goes_on_over_a_new_connection(world, tmp_path):
     assert (world.inbox / "a.bin").read_bytes() == path.read_bytes()
 
 
-async def test_a_peer_that_fell_silent_is_given_up_and_the_transfer_goes_on(
+async def test_k_6_a_peer_that_fell_silent_is_given_up_and_the_transfer_goes_on(
     world, tmp_path
 ):
     path = tmp_path / "a.bin"
@@ -304,7 +304,7 @@ async def test_a_peer_that_fell_silent_is_given_up_and_the_transfer_goes_on(
     assert (world.inbox / "a.bin").read_bytes() == path.read_bytes()
 
 
-async def test_a_declined_file_is_not_tried_again(world, tmp_path):
+async def test_k_6_a_declined_file_is_not_tried_again(world, tmp_path):
     path = tmp_path / "a.bin"
     path.write_bytes(b"1")
     world.remote = Services(

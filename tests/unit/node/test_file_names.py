@@ -35,7 +35,7 @@ def test_an_offered_name_is_kept_as_far_as_it_is_harmless(offered, kept):
 
 
 @given(st.text(max_size=400))
-def test_no_name_leaves_its_directory_or_exceeds_its_length(name):
+def test_t_4_no_name_leaves_its_directory_or_exceeds_its_length(name):
     safe = safe_file_name_untrusted(name)
     assert safe
     assert len(safe.encode()) <= MAX_BYTES + 1

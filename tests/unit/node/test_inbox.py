@@ -43,7 +43,7 @@ def test_a_part_longer_than_the_file_starts_anew(inbox):
     assert inbox.open_partial("ab", 6).size == 0
 
 
-def test_files_of_the_same_name_are_all_kept(inbox):
+def test_t_4_files_of_the_same_name_are_all_kept(inbox):
     for content in (b"1", b"2", b"3"):
         partial = inbox.open_partial("ab", 1)
         partial.append([content])
@@ -69,7 +69,7 @@ def test_an_inbox_that_cannot_be_written_declines(tmp_path):
     assert str(tmp_path) not in str(caught.value)
 
 
-def test_a_file_that_does_not_fit_the_disk_is_declined(inbox, monkeypatch):
+def test_t_5_a_file_that_does_not_fit_the_disk_is_declined(inbox, monkeypatch):
     usage = shutil.disk_usage("/")._replace(free=99)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
     with pytest.raises(TransferDeclined, match="100 bytes needed, 99 free"):
@@ -86,7 +86,7 @@ def test_a_disk_that_fails_while_hashing_declines(inbox, monkeypatch):
         inbox.open_partial("ab", 1)
 
 
-def test_old_parts_make_room_for_new_ones(inbox):
+def test_t_7_old_parts_make_room_for_new_ones(inbox):
     partials = inbox.directory / ".partial"
     for number in range(MAX_PARTIALS + 3):
         inbox.open_partial(f"{number:02x}", 1).close()

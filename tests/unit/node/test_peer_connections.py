@@ -82,7 +82,7 @@ async def world(nursery):
     return world
 
 
-async def test_verbs_share_one_connection_to_a_peer(world):
+async def test_k_7_verbs_share_one_connection_to_a_peer(world):
     async with world.pool.borrow(ANN) as first, world.pool.borrow(ANN) as second:
         assert first is second
     assert len(world.node.made) == 1
@@ -148,7 +148,9 @@ async def test_a_connection_both_made_and_accepted_is_served_once(world):
     assert len(world.pool.connections()) == 1
 
 
-async def test_a_silent_connection_is_asked_before_it_is_used(autojump_clock, nursery):
+async def test_k_7_a_silent_connection_is_asked_before_it_is_used(
+    autojump_clock, nursery
+):
     world = World(PeerConnectionsConfig(linger_s=1000.0))
     await nursery.start(world.pool.run)
     async with world.pool.borrow(ANN) as first:
@@ -160,7 +162,7 @@ async def test_a_silent_connection_is_asked_before_it_is_used(autojump_clock, nu
     assert first.closed.is_set()
 
 
-async def test_our_unused_connection_is_closed_and_a_used_one_is_not(
+async def test_k_7_our_unused_connection_is_closed_and_a_used_one_is_not(
     autojump_clock, nursery
 ):
     world = World()

@@ -82,7 +82,7 @@ async def test_echo_sends_back_what_comes_and_ends_with_it(tmp_path, nursery):
     assert await left.receive_some() == b""
 
 
-async def test_an_unknown_service_is_refused_by_name(tmp_path, nursery):
+async def test_t_12_an_unknown_service_is_refused_by_name(tmp_path, nursery):
     world = World(tmp_path)
     left, right = memory_stream_pair()
     nursery.start_soon(world.serve_here, right)
@@ -146,7 +146,7 @@ async def test_one_question_at_a_time_is_put_to_the_user(tmp_path):
     assert asked == ["begin", "end"] * 2
 
 
-async def test_a_chat_line_reaches_the_console_printable(tmp_path, nursery):
+async def test_c_9_a_chat_line_reaches_the_console_printable(tmp_path, nursery):
     world = World(tmp_path)
     left, right = memory_stream_pair()
     nursery.start_soon(world.serve_here, right)
@@ -162,7 +162,7 @@ async def test_a_chat_line_reaches_the_console_printable(tmp_path, nursery):
 @pytest.mark.parametrize(
     "data", [b"\xff" * 100, b"\x00\x00\x00\x01\xc1", b"GET / HTTP/1.1\r\n\r\n", b"\x00"]
 )
-async def test_garbage_ends_its_own_channel_and_is_counted(tmp_path, data):
+async def test_t_13_garbage_ends_its_own_channel_and_is_counted(tmp_path, data):
     world = World(tmp_path)
     left, right = memory_stream_pair()
     await left.send_all(data)

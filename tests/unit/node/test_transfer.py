@@ -141,7 +141,7 @@ class Pair:
         return sorted(p.name for p in self.inbox.rglob("*") if p.is_file())
 
 
-async def test_a_file_arrives_whole_under_its_name(tmp_path):
+async def test_t_1_a_file_arrives_whole_under_its_name(tmp_path):
     pair = Pair(tmp_path)
     sent, received = await pair.send()
     assert received.path == pair.inbox / "source.bin"
@@ -161,7 +161,9 @@ async def test_progress_grows_to_the_size_on_both_sides(tmp_path):
         assert len(seen) > 5
 
 
-async def test_a_sender_that_hangs_up_on_the_receipt_has_still_sent_the_file(tmp_path):
+async def test_t_11_a_sender_that_hangs_up_on_the_receipt_has_still_sent_the_file(
+    tmp_path,
+):
     class HangsUpAtTheEnd(CutStream):
         async def send_eof(self):
             raise trio.BrokenResourceError("the peer stopped reading")
@@ -179,7 +181,7 @@ async def test_an_empty_file_arrives(tmp_path):
 
 
 @pytest.mark.parametrize("limit", [150, 40_000, 100_150])
-async def test_a_transfer_goes_on_where_the_connection_broke(tmp_path, limit):
+async def test_t_2_a_transfer_goes_on_where_the_connection_broke(tmp_path, limit):
     pair = Pair(tmp_path)
     sent, received = await pair.send(wrap=lambda stream: CutStream(stream, limit))
     assert isinstance(sent, trio.BrokenResourceError)
@@ -192,7 +194,7 @@ async def test_a_transfer_goes_on_where_the_connection_broke(tmp_path, limit):
     assert pair.files() == ["source.bin"]
 
 
-async def test_a_file_changed_since_the_break_is_never_delivered_mixed(tmp_path):
+async def test_t_3_a_file_changed_since_the_break_is_never_delivered_mixed(tmp_path):
     pair = Pair(tmp_path)
     before = pair.source.stat()
     await pair.send(wrap=lambda stream: CutStream(stream, 50_000))
@@ -206,7 +208,7 @@ async def test_a_file_changed_since_the_break_is_never_delivered_mixed(tmp_path)
     assert received.path.read_bytes() == bytes(100_123)
 
 
-async def test_a_declined_file_leaves_nothing_and_tells_the_reason(tmp_path):
+async def test_t_5_a_declined_file_leaves_nothing_and_tells_the_reason(tmp_path):
     async def decline(peer_id, offer):
         assert offer.size == 100_123
         return "not today"
@@ -219,7 +221,7 @@ async def test_a_declined_file_leaves_nothing_and_tells_the_reason(tmp_path):
     assert not pair.inbox.exists()
 
 
-async def test_an_inbox_that_cannot_be_written_declines(tmp_path):
+async def test_t_5_an_inbox_that_cannot_be_written_declines(tmp_path):
     pair = Pair(tmp_path)
     pair.inbox.touch()
     sent, _ = await pair.send()
@@ -227,7 +229,7 @@ async def test_an_inbox_that_cannot_be_written_declines(tmp_path):
     assert "not writable" in str(sent)
 
 
-async def test_a_disk_that_fills_up_is_told_at_once_and_keeps_the_part(
+async def test_t_6_a_disk_that_fills_up_is_told_at_once_and_keeps_the_part(
     tmp_path, monkeypatch
 ):
     append = PartialFile.append
@@ -269,7 +271,7 @@ async def _serve_quietly(pair, channel):
         return
 
 
-async def test_a_sender_that_comes_back_takes_over_from_its_old_attempt(tmp_path):
+async def test_t_8_a_sender_that_comes_back_takes_over_from_its_old_attempt(tmp_path):
     pair = Pair(tmp_path)
     offer = SourceFile.inspect(pair.source).offer()
     old, old_right = memory_stream_pair()
@@ -302,7 +304,7 @@ async def send_by_hand(pair, *messages, raw=b""):
     return await pair.serve(right)
 
 
-async def test_bytes_that_do_not_match_their_digest_are_dropped(tmp_path):
+async def test_t_3_bytes_that_do_not_match_their_digest_are_dropped(tmp_path):
     pair = Pair(tmp_path)
     offer = Offer("a", 3, bytes(16), 0.0)
     with pytest.raises(TransferCorrupt):
@@ -324,7 +326,7 @@ def _frame(message):
         Offer("a" * 2000, 1, bytes(16), 0.0),
     ],
 )
-async def test_an_offer_beyond_its_bounds_is_a_fault_of_the_sender(tmp_path, offer):
+async def test_t_9_an_offer_beyond_its_bounds_is_a_fault_of_the_sender(tmp_path, offer):
     with pytest.raises(RemoteProtocolError):
         await send_by_hand(Pair(tmp_path), offer)
 
@@ -356,7 +358,7 @@ async def test_a_receiver_that_breaks_the_protocol_is_an_error_of_its_kind(
         await FileSender(left, SourceFile.inspect(pair.source), progress=nothing).run()
 
 
-async def test_a_sender_that_stalls_is_given_up_and_its_part_kept(tmp_path):
+async def test_t_10_a_sender_that_stalls_is_given_up_and_its_part_kept(tmp_path):
     pair = Pair(tmp_path, config=TransferConfig(block=10_000, stall_s=0.01))
     left, right = memory_stream_pair()
     offer = Offer("a", 100, bytes(16), 0.0)
@@ -384,7 +386,7 @@ def test_the_same_file_makes_the_same_offer_and_a_changed_one_another(tmp_path):
     assert SourceFile.inspect(path).offer().transfer_id != first.transfer_id
 
 
-def test_peers_have_parts_of_their_own():
+def test_t_7_peers_have_parts_of_their_own():
     offer = Offer("a", 1, bytes(16), 0.0)
     assert partial_key(PEER, offer) != partial_key(PeerId(bytes([1]) * 32), offer)
 
