@@ -227,6 +227,10 @@ def test_pieces_in_any_order_and_overlap_give_the_text(pieces):
     reached = there.index(0) if 0 in there else 100
     assert got == text[:reached]
     assert buffer.has_gaps == (1 in there[reached:])
+    for offset in range(100):
+        if not there[offset]:
+            buffer.insert(offset, text[offset : offset + 1])
+    assert got + buffer.read(100) == text
 
 
 @given(st.integers(0, 2**32))

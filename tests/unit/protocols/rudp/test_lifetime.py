@@ -73,3 +73,12 @@ def test_draining_answers_once():
     assert lifetime.state is ConnectionState.DRAINING
     lifetime.on_deadline_while_closing(1.31)
     assert lifetime.state is ConnectionState.TERMINATED
+
+
+def test_a_terminated_connection_repeats_nothing():
+    lifetime = new_lifetime()
+    lifetime.start_closing(b"close", now=1.0, timeout_s=0.1)
+    lifetime.terminate()
+    lifetime.on_packet_while_closing()
+    assert not lifetime.close_pending
+    assert lifetime.deadlines() == ()
