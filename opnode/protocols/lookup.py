@@ -160,18 +160,17 @@ class Lookup:
             bisect.insort(self._order, (distance, self._arrived, candidate))
             self._candidates[contact] = candidate
         while len(self._order) > self._config.candidates:
-            if not self._forget_farthest():
-                return
+            self._forget_farthest()
 
-    def _forget_farthest(self) -> bool:
-        """Drop the farthest candidate that was not asked."""
-        for index in range(len(self._order) - 1, -1, -1):
-            candidate = self._order[index][2]
-            if candidate.state is CandidateState.NEW:
-                del self._order[index]
-                del self._candidates[candidate.contact]
-                return True
-        return False
+    def _forget_farthest(self) -> None:
+        """Drop the farthest candidate that was not asked; a newcomer is one."""
+        index = max(
+            place
+            for place, (_, _, candidate) in enumerate(self._order)
+            if candidate.state is CandidateState.NEW
+        )
+        candidate = self._order.pop(index)[2]
+        del self._candidates[candidate.contact]
 
     def _closest_alive(self) -> list[_Candidate]:
         """The k closest that neither failed nor are late, within the subnet cap."""
