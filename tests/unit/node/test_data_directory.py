@@ -1,3 +1,4 @@
+import json
 import logging
 import os
 import stat
@@ -99,6 +100,8 @@ def test_a_damaged_key_is_an_error_and_not_a_new_key(directory, name, load):
 def test_contacts_are_remembered_newest_first_and_bounded(directory):
     assert directory.load_contacts() == ()
     directory.save_contacts(contact(number) for number in range(MAX_CONTACTS + 50))
+    stored = json.loads((directory.path / "contacts.json").read_text())
+    assert len(stored["contacts"]) == MAX_CONTACTS
     loaded = directory.load_contacts()
     assert loaded == tuple(contact(n) for n in reversed(range(50, MAX_CONTACTS + 50)))
 

@@ -52,6 +52,17 @@ def test_t_4_files_of_the_same_name_are_all_kept(inbox):
     assert names == {"a.txt": b"1", "a (1).txt": b"2", "a (2).txt": b"3"}
 
 
+def test_t_1_a_name_taken_at_the_last_moment_is_not_overwritten(inbox, monkeypatch):
+    partial = inbox.open_partial("ab", 1)
+    partial.append([b"1"])
+    taken, free = inbox.directory / "a.txt", inbox.directory / "b.txt"
+    taken.write_bytes(b"of another program")
+    names = iter([taken, free])
+    monkeypatch.setattr(inbox_module, "free_path", lambda *_: next(names))
+    assert inbox.publish_untrusted(partial, "a.txt") == free
+    assert taken.read_bytes() == b"of another program"
+
+
 def test_a_file_system_without_links_still_gets_the_file(inbox, monkeypatch):
     def refuse(self, target):
         raise OSError(1, "Operation not permitted")

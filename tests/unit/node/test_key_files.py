@@ -71,9 +71,10 @@ def test_a_damaged_key_is_refused_with_its_reason_and_left_as_it_is(
     assert path.read_bytes() == damaged
 
 
-def test_a_key_that_others_can_read_is_refused_with_the_remedy(path):
-    path.chmod(0o644)
-    with pytest.raises(UnreadableKey, match=r"mode 0644.*chmod 600"):
+@pytest.mark.parametrize("mode", [0o644, 0o640, 0o604])
+def test_a_key_that_others_can_read_is_refused_with_the_remedy(path, mode):
+    path.chmod(mode)
+    with pytest.raises(UnreadableKey, match=rf"mode {mode:04o}.*chmod 600"):
         load_key_file(path, kind="node", fields=SHAPE)
 
 
