@@ -44,10 +44,16 @@ def channel_command(runs: int, mebibytes: int, *, as_json: bool) -> None:
 @benchmarks.command("idle")
 @click.option("--nodes", default=21, show_default=True, type=click.IntRange(2, 500))
 @click.option("--seconds", default=90.0, show_default=True, type=click.FloatRange(1))
+@click.option("--identities/--no-identities", default=True, show_default=True)
 @as_json
-def idle_command(nodes: int, seconds: float, *, as_json: bool) -> None:
+def idle_command(
+    nodes: int, seconds: float, *, identities: bool, as_json: bool
+) -> None:
     """Bytes per second of a node that nobody uses."""
-    _report(functools.partial(idle.run, nodes=nodes, seconds=seconds), as_json)
+    measured = functools.partial(
+        idle.run, nodes=nodes, seconds=seconds, identities=identities
+    )
+    _report(measured, as_json)
 
 
 @benchmarks.command("startup")

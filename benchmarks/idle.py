@@ -1,8 +1,9 @@
 """What a node sends when nobody does anything.
 
-Twenty-one server nodes on loopback in this process, all of them with an identity, a
-published presence and introducers: what a person leaves running. They settle, then
-every node's own socket counters are read twice. Each datagram counts once, where it is
+Twenty-one server nodes on loopback in this process. By default each has an identity, a
+published presence and introducers: what a person leaves running. Without identities
+they are what other systems' figures were taken with. They settle, then every node's own
+socket counters are read twice. Each datagram counts once, where it is
 sent, with 28 bytes for its IPv4 and UDP headers.
 
 No NAT keeps mappings here, and a contact is pinged only after five minutes of silence:
@@ -19,11 +20,14 @@ HEADER_BYTES = 28
 SETTLE_S = 3.0
 
 
-async def run(*, nodes: int = 21, seconds: float = 90.0) -> Report:
+async def run(
+    *, nodes: int = 21, seconds: float = 90.0, identities: bool = True
+) -> Report:
     """Measure over ``seconds`` of real time."""
-    async with open_servers(nodes, with_identity=frozenset(range(nodes))) as servers:
-        for node in servers:
-            await node.wait_published()
+    people = frozenset(range(nodes)) if identities else frozenset[int]()
+    async with open_servers(nodes, with_identity=people) as servers:
+        for position in people:
+            await servers[position].wait_published()
         await trio.sleep(SETTLE_S)
         before = [_sent(node) for node in servers]
         await trio.sleep(seconds)
@@ -38,7 +42,7 @@ async def run(*, nodes: int = 21, seconds: float = 90.0) -> Report:
             "bytes_per_s": measure([rate for rate, _ in rates]),
             "packets_per_s": measure([rate for _, rate in rates]),
         },
-        facts={"nodes": nodes, "seconds": seconds},
+        facts={"nodes": nodes, "identities": len(people), "seconds": seconds},
     )
 
 
