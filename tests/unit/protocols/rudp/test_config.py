@@ -33,4 +33,4 @@ def test_a_value_out_of_bounds_names_its_field(field, value):
 
 def test_all_channels_together_hold_at_least_what_one_may_hold():
     with pytest.raises(ConfigError, match="connection_window"):
-        RudpConfig(channel_window=9 << 20)
+        RudpConfig(channel_window=17 << 20)

@@ -227,3 +227,11 @@ def test_a_bare_end_mark_is_sent_alone():
     far.settle()
     far.connection.finish(channel, far.now)
     assert far.frames(DataFrame) == [DataFrame(channel, 1, b"", fin=True)]
+
+
+def test_a_connection_is_confirmed_by_the_first_authentic_packet():
+    far = FarEnd()
+    far.arrive(bytes(100))
+    assert not far.connection.is_confirmed
+    far.feed(encode_datagram(b"x"))
+    assert far.connection.is_confirmed

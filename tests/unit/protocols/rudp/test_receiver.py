@@ -5,6 +5,7 @@ import random
 import pytest
 
 from opnode.protocols.rudp import packet
+from opnode.protocols.rudp.config import RudpConfig
 from opnode.protocols.rudp.packet import CHUNK_SIZE, encode_data, encode_ping
 from tests.unit.protocols.rudp.far_end import THERE, FarEnd
 
@@ -87,7 +88,8 @@ def test_the_last_packet_of_a_run_may_be_short():
 
 
 def test_the_short_way_ends_at_the_credit():
-    far = settled()
+    far = FarEnd(config=RudpConfig(channel_window=4 << 20))
+    far.settle()
     channel_limit = 4 << 20
     count = channel_limit // CHUNK_SIZE
     body = bytes(CHUNK_SIZE)
