@@ -27,13 +27,13 @@ LOOPBACK = ("--listen", "127.0.0.1:0")
 class Program:
     """One `opnode ... --json` in the background."""
 
-    def __init__(self, *arguments, is_json=True):
+    def __init__(self, *arguments, is_json=True, stdin=subprocess.DEVNULL):
         words = [*map(str, arguments), *(["--json"] if is_json else [])]
         self.process = subprocess.Popen(  # noqa: S603 - our own program
             [sys.executable, "-m", "opnode", *words],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            stdin=subprocess.DEVNULL,
+            stdin=stdin,
             text=True,
         )
 
@@ -43,6 +43,12 @@ class Program:
             if event["event"] == name:
                 return event
         raise AssertionError(f"ended before {name}: {self.process.stderr.read()}")
+
+    def wait_line(self, part):
+        for line in self.process.stdout:
+            if part in line:
+                return line
+        raise AssertionError(f"ended before {part}: {self.process.stderr.read()}")
 
     def end(self, number=signal.SIGTERM):
         """Returns exit code, seconds it took, and standard error."""
@@ -72,8 +78,8 @@ def events_of(ended):
 def start():
     programs = []
 
-    def start(*arguments, is_json=True):
-        programs.append(Program(*arguments, is_json=is_json))
+    def start(*arguments, **options):
+        programs.append(Program(*arguments, **options))
         return programs[-1]
 
     yield start
@@ -99,6 +105,7 @@ def pair(start, seed, tmp_path):
     bob = start(*up, "--data", tmp_path / "bob")
     for program, name in ((ann, "ann"), (bob, "bob")):
         program.data = ("--data", tmp_path / name)
+        program.invite = seed.invite
         program.peer_id = program.wait_event("ready")["peer_id"]
     events_of(opnode("contacts", "add", "bob", bob.peer_id, *ann.data, "--json"))
     events_of(opnode("contacts", "add", "ann", ann.peer_id, *bob.data, "--json"))
@@ -134,6 +141,35 @@ def test_two_people_find_each_other_and_talk(pair, tmp_path):
     assert "no terminal" in declined.stderr
     (status,) = events_of(opnode("status", *ann.data, "--json"))
     assert status["connections"][0]["name"] == "bob"
+
+
+@pytest.fixture
+def terminal():
+    """Both ends of a terminal: where a person types, and what a program reads."""
+    typing, reading = os.openpty()
+    yield typing, reading
+    os.close(typing)
+    os.close(reading)
+
+
+@pytest.mark.parametrize(("answer", "code"), [(b"yes\n", 0), (b"\n", 1)])
+def test_the_user_is_asked_and_decides(pair, start, terminal, tmp_path, answer, code):
+    ann, bob = pair
+    typing, reading = terminal
+    ann.end()
+    up = ("up", *LOOPBACK, "--bootstrap", ann.invite, *ann.data)
+    inbox = ("--accept", "ask", "--inbox", tmp_path / "inbox")
+    ann = start(*up, *inbox, is_json=False, stdin=reading)
+    ann.wait_line("ready")
+    file = tmp_path / "a.txt"
+    file.write_text("content")
+    sending = start("send", "ann", file, *bob.data, is_json=False)
+    ann.wait_line("offers a.txt (7 B). Take it? [y/N]")
+    os.write(typing, answer)
+    _, errors = sending.process.communicate(timeout=LIMIT_S)
+    assert sending.process.returncode == code, errors
+    assert (tmp_path / "inbox" / "a.txt").exists() is (code == 0)
+    assert ("the user declined" in errors) is (code == 1)
 
 
 def test_a_transfer_goes_on_after_the_receiver_was_killed(pair, seed, start, tmp_path):
@@ -276,9 +312,7 @@ def test_the_demo_tells_its_story(temporary, tmp_path):
 @pytest.mark.parametrize("signals", [1, 2])
 def test_ctrl_c_ends_the_demo_with_everything_it_started(temporary, start, signals):
     demo = start("demo", is_json=False)
-    for line in demo.process.stdout:
-        if "the caller joined" in line:
-            break
+    demo.wait_line("the caller joined")
     children = children_of(demo.process.pid)
     assert len(children) == 3
     for _ in range(signals - 1):
