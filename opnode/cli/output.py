@@ -46,7 +46,7 @@ class Output:
             return
         grid = Table(title=title, title_justify="left", box=None, show_header=False)
         grid.add_column(style="dim")
-        grid.add_column()
+        grid.add_column(overflow="fold")
         for name, value in rows.items():
             grid.add_row(escape(name), escape(str(value)))
         self.console.print(grid)

@@ -281,13 +281,14 @@ class DaemonView:
                 self._show_progress(event)
             case FileArrived():
                 self._show_arrived(event)
-            case FileFailed(peer_id=peer_id, reason=reason):
-                self._emit("file failed", peer_id, reason=reason)
-                who = format_peer_id(peer_id)
+            case FileFailed(reason=reason):
+                self._emit("file failed", event.peer_id, reason=reason)
+                who = event.petname or format_peer_id(event.peer_id)
                 self.output.text(f"no file from {who}: {reason}", style="yellow")
-            case ChatLine(peer_id=peer_id, text=text):
-                self._emit("chat", peer_id, text=text)
-                self.output.text(f"{format_peer_id(peer_id)[:11]} says: {text}")
+            case ChatLine(text=text):
+                self._emit("chat", event.peer_id, text=text)
+                who = event.petname or format_peer_id(event.peer_id)
+                self.output.text(f"{who} says: {text}")
 
     def _emit(self, name: str, peer_id: PeerId, /, **fields: object) -> None:
         peer = format_peer_id(peer_id)
@@ -345,5 +346,6 @@ class DaemonView:
             size=arrived.size,
             sha256=arrived.sha256.hex(),
         )
-        size = size_text(arrived.size)
-        self.output.text(f"received {arrived.path} ({size})", style="green")
+        who = arrived.petname or format_peer_id(arrived.peer_id)
+        text = f"received {arrived.path} ({size_text(arrived.size)}) from {who}"
+        self.output.text(text, style="green")

@@ -198,10 +198,16 @@ def _flat(values: dict[str, object], prefix: str = "") -> dict[str, object]:
         if isinstance(value, dict):
             flat |= _flat(value, f"{words} ")
         elif isinstance(value, list):
-            flat[words] = ", ".join(map(str, value)) or "none"
+            flat[words] = ", ".join(map(_cell, value)) or "none"
         else:
-            flat[words] = value
+            flat[words] = _cell(value)
     return flat
+
+
+def _cell(value: object) -> str:
+    if isinstance(value, dict):
+        return " ".join(map(_cell, value.values()))
+    return f"{value:.6g}" if isinstance(value, float) else str(value)
 
 
 def _show_found(event: Event, output: Output) -> None:

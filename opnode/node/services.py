@@ -54,6 +54,7 @@ class FileArrived:
     """A whole file is in the inbox."""
 
     peer_id: PeerId
+    petname: str | None
     path: Path
     size: int
     sha256: bytes
@@ -64,6 +65,7 @@ class FileFailed:
     """A file was declined or did not come whole."""
 
     peer_id: PeerId
+    petname: str | None
     reason: str
 
 
@@ -72,6 +74,7 @@ class ChatLine:
     """A line for the console: nobody is chatting with that peer right now."""
 
     peer_id: PeerId
+    petname: str | None
     text: str
 
 
@@ -184,10 +187,12 @@ class Services:
             received = await self._receiver.receive_untrusted(frames, peer_id)
         except (trio.BrokenResourceError, OpnodeError, trio.TooSlowError) as error:
             reason = str(error) or "the sender stalled"
-            self._notify(FileFailed(peer_id=peer_id, reason=reason))
+            petname = self._book.name_of(peer_id)
+            self._notify(FileFailed(peer_id=peer_id, petname=petname, reason=reason))
             raise
         arrived = FileArrived(
             peer_id=peer_id,
+            petname=self._book.name_of(peer_id),
             path=received.path,
             size=received.size,
             sha256=received.sha256,
@@ -224,4 +229,6 @@ class Services:
         )
 
     def _show_line(self, peer_id: PeerId, text: str) -> None:
-        self._notify(ChatLine(peer_id=peer_id, text=transfer.printable(text)))
+        line = transfer.printable(text)
+        petname = self._book.name_of(peer_id)
+        self._notify(ChatLine(peer_id=peer_id, petname=petname, text=line))

@@ -168,25 +168,29 @@ def test_what_peers_do_is_shown(capsys, tmp_path):
     shown = view()
     for done in range(0, 101, 5):
         shown.show(FileProgress(peer_id=ANN, name="a", done=done, size=100))
-    arrived = FileArrived(peer_id=ANN, path=tmp_path / "a", size=100, sha256=b"\x01")
+    arrived = FileArrived(
+        peer_id=ANN, petname="ann", path=tmp_path / "a", size=100, sha256=b"\x01"
+    )
     shown.show(arrived)
-    shown.show(FileFailed(peer_id=ANN, reason="stalled"))
-    shown.show(ChatLine(peer_id=ANN, text="hello [b]"))
+    shown.show(FileFailed(peer_id=ANN, petname=None, reason="stalled"))
+    shown.show(ChatLine(peer_id=ANN, petname="ann", text="hello [b]"))
     out = capsys.readouterr().out
     assert out.count("receiving a") == 4
-    assert "(100 B)" in out
+    assert "(100 B) from ann" in out
     assert "stalled" in out
-    assert "says: hello [b]" in out
+    assert "ann says: hello [b]" in out
 
 
 def test_programs_see_what_peers_do(capsys, tmp_path):
     shown = view(is_json=True)
     shown.show(FileProgress(peer_id=ANN, name="a", done=50, size=100))
     shown.show(FileProgress(peer_id=ANN, name="a", done=50, size=100))
-    arrived = FileArrived(peer_id=ANN, path=tmp_path / "a", size=100, sha256=b"\x01")
+    arrived = FileArrived(
+        peer_id=ANN, petname="ann", path=tmp_path / "a", size=100, sha256=b"\x01"
+    )
     shown.show(arrived)
-    shown.show(FileFailed(peer_id=ANN, reason="stalled"))
-    shown.show(ChatLine(peer_id=ANN, text="hello"))
+    shown.show(FileFailed(peer_id=ANN, petname=None, reason="stalled"))
+    shown.show(ChatLine(peer_id=ANN, petname=None, text="hello"))
     shown.started(ANN, "e", 1)
     lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert [line["event"] for line in lines] == [

@@ -98,13 +98,14 @@ async def test_contacts_may_send_files_and_others_hear_why_not(tmp_path):
     world = World(tmp_path)
     outcome = await world.send_file()
     assert "you are not one" in str(outcome)
-    assert world.events == [FileFailed(peer_id=ANN, reason=str(outcome))]
+    assert world.events == [FileFailed(peer_id=ANN, petname=None, reason=str(outcome))]
     world.events.clear()
     world.book.add("ann", ANN)
     assert (await world.send_file()).name == "a.txt"
     assert isinstance(world.events[0], FileProgress)
     assert isinstance(world.events[-1], FileArrived)
     assert world.events[-1].path.read_bytes() == b"content"
+    assert world.events[-1].petname == "ann"
 
 
 @pytest.mark.parametrize(
@@ -148,13 +149,14 @@ async def test_one_question_at_a_time_is_put_to_the_user(tmp_path):
 
 async def test_c_9_a_chat_line_reaches_the_console_printable(tmp_path, nursery):
     world = World(tmp_path)
+    world.book.add("ann", ANN)
     left, right = memory_stream_pair()
     nursery.start_soon(world.serve_here, right)
     session = await ChatSession.open(left)
     await session.send_line("hi\x1b[2J")
     assert await session.receive_untrusted() == Shown(1)
     assert world.events == [
-        ChatLine(peer_id=ANN, text="hi\N{REPLACEMENT CHARACTER}[2J")
+        ChatLine(peer_id=ANN, petname="ann", text="hi\N{REPLACEMENT CHARACTER}[2J")
     ]
     await left.aclose()
 
