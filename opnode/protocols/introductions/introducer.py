@@ -1,8 +1,9 @@
-"""The node in the middle: passes offers to whoever registered, and answers back.
+"""The node in the middle: tells where offers go, and how many.
 
-Owns registrations, the ways back, and how much it does for strangers. It sees a handle,
-a source address and a size, never what an offer says or who makes it. It refuses to
-know how a registration proves its handle: the caller of `register` has checked that.
+Owns registrations and how much it does for strangers. It sees a handle, a source
+address and a size, never what an offer says or who makes it. It refuses to know how a
+registration proves its handle: the caller of `register` has checked that. The way back
+of an answer is the open request that brought the offer.
 """
 
 from collections import Counter, OrderedDict
@@ -27,8 +28,6 @@ class IntroducerConfig:
         max_registrations: At about 400 bytes each, 4 MB.
         max_registrations_per_host: Devices behind one home's or office's address.
         max_lifetime_s: Beyond an hour, a registration outlives most mappings of NATs.
-        way_back_s: Three attempts of 10 s each.
-        max_ways_back: Offers on their way at the highest total rate for `way_back_s`.
         offers_per_s: Steady rate of one source; 11 kB/s to us and on to others.
         offers_burst: A hundred calls at once from one address and their repeats.
         total_offers_per_s: Steady rate of all sources: 0.6 MB/s.
@@ -39,8 +38,6 @@ class IntroducerConfig:
     max_registrations: int = 10_000
     max_registrations_per_host: int = 256
     max_lifetime_s: float = 3600.0
-    way_back_s: float = 30.0
-    max_ways_back: int = 15_000
     offers_per_s: float = 10.0
     offers_burst: float = 200.0
     total_offers_per_s: float = 500.0
@@ -53,23 +50,14 @@ class IntroducerStatistics:
     """Counters since the desk began, and what it holds now."""
 
     registrations: int
-    ways_back: int
     sources: int
     offers_passed: int
-    answers_passed: int
     refused: dict[RefusalCode, int]
 
 
 @dataclass(frozen=True, slots=True)
 class _Registration:
     endpoint: Endpoint
-    expires_at: float
-
-
-@dataclass(frozen=True, slots=True)
-class _WayBack:
-    target: Endpoint
-    source: Endpoint
     expires_at: float
 
 
@@ -101,7 +89,6 @@ class IntroducerDesk:
         self._config = config or IntroducerConfig()
         self._registrations: dict[bytes, _Registration] = {}
         self._hosts: Counter[str] = Counter()
-        self._ways_back: OrderedDict[bytes, _WayBack] = OrderedDict()
         self._sources: OrderedDict[bytes, _TokenBucket] = OrderedDict()
         self._total = _TokenBucket(
             rate=self._config.total_offers_per_s,
@@ -110,7 +97,6 @@ class IntroducerDesk:
         )
         self._refused: Counter[RefusalCode] = Counter()
         self._offers_passed = 0
-        self._answers_passed = 0
         self._now = 0.0
         self._swept_at = 0.0
 
@@ -186,57 +172,18 @@ class IntroducerDesk:
         self._offers_passed += 1
         return registration.endpoint
 
-    def keep_way_back(
-        self, tag: bytes, *, target: Endpoint, source: Endpoint, now: float
-    ) -> None:
-        """Remember for 30 s where the answer to a passed offer goes.
-
-        Args:
-            tag: Names the offer between us and the target, unique while it is kept.
-            target: Where the offer went; only from there is the answer taken.
-            source: Where it came from.
-            now: Monotonic seconds.
-
-        Raises:
-            IntroductionRefused: BUSY when too many answers are outstanding.
-        """
-        self._advance(now)
-        self._ways_back.pop(tag, None)
-        if len(self._ways_back) >= self._config.max_ways_back:
-            self._refuse(RefusalCode.BUSY, "too many answers are outstanding")
-        self._ways_back[tag] = _WayBack(target, source, now + self._config.way_back_s)
-
-    def take_way_back(
-        self, tag: bytes, *, target: Endpoint, now: float
-    ) -> Endpoint | None:
-        """Return where an answer goes, once; None when nobody there was asked."""
-        self._advance(now)
-        way_back = self._ways_back.get(tag)
-        if way_back is None or way_back.target != target:
-            return None
-        del self._ways_back[tag]
-        self._answers_passed += 1
-        return way_back.source
-
     def statistics(self) -> IntroducerStatistics:
         """Return the counters."""
         return IntroducerStatistics(
             registrations=len(self._registrations),
-            ways_back=len(self._ways_back),
             sources=len(self._sources),
             offers_passed=self._offers_passed,
-            answers_passed=self._answers_passed,
             refused=dict(self._refused),
         )
 
     def _advance(self, now: float) -> None:
         assert now >= self._now, f"now went back from {self._now} to {now}"
         self._now = now
-        # All ways back last equally long, so the oldest entry expires first.
-        while self._ways_back:
-            if next(iter(self._ways_back.values())).expires_at > now:
-                break
-            self._ways_back.popitem(last=False)
 
     def _sweep_registrations(self) -> None:
         if self._now < self._swept_at + _SWEEP_INTERVAL_S:

@@ -17,8 +17,6 @@ SMALL = IntroducerConfig(
     max_registrations=3,
     max_registrations_per_host=2,
     max_lifetime_s=100.0,
-    way_back_s=30.0,
-    max_ways_back=2,
     offers_per_s=1.0,
     offers_burst=3.0,
     total_offers_per_s=2.0,
@@ -161,33 +159,6 @@ def test_an_offer_beyond_the_longest_is_refused_before_it_costs_a_token():
             desk.route(HANDLE, CALLER, 0.0, sealed_size=MAX_SEALED + 1)
         assert caught.value.code is RefusalCode.MALFORMED
     assert desk.route(HANDLE, CALLER, 0.0, sealed_size=MAX_SEALED) == TARGET
-
-
-def test_an_answer_finds_its_way_back_once_and_from_its_target_only():
-    desk = desk_with_target()
-    desk.keep_way_back(b"tag", target=TARGET, source=CALLER, now=0.0)
-    assert desk.take_way_back(b"tag", target=OTHER, now=1.0) is None
-    assert desk.take_way_back(b"tag", target=TARGET, now=1.0) == CALLER
-    assert desk.take_way_back(b"tag", target=TARGET, now=1.0) is None
-    assert desk.statistics().answers_passed == 1
-
-
-def test_a_way_back_is_forgotten_after_thirty_seconds():
-    desk = desk_with_target()
-    desk.keep_way_back(b"tag", target=TARGET, source=CALLER, now=0.0)
-    desk.keep_way_back(b"later", target=TARGET, source=CALLER, now=5.0)
-    assert desk.take_way_back(b"tag", target=TARGET, now=30.0) is None
-    assert desk.take_way_back(b"later", target=TARGET, now=30.0) == CALLER
-
-
-def test_ways_back_are_bounded():
-    desk = desk_with_target()
-    for tag in (b"1", b"2"):
-        desk.keep_way_back(tag, target=TARGET, source=CALLER, now=0.0)
-    desk.keep_way_back(b"2", target=TARGET, source=CALLER, now=0.0)
-    with pytest.raises(IntroductionRefused, match="outstanding"):
-        desk.keep_way_back(b"3", target=TARGET, source=CALLER, now=0.0)
-    assert desk.statistics().ways_back == 2
 
 
 def test_statistics_count_what_was_passed():
