@@ -3,8 +3,8 @@
 Twenty-one server nodes on loopback in this process. By default each has an identity, a
 published presence and introducers: what a person leaves running. Without identities
 they are what other systems' figures were taken with. They settle, then every node's own
-socket counters are read twice. Each datagram counts once, where it is
-sent, with 28 bytes for its IPv4 and UDP headers.
+socket counters are read twice. Each datagram counts once, where it is sent, with 28
+bytes for its IPv4 and UDP headers.
 
 No NAT keeps mappings here, and a contact is pinged only after five minutes of silence:
 a window shorter than that shows less than the long run does.
