@@ -218,10 +218,10 @@ class Connection:
         """Counters and estimates of the connection's transport."""
         return self._rudp.statistics()
 
-    def set_path(self, path: Path) -> None:
-        """Send along ``path`` from now on."""
+    def set_path(self, path: Path, *, rtt_s: float | None = None) -> None:
+        """Send along ``path`` from now on; ``rtt_s`` is a first guess in seconds."""
         self._path = path
-        self._rudp.set_path(path.endpoint, trio.current_time())
+        self._rudp.set_path(path.endpoint, trio.current_time(), rtt_s=rtt_s)
         self.flush()
 
     # What channels ask of their connection.

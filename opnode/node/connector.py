@@ -352,6 +352,7 @@ class Connector:
             await _close(session)
             raise
         found = None
+        started_at = trio.current_time()
         try:
             found = await session.connect(established.ice, check_rto_s)
         finally:
@@ -359,7 +360,9 @@ class Connector:
                 connection.close(CODE_NO_PATH, "no path")
                 self._desk.finish(meeting.introduction)
                 await _close(session)
-        connection.set_path(Path(PathKind.DIRECT, found))
+        # The check that succeeded took one round trip, or more where it was repeated.
+        check_s = trio.current_time() - started_at
+        connection.set_path(Path(PathKind.DIRECT, found), rtt_s=check_s)
         assert self._nursery is not None
         self._nursery.start_soon(self._keep, connection, meeting)
         return connection

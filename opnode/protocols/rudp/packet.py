@@ -206,7 +206,7 @@ def encode_ack(delay_s: float, ranges: list[tuple[int, int]]) -> bytes:
         ranges: Half-open ranges, highest first, 1 to 64, apart from each other.
     """
     start, stop = ranges[0]
-    delay_us = min(max(int(delay_s * _MICROSECONDS), 0), _U32_MAX)
+    delay_us = min(max(round(delay_s * _MICROSECONDS), 0), _U32_MAX)
     length = min(stop - start, _U32_MAX)
     parts = [_ACK.pack(FrameType.ACK, delay_us, stop - 1, 1, length)]
     previous = start
