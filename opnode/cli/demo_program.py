@@ -6,7 +6,6 @@ them.
 
 import subprocess
 import sys
-from collections import defaultdict
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
@@ -41,7 +40,8 @@ class Program:
         self.data = directory / name
         self._log = directory / f"{name}.log"
         self._process: trio.Process | None = None
-        self._seen: dict[str, list[Fields]] = defaultdict(list)
+        self._first: dict[str, Fields] = {}
+        self._last: dict[str, Fields] = {}
         self._changed = trio.Event()
         self._has_ended = False
 
@@ -79,13 +79,19 @@ class Program:
         Raises:
             DemoFailed: the program ended before; tells what it wrote to its log.
         """
-        while not self._seen[name]:
-            if self._has_ended:
-                log = await trio.Path(self._log).read_text("utf-8", "replace")
-                reason = log.strip()[-MAX_LOG_TEXT:] or "it said nothing"
-                raise DemoFailed(f"the {self.name} ended early: {reason}")
-            await self._changed.wait()
-        return self._seen[name][0]
+        while name not in self._first:
+            await self._wait_change()
+        return self._first[name]
+
+    async def wait_received(self, count: int) -> int:
+        """Wait until it has received that many bytes of a file; returns how many.
+
+        Raises:
+            DemoFailed: the program ended before.
+        """
+        while (done := self._received()) < count:
+            await self._wait_change()
+        return done
 
     async def kill(self) -> None:
         """End it like a power cut, and wait until it is gone."""
@@ -94,6 +100,17 @@ class Program:
         self._process.kill()
         await self._process.wait()
 
+    def _received(self) -> int:
+        done = self._last.get("file progress", {}).get("done")
+        return done if isinstance(done, int) else -1
+
+    async def _wait_change(self) -> None:
+        if self._has_ended:
+            log = await trio.Path(self._log).read_text("utf-8", "replace")
+            reason = log.strip()[-MAX_LOG_TEXT:] or "it said nothing"
+            raise DemoFailed(f"the {self.name} ended early: {reason}")
+        await self._changed.wait()
+
     async def _read(self) -> None:
         assert self._process is not None
         assert self._process.stdout is not None
@@ -101,9 +118,9 @@ class Program:
         while (line := await lines.receive_line_untrusted()) is not None:
             event = EVENTS.decode(line)
             name = str(event.get("event"))
-            if not self._seen[name]:
-                self._seen[name].append(event)
-                self._notice()
+            self._first.setdefault(name, event)
+            self._last[name] = event
+            self._notice()
         self._has_ended = True
         self._notice()
 

@@ -47,6 +47,21 @@ async def test_a_program_that_ends_early_tells_its_log(start):
             await program.wait_event("ready")
 
 
+RECEIVES = """
+import time
+for done in (10, 40, 60, 100):
+    print('{"event":"file progress","done":%d}' % done, flush=True)
+time.sleep(60)
+"""
+
+
+async def test_bytes_received_are_waited_for(start):
+    async with trio.open_nursery() as nursery:
+        program = await start(nursery, RECEIVES)
+        assert await program.wait_received(50) >= 60
+        nursery.cancel_scope.cancel()
+
+
 async def test_a_killed_program_is_gone(start):
     async with trio.open_nursery() as nursery:
         program = await start(nursery, TALKS)
