@@ -16,6 +16,7 @@ import trio
 
 from opnode.core.errors import OpnodeError
 from opnode.core.ids import PeerId, short
+from opnode.core.text import printable
 from opnode.node import chat, transfer
 from opnode.node.address_book import AddressBook
 from opnode.node.chat import ChatSession
@@ -167,7 +168,7 @@ class Services:
     async def _refuse(self, frames: FrameStream[Hello], unknown: str) -> None:
         self._refused += 1
         served = ", ".join(SERVED)
-        name = transfer.printable(unknown)
+        name = printable(unknown)
         await frames.send(Refused(f"no service {name!r} here, there are {served}"))
         await frames.stream.send_eof()
         with trio.move_on_after(self._config.hello_s):
@@ -229,6 +230,6 @@ class Services:
         )
 
     def _show_line(self, peer_id: PeerId, text: str) -> None:
-        line = transfer.printable(text)
+        line = printable(text)
         petname = self._book.name_of(peer_id)
         self._notify(ChatLine(peer_id=peer_id, petname=petname, text=line))

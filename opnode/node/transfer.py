@@ -31,6 +31,7 @@ from opnode.core.errors import (
     TransferError,
 )
 from opnode.core.ids import PeerId
+from opnode.core.text import printable
 from opnode.node.frames import READ_SIZE, FrameStream, Hello, Refused
 from opnode.node.inbox import Inbox, PartialFile
 
@@ -453,11 +454,6 @@ def partial_key(peer_id: PeerId, offer: Offer) -> str:
     digest = hashlib.sha256(b"opnode partial" + peer_id + offer.transfer_id)
     digest.update(f"{offer.size} {offer.name}".encode())
     return digest.hexdigest()[:32]
-
-
-def printable(text: str) -> str:
-    """Return a peer's text with everything that could move a cursor replaced."""
-    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
 
 
 _READ: Final = os.O_RDONLY | getattr(os, "O_BINARY", 0)
