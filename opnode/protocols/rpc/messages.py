@@ -16,6 +16,7 @@ from opnode.core.crypto import sha256
 from opnode.core.errors import OpnodeError, RemoteProtocolError
 from opnode.core.ids import Contact, NodeId
 from opnode.core.records import MAX_RECORD_SIZE
+from opnode.core.text import printable
 
 MAX_DATAGRAM: Final = 1212
 """The largest record in a reply: 1200 bytes over IPv4, whose addresses are shorter.
@@ -368,6 +369,9 @@ def decode_reply_untrusted(data: bytes, network: bytes) -> ReplyDatagram:
         body = _decode_reply(data[body_at:])
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise RemoteProtocolError(f"reply body: {error}") from error
+    if isinstance(body, Failure):
+        # The one text on the wire. It ends in logs and on screens.
+        body = Failure(body.code, printable(body.detail))
     return ReplyDatagram(
         transaction_id,
         NodeId(node_id),

@@ -225,3 +225,13 @@ def test_a_refusal_keeps_code_and_a_bounded_detail():
     refusal = m.Refuse(m.FailureCode.BAG_FULL, "x" * 500)
     assert refusal.code == m.FailureCode.BAG_FULL
     assert len(refusal.detail) == m.MAX_DETAIL
+
+
+def test_the_text_of_a_refusal_cannot_move_a_terminals_cursor():
+    refusal = m.Failure(3, "\x1b]0;owned\x07\x1b[2J\nno \u202e room")
+    data = m.encode_reply(SENDER, TRANSACTION, b"", V4, refusal)
+    body = m.decode_reply_untrusted(data, m.MAIN_NETWORK).body
+    assert body.code == refusal.code
+    assert body.detail.isprintable()
+    assert "no" in body.detail
+    assert len(body.detail) == len(refusal.detail)
