@@ -14,6 +14,7 @@ from typing import Final, NamedTuple
 import click
 
 from opnode.core.errors import OpnodeError
+from opnode.core.text import printable
 from opnode.version import __version__
 
 FAILED: Final = 1
@@ -118,7 +119,7 @@ def main() -> None:
 
 def fail(text: str) -> None:
     """Say in one line why the command did not succeed, and end."""
-    click.echo(f"opnode: {text}", err=True)
+    click.echo(f"opnode: {printable(text)}", err=True)
     sys.exit(FAILED)
 
 

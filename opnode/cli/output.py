@@ -1,12 +1,14 @@
 """Output: lines of JSON for programs, text and progress bars for people.
 
-Owns standard output and the way numbers are written. Refuses to know the events.
+Owns standard output, the way numbers are written, and that nothing shown can drive the
+terminal, whoever wrote it. Refuses to know the events.
 """
 
 import logging
 import sys
 from collections.abc import Mapping
-from typing import Final
+from types import TracebackType
+from typing import Final, TypeAlias
 
 import click
 import msgspec
@@ -14,8 +16,16 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from opnode.core.text import printable
+
 UNITS: Final = ("B", "kB", "MB", "GB", "TB", "PB")
 STEP: Final = 1000
+LOG_FORMAT: Final = "%(asctime)s %(levelname)s %(name)s: %(message)s"
+
+ExceptionInfo: TypeAlias = (
+    tuple[type[BaseException], BaseException, TracebackType | None]
+    | tuple[None, None, None]
+)
 
 
 class Output:
@@ -27,38 +37,54 @@ class Output:
         self.console = Console(highlight=False, soft_wrap=True)
 
     def event(self, event: object) -> None:
-        """Write one JSON object in one line, at once; silent for people."""
+        """Write one JSON object in one line, at once; silent for people.
+
+        What does not print is written as an escape of JSON: the same text to programs.
+        """
         if self.is_json:
-            click.echo(msgspec.json.encode(event).decode())
+            click.echo(_printable_json(msgspec.json.encode(event).decode()))
             sys.stdout.flush()
 
     def text(self, line: str, *, style: str = "") -> None:
         """Write a line for people; silent for programs.
 
-        The text is shown as it is: square brackets in it mean nothing.
+        The text is shown as it is: square brackets in it mean nothing, and neither do
+        characters that drive terminals.
         """
         if not self.is_json:
-            self.console.print(escape(line), style=style or None)
+            self.console.print(escape(printable(line)), style=style or None)
 
     def table(self, title: str, rows: Mapping[str, object]) -> None:
         """Show names and values for people, without lines around."""
         if self.is_json:
             return
-        grid = Table(title=title, title_justify="left", box=None, show_header=False)
+        heading = escape(printable(title))
+        grid = Table(title=heading, title_justify="left", box=None, show_header=False)
         grid.add_column(style="dim")
         grid.add_column(overflow="fold")
         for name, value in rows.items():
-            grid.add_row(escape(name), escape(str(value)))
+            grid.add_row(escape(printable(name)), escape(printable(str(value))))
         self.console.print(grid)
+
+
+class PrintableFormatter(logging.Formatter):
+    """One line per message, whatever a peer wrote into it; tracebacks keep theirs."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - overrides
+        """The line without its traceback."""
+        return printable(super().formatMessage(record))
+
+    def formatException(self, ei: ExceptionInfo) -> str:  # noqa: N802 - overrides
+        """The traceback of a bug."""
+        return "\n".join(map(printable, super().formatException(ei).split("\n")))
 
 
 def set_up_logging(*, is_verbose: bool) -> None:
     """Log to standard error: warnings, or with ``--verbose`` what happens."""
-    logging.basicConfig(
-        level=logging.INFO if is_verbose else logging.WARNING,
-        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
-        stream=sys.stderr,
-    )
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(PrintableFormatter(LOG_FORMAT))
+    level = logging.INFO if is_verbose else logging.WARNING
+    logging.basicConfig(level=level, handlers=[handler])
 
 
 def size_text(count: float) -> str:
@@ -73,3 +99,16 @@ def size_text(count: float) -> str:
 def rate_text(count: float, seconds: float) -> str:
     """Write a rate: bytes in a time."""
     return f"{size_text(count / seconds)}/s" if seconds > 0 else "at once"
+
+
+def _printable_json(line: str) -> str:
+    """Write what does not print as escapes; letters of all languages stay."""
+    if line.isprintable():
+        return line
+    return "".join(c if c.isprintable() else _json_escape(c) for c in line)
+
+
+def _json_escape(character: str) -> str:
+    """Escape by the UTF-16 code units, as RFC 8259 section 7 has it."""
+    units = character.encode("utf-16-be").hex()
+    return "".join(f"\\u{units[i : i + 4]}" for i in range(0, len(units), 4))

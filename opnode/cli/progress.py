@@ -16,6 +16,7 @@ from rich.progress import (
 )
 
 from opnode.cli.output import Output, rate_text, size_text
+from opnode.core.text import printable
 from opnode.node import control_messages as messages
 from opnode.node.control_messages import Event
 
@@ -37,7 +38,7 @@ class TransferBar:
             disable=output.is_json or not output.console.is_terminal,
             transient=True,
         )
-        self._task = self._progress.add_task(name, total=None, visible=False)
+        self._task = self._progress.add_task(printable(name), total=None, visible=False)
 
     def __enter__(self) -> Self:
         self._progress.start()

@@ -11,6 +11,7 @@ import msgspec
 import trio
 
 from opnode.core.errors import LocalProtocolError, RemoteProtocolError
+from opnode.core.text import printable
 from opnode.node.frames import FrameStream, Hello, Refused
 
 SERVICE: Final = "chat"
@@ -118,7 +119,8 @@ class ChatSession:
                 self._unshown.discard(line_id)
                 self._places.release()
             case Refused(reason=reason):
-                raise RemoteProtocolError(f"the peer does not chat: {reason}")
+                text = f"the peer does not chat: {printable(reason)}"
+                raise RemoteProtocolError(text)
         return message
 
     @property

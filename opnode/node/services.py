@@ -144,7 +144,7 @@ class Services:
             logger.debug("%s hung up", short(peer_id))
         except (OpnodeError, trio.TooSlowError) as error:
             self._broken += 1
-            reason = str(error) or "stalled"
+            reason = printable(str(error)) or "stalled"
             logger.info("channel of %s ended: %s", short(peer_id), reason)
 
     def statistics(self) -> ServicesStatistics:
@@ -187,7 +187,7 @@ class Services:
         try:
             received = await self._receiver.receive_untrusted(frames, peer_id)
         except (trio.BrokenResourceError, OpnodeError, trio.TooSlowError) as error:
-            reason = str(error) or "the sender stalled"
+            reason = printable(str(error)) or "the sender stalled"
             petname = self._book.name_of(peer_id)
             self._notify(FileFailed(peer_id=peer_id, petname=petname, reason=reason))
             raise

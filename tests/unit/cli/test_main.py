@@ -78,6 +78,10 @@ def test_wrong_use_exits_with_2(opnode, arguments):
     ("error", "text"),
     [
         (PeerUnreachable("nobody there"), "opnode: nobody there\n"),
+        (
+            PeerUnreachable("\x1b[2Jno\n"),
+            "opnode: \N{REPLACEMENT CHARACTER}[2Jno\N{REPLACEMENT CHARACTER}\n",
+        ),
         (KeyboardInterrupt(), "opnode: interrupted\n"),
         (click.Abort(), "opnode: interrupted\n"),
         (

@@ -1,8 +1,17 @@
+import io
+import json
 import logging
 
 import pytest
+from rich.console import Console
 
-from opnode.cli.output import Output, rate_text, set_up_logging, size_text
+from opnode.cli.output import (
+    Output,
+    PrintableFormatter,
+    rate_text,
+    set_up_logging,
+    size_text,
+)
 from opnode.node.control_messages import RoundTrip
 
 
@@ -40,6 +49,53 @@ def test_rates_are_readable():
     assert rate_text(5, 0.0) == "at once"
 
 
+EVIL = "ä\x1b]0;pwned\x07\x1b[2J\x9b31m\x7f\U000e0041\n"
+
+
+def test_text_from_elsewhere_cannot_drive_a_terminal():
+    written = io.StringIO()
+    output = Output(is_json=False)
+    output.console = Console(file=written, force_terminal=True, soft_wrap=True)
+    output.text(EVIL)
+    output.table(EVIL, {EVIL: EVIL})
+    assert "pwned" in written.getvalue()
+    assert "\x1b]" not in written.getvalue()
+    assert "\x1b[2J" not in written.getvalue()
+    assert "\x07" not in written.getvalue()
+    assert "\x9b" not in written.getvalue()
+
+
+def test_our_own_style_stays():
+    written = io.StringIO()
+    output = Output(is_json=False)
+    output.console = Console(file=written, force_terminal=True, color_system="standard")
+    output.text("done", style="green")
+    assert written.getvalue() == "\x1b[32mdone\x1b[0m\n"
+
+
+def test_programs_get_the_same_text_in_characters_that_print(capsys):
+    Output(is_json=True).event({"text": EVIL})
+    out = capsys.readouterr().out
+    assert out.removesuffix("\n").isprintable()
+    assert json.loads(out) == {"text": EVIL}
+
+
+def test_a_log_line_stays_one_line_that_prints():
+    formatter = PrintableFormatter("%(levelname)s %(message)s")
+    record = logging.makeLogRecord({"msg": "x %s", "args": (EVIL,)})
+    line = formatter.format(record)
+    assert line.isprintable()
+
+
+def test_the_log_of_a_bug_keeps_its_lines_and_no_escapes():
+    formatter = PrintableFormatter("%(message)s")
+    caught = (ValueError, ValueError(EVIL), None)
+    record = logging.makeLogRecord({"msg": "bug", "exc_info": caught})
+    lines = formatter.format(record).splitlines()
+    assert len(lines) > 1
+    assert all(line.isprintable() for line in lines)
+
+
 @pytest.mark.parametrize(
     ("is_verbose", "level"), [(True, logging.INFO), (False, logging.WARNING)]
 )
@@ -48,3 +104,4 @@ def test_verbose_lowers_the_level(monkeypatch, is_verbose, level):
     monkeypatch.setattr(logging, "basicConfig", lambda **options: seen.update(options))
     set_up_logging(is_verbose=is_verbose)
     assert seen["level"] == level
+    assert isinstance(seen["handlers"][0].formatter, PrintableFormatter)

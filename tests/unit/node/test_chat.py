@@ -87,3 +87,11 @@ async def test_c_2_a_receipt_counts_once():
     await ann.receive_untrusted()
     with pytest.raises(RemoteProtocolError, match="never sent"):
         await ann.receive_untrusted()
+
+
+async def test_the_words_of_a_refusal_are_told_printable():
+    left, right = memory_stream_pair()
+    opener = await ChatSession.open(left)
+    await FrameStream(right, HELLO).send(Refused("no\x1b[2J"))
+    with pytest.raises(RemoteProtocolError, match="no\N{REPLACEMENT CHARACTER}"):
+        await opener.receive_untrusted()

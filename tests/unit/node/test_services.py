@@ -161,6 +161,33 @@ async def test_c_9_a_chat_line_reaches_the_console_printable(tmp_path, nursery):
     await left.aclose()
 
 
+class Hangup(trio.abc.ReceiveStream):
+    """A stream that the peer closed with words that drive terminals."""
+
+    def __init__(self, stream):
+        self.stream = stream
+
+    async def aclose(self):
+        await self.stream.aclose()
+
+    async def receive_some(self, max_bytes=None):
+        data = await self.stream.receive_some(max_bytes)
+        if not data:
+            raise trio.BrokenResourceError("closed by peer: \x1b[2J")
+        return data
+
+
+async def test_the_words_of_a_peer_that_hangs_up_are_told_printable(tmp_path):
+    world = World(tmp_path)
+    left, right = memory_stream_pair()
+    await FrameStream(left, HELLO).send(Hello("file"))
+    await left.send_eof()
+    right.receive_stream = Hangup(right.receive_stream)
+    await world.serve_here(right)
+    (failed,) = world.events
+    assert failed.reason == "closed by peer: \N{REPLACEMENT CHARACTER}[2J"
+
+
 @pytest.mark.parametrize(
     "data", [b"\xff" * 100, b"\x00\x00\x00\x01\xc1", b"GET / HTTP/1.1\r\n\r\n", b"\x00"]
 )
