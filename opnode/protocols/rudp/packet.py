@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from opnode.core.errors import RemoteProtocolError
+from opnode.core.text import printable
 
 PACKET_TYPE = 0xE0
 CONNECTION_ID_SIZE = 8
@@ -374,7 +375,8 @@ def _parse_close(plaintext: bytes, position: int) -> tuple[Frame, int]:
     if length > MAX_REASON_SIZE:
         raise _bad(f"a CLOSE has a reason of {length} bytes, at most 256 are allowed")
     reason = plaintext[start : start + length].decode("utf-8", "replace")
-    return CloseFrame(code, reason), start + length
+    # People read it on a terminal, and a peer wrote it.
+    return CloseFrame(code, printable(reason)), start + length
 
 
 _PARSERS: dict[int, Callable[[bytes, int], tuple[Frame, int]]] = {

@@ -109,3 +109,11 @@ def test_an_acknowledgement_above_the_last_packet_number_is_refused():
     wire = b"\x02" + bytes(4) + b"\x01" + bytes(7) + b"\x01" + bytes(3) + b"\x01"
     with pytest.raises(PeerViolationError, match="ACK"):
         parse_frames(wire)
+
+
+def test_a_close_reason_moves_no_cursor_and_stays_bounded():
+    wire = packet.encode_close(0, "\x1b[2J\x07\u202eevil\r\n" + "\x9b" * 500)
+    (frame,) = parse_frames(wire)
+    assert frame.reason.isprintable()
+    assert "evil" in frame.reason
+    assert len(frame.reason) <= packet.MAX_REASON_SIZE
