@@ -7,6 +7,9 @@ from opnode.protocols.rudp.config import RudpConfig
 
 # RFC 9000 §10.2: long enough that packets under way have arrived or are gone.
 _DRAIN_TIMEOUTS = 3
+# The peer has a say in the round trip: without a cap, one that answers slowly would
+# keep connections in memory for minutes after their end.
+_MAX_DRAIN_S = 3.0
 # CLOSE is not acknowledged, so it is sent three times, a probe timeout apart.
 _CLOSE_COPIES = 3
 # Two ends that fell silent together should not both send a PING.
@@ -63,8 +66,9 @@ class Lifetime:
         self.close_frame = frame
         self.close_pending = True
         self._copies_left = _CLOSE_COPIES
-        self._copy_interval_s = timeout_s
-        self._drain_at = now + _DRAIN_TIMEOUTS * timeout_s
+        interval_s = min(timeout_s, _MAX_DRAIN_S / _DRAIN_TIMEOUTS)
+        self._copy_interval_s = interval_s
+        self._drain_at = now + _DRAIN_TIMEOUTS * interval_s
 
     def start_draining(self, frame: bytes, *, now: float, timeout_s: float) -> None:
         """The peer ended the connection; the frame answers it once."""

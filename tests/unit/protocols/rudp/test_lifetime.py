@@ -82,3 +82,18 @@ def test_a_terminated_connection_repeats_nothing():
     lifetime.on_packet_while_closing()
     assert not lifetime.close_pending
     assert lifetime.deadlines() == ()
+
+
+@pytest.mark.parametrize("start", [Lifetime.start_closing, Lifetime.start_draining])
+def test_the_end_takes_no_longer_than_3_s_whatever_the_round_trip(start):
+    lifetime = new_lifetime()
+    start(lifetime, b"close", now=1.0, timeout_s=60.0)
+    copies = 0
+    while lifetime.state is not ConnectionState.TERMINATED:
+        if lifetime.close_pending:
+            lifetime.on_close_sent(1.0)
+            copies += 1
+        now = min(t for t in lifetime.deadlines() if t is not None)
+        assert now <= 4.0
+        lifetime.on_deadline_while_closing(now)
+    assert copies >= 1
