@@ -185,9 +185,17 @@ class Connection:
         return self._datagrams.popleft()
 
     async def ping(self) -> float:
-        """Measure one round trip on the connection's path, in seconds."""
+        """Measure one round trip on the connection's path, in seconds.
+
+        Raises:
+            trio.BusyResourceError: As many tasks as are allowed are at it.
+            trio.ClosedResourceError: we closed the connection.
+            trio.BrokenResourceError: the peer or the network did.
+        """
         await trio.lowlevel.checkpoint()
         self._check_open()
+        if not self._rudp.may_ping:
+            raise trio.BusyResourceError(f"{len(self._pings)} pings are under way")
         ping_id = self._rudp.ping(trio.current_time())
         answered = trio.Event()
         result: list[float] = []
@@ -197,6 +205,7 @@ class Connection:
             await answered.wait()
         finally:
             self._pings.pop(ping_id, None)
+            self._rudp.forget_ping(ping_id)
         if not result:
             raise self._ending()
         return result[0]

@@ -341,12 +341,25 @@ class RudpConnection:
             LocalProtocolError: Too many are under way, or the connection is closed.
         """
         self._check_open()
-        if len(self._pings) >= self._config.max_pings:
+        if not self.may_ping:
             raise LocalProtocolError(f"{len(self._pings)} pings are under way")
         self._last_ping_id += 1
         self._pings[self._last_ping_id] = now
         self._controls.add(FrameType.PING, self._last_ping_id)
         return self._last_ping_id
+
+    @property
+    def may_ping(self) -> bool:
+        """Whether fewer than ``max_pings`` are under way."""
+        return len(self._pings) < self._config.max_pings
+
+    def forget_ping(self, ping_id: int) -> None:
+        """Nobody waits for this ping any more: no event will come, again is harmless.
+
+        A peer that never acknowledges it would keep it under way for ever.
+        """
+        self._pings.pop(ping_id, None)
+        self._controls.discard(FrameType.PING, ping_id)
 
     def close(self, code: int, reason: str, now: float) -> None:
         """End the connection; what was not delivered is lost, again is harmless.

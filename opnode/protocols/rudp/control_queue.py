@@ -32,6 +32,10 @@ class ControlQueue:
         """Ask for a frame, once."""
         self._waiting[(kind, number)] = None
 
+    def discard(self, kind: FrameType, number: int) -> None:
+        """Ask for a frame no more, if it has not left."""
+        self._waiting.pop((kind, number), None)
+
     def add_probe(self) -> None:
         """Ask for a PING that nobody waits for."""
         self._waiting[_PROBE] = None

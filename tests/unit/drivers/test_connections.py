@@ -1,5 +1,6 @@
 import pytest
 import trio
+import trio.testing
 
 from opnode.core.errors import LocalProtocolError
 from opnode.drivers.connections import Path, PathKind
@@ -119,3 +120,24 @@ async def test_a_connection_tells_whom_it_reaches(autojump_clock):
         certificate = seeded_certificate(HOSTS[0])
         assert pair.first.connection.peer_id == certificate.peer_id
         assert pair.first.connection.statistics().packets_sent >= 0
+
+
+async def test_cancelled_pings_leave_nothing_behind(autojump_clock):
+    async with open_linked_pair(SLOW) as pair:
+        connection = pair.first.connection
+        await connection.ping()
+        pair.network.kill(HOSTS[1])
+        for _ in range(3 * RudpConfig().max_pings):
+            with trio.move_on_after(0.01) as scope:
+                await connection.ping()
+            assert scope.cancelled_caught
+
+
+async def test_more_pings_at_once_than_allowed_find_the_connection_busy(autojump_clock):
+    async with open_linked_pair(SLOW) as pair, trio.open_nursery() as nursery:
+        connection = pair.first.connection
+        for _ in range(RudpConfig().max_pings):
+            nursery.start_soon(connection.ping)
+        await trio.testing.wait_all_tasks_blocked()
+        with pytest.raises(trio.BusyResourceError, match="16 pings"):
+            await connection.ping()

@@ -235,3 +235,19 @@ def test_a_connection_is_confirmed_by_the_first_authentic_packet():
     assert not far.connection.is_confirmed
     far.feed(encode_datagram(b"x"))
     assert far.connection.is_confirmed
+
+
+def test_a_forgotten_ping_makes_room_and_no_event():
+    far = FarEnd(config=RudpConfig(max_pings=1))
+    far.settle()
+    forgotten = far.connection.ping(far.now)
+    assert not far.connection.may_ping
+    far.connection.forget_ping(forgotten)
+    assert far.connection.may_ping
+    assert far.frames(PingFrame) == []
+    sent_before = far.connection.ping(far.now)
+    numbers = [number for number, _ in far.sent()]
+    far.connection.forget_ping(sent_before)
+    far.connection.forget_ping(sent_before)
+    far.acknowledge(*numbers)
+    assert not [e for e in far.events() if isinstance(e, PingAcknowledged)]

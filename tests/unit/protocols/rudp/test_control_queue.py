@@ -40,3 +40,11 @@ def test_lost_frames_come_back_but_a_probe_does_not():
     queue.restore(((FrameType.PING, PROBE_PING_ID), (FrameType.PING, 3)))
     _, keys = queue.take(1000, lambda _: b"x")
     assert keys == [(FrameType.PING, 3)]
+
+
+def test_a_frame_that_is_not_wanted_any_more_does_not_leave():
+    queue = ControlQueue()
+    queue.add(FrameType.PING, 3)
+    queue.discard(FrameType.PING, 3)
+    queue.discard(FrameType.PING, 3)
+    assert len(queue) == 0
