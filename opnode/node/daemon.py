@@ -68,6 +68,7 @@ async def run_daemon(
         notify=settings.notify,
         ask=settings.ask,
     )
+    services.drop_stale_parts()
     connections = PeerConnections(node, services.serve_channel)
     async with trio.open_nursery() as nursery:
         daemon = Daemon(

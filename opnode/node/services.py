@@ -128,8 +128,9 @@ class Services:
         self._ask = ask
         self._asking = trio.Lock()
         self._config = config or ServicesConfig()
+        self._inbox = Inbox(inbox)
         self._receiver = FileReceiver(
-            Inbox(inbox), decide=self._decide, progress=self._show_progress
+            self._inbox, decide=self._decide, progress=self._show_progress
         )
         self._channels = self._refused = self._broken = 0
 
@@ -146,6 +147,13 @@ class Services:
             self._broken += 1
             reason = printable(str(error)) or "stalled"
             logger.info("channel of %s ended: %s", short(peer_id), reason)
+
+    def drop_stale_parts(self) -> None:
+        """Delete parts of files that nobody came back for; blocks for a few deletions.
+
+        To be called at the start: later ones go when the next file comes.
+        """
+        self._inbox.drop_stale()
 
     def statistics(self) -> ServicesStatistics:
         """How many channels were served, refused, and broken by the peer."""

@@ -1,3 +1,4 @@
+import os
 import random
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -132,3 +133,14 @@ async def test_a_damaged_address_book_stops_the_start(directory, tmp_path):
     directory.address_book_path.write_text("{")
     with pytest.raises(StorageError, match=r"address_book\.json"):
         await run_daemon(FakeNode(ME), directory, settings(tmp_path, []))
+
+
+async def test_t_7_parts_left_long_ago_go_at_the_start(directory, tmp_path, nursery):
+    partials = tmp_path / "inbox" / ".partial"
+    partials.mkdir(parents=True)
+    for name in ("old", "new"):
+        (partials / name).touch()
+    os.utime(partials / "old", (1.0, 1.0))
+    nursery.start_soon(run_daemon, FakeNode(ME), directory, settings(tmp_path, []))
+    await trio.testing.wait_all_tasks_blocked()
+    assert [path.name for path in partials.iterdir()] == ["new"]

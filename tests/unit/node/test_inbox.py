@@ -6,12 +6,37 @@ import pytest
 
 from opnode.core.errors import TransferDeclined
 from opnode.node import inbox as inbox_module
-from opnode.node.inbox import MAX_PARTIALS, Inbox
+from opnode.node.inbox import Inbox, InboxConfig
+
+CONFIG = InboxConfig(reserve_bytes=10, reserve_share=0.02, max_kept=3, keep_s=100)
 
 
 @pytest.fixture
 def inbox(tmp_path):
-    return Inbox(tmp_path / "inbox")
+    return Inbox(tmp_path / "inbox", CONFIG, wall_clock=lambda: 100.0)
+
+
+@pytest.fixture
+def disk(monkeypatch):
+    """A disk of 1000 bytes, as far as anybody asks; 20 of them are the reserve."""
+
+    def fill(free, total=1000):
+        usage = shutil.disk_usage("/")._replace(free=free, total=total)
+        monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
+
+    fill(1000)
+    return fill
+
+
+def keep(inbox, key, content, at):
+    partial = inbox.open_partial(key, 500)
+    partial.append([content])
+    partial.close()
+    os.utime(partial.path, (at, at))
+
+
+def kept(inbox):
+    return {path.name for path in (inbox.directory / ".partial").iterdir()}
 
 
 def test_a_whole_file_gets_its_name_and_leaves_no_part(inbox):
@@ -80,16 +105,43 @@ def test_an_inbox_that_cannot_be_written_declines(tmp_path):
     assert str(tmp_path) not in str(caught.value)
 
 
-def test_t_5_a_file_that_does_not_fit_the_disk_is_declined(inbox, monkeypatch):
-    usage = shutil.disk_usage("/")._replace(free=99)
-    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
-    with pytest.raises(TransferDeclined, match="100 bytes needed, 99 free"):
+def test_t_14_a_file_that_would_take_of_the_reserve_is_declined(inbox, disk):
+    disk(119)
+    with pytest.raises(TransferDeclined, match=r"100 bytes needed, 99 free .* of 20 "):
         inbox.open_partial("ab", 100)
+    assert kept(inbox) == set()
     inbox.open_partial("ab", 99).close()
+    disk(5, total=100)
+    inbox.open_partial("empty", 0).close()
+    with pytest.raises(TransferDeclined, match=r"1 bytes needed, 0 free .* of 10 "):
+        inbox.open_partial("cd", 1)
+
+
+def test_t_14_what_transfers_under_way_still_need_is_not_given_away_twice(inbox, disk):
+    disk(120)
+    first = inbox.open_partial("ab", 60)
+    with pytest.raises(TransferDeclined, match="41 bytes needed, 40 free"):
+        inbox.open_partial("cd", 41)
+    first.append([bytes(10)])
+    disk(110)
+    inbox.open_partial("cd", 40).close()
+    first.close()
+    inbox.open_partial("cd", 90).close()
+
+
+def test_t_14_a_resume_needs_only_what_is_missing(inbox, disk):
+    keep(inbox, "ab", bytes(400), at=50)
+    disk(120)
+    inbox.open_partial("ab", 500).close()
+    keep(inbox, "ab", bytes(1), at=50)
+    disk(119)
+    with pytest.raises(TransferDeclined):
+        inbox.open_partial("ab", 501)
+    assert kept(inbox) == {"ab"}
 
 
 def test_a_disk_that_fails_while_hashing_declines(inbox, monkeypatch):
-    def fail(partial, size):
+    def fail(partial):
         raise OSError(5, "Input/output error")
 
     monkeypatch.setattr(inbox_module, "_hash_existing", fail)
@@ -97,12 +149,38 @@ def test_a_disk_that_fails_while_hashing_declines(inbox, monkeypatch):
         inbox.open_partial("ab", 1)
 
 
-def test_t_7_old_parts_make_room_for_new_ones(inbox):
-    partials = inbox.directory / ".partial"
-    for number in range(MAX_PARTIALS + 3):
-        inbox.open_partial(f"{number:02x}", 1).close()
-        os.utime(partials / f"{number:02x}", (number, number))
-    names = {path.name for path in partials.iterdir()}
-    assert len(names) == MAX_PARTIALS
-    assert "00" not in names
-    assert f"{MAX_PARTIALS + 2:02x}" in names
+def test_t_7_the_longest_untouched_parts_make_room_for_new_ones(inbox, disk):
+    for number in range(5):
+        keep(inbox, f"{number:02x}", b"1", at=10 + number)
+    assert kept(inbox) == {"02", "03", "04"}
+
+
+def test_t_7_parts_have_a_share_of_the_disk_and_the_newest_may_exceed_it(inbox, disk):
+    keep(inbox, "ab", bytes(200), at=10)
+    keep(inbox, "cd", bytes(300), at=20)
+    inbox.drop_stale()
+    assert kept(inbox) == {"cd"}
+    keep(inbox, "ef", bytes(1), at=5)
+    inbox.drop_stale()
+    assert kept(inbox) == {"cd"}
+
+
+def test_t_7_parts_that_nobody_came_back_for_in_time_are_dropped(tmp_path, disk):
+    now = 100.0
+    inbox = Inbox(tmp_path / "inbox", CONFIG, wall_clock=lambda: now)
+    keep(inbox, "ab", b"1", at=10)
+    keep(inbox, "cd", b"1", at=20)
+    now = 115.0
+    inbox.drop_stale()
+    assert kept(inbox) == {"cd"}
+    Inbox(tmp_path / "none", CONFIG).drop_stale()
+    assert not (tmp_path / "none").exists()
+
+
+def test_t_7_a_part_that_a_transfer_writes_is_never_dropped(inbox, disk):
+    writing = inbox.open_partial("ab", 3)
+    os.utime(writing.path, (-500, -500))
+    for number in range(5):
+        keep(inbox, f"{number:02x}", b"1", at=10 + number)
+    writing.append([b"abc"])
+    assert inbox.publish_untrusted(writing, "a").read_bytes() == b"abc"
