@@ -292,6 +292,8 @@ class Rpc:
     async def prove(self, endpoint: Endpoint) -> bytes:
         """The key that the node at this address holds, proven by its signature.
 
+        The node is not reported as a contact: the caller decides about the key first.
+
         Raises:
             RequestTimeout: no answer.
             RequestRefused: another network, or a proof that does not verify.
@@ -449,9 +451,11 @@ class Rpc:
             return
         self._transactions.heard(source, reply.token, reply.observed, now)
         contact = Contact(reply.sender, source)
-        if self.on_contact is not None and not reply.leaf:
+        # Whoever was asked for a proof is believed after it was found good, not before.
+        is_proof = isinstance(exchange.body, Ping) and bool(exchange.body.prove)
+        if self.on_contact is not None and not reply.leaf and not is_proof:
             self.on_contact(contact, True)
-        if self.on_observed is not None:
+        if self.on_observed is not None and not is_proof:
             self.on_observed(source, reply.observed)
         if not isinstance(body, Failure):
             self._counts["answered"] += 1

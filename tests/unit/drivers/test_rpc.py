@@ -155,6 +155,18 @@ async def test_a_proof_that_does_not_verify_is_refused(autojump_clock, net, chan
         await one.prove(socket.local)
 
 
+async def test_whoever_is_asked_for_a_proof_is_no_contact_by_that(autojump_clock, net):
+    one, two = await net.rpc(1), await net.rpc(2)
+    met, told = [], []
+    one.on_contact = lambda contact, _: met.append(contact)
+    one.on_observed = lambda reporter, _: told.append(reporter)
+    await one.prove(two.local)
+    assert (met, told) == ([], [])
+    await one.request(two.local, Ping())
+    assert met == [(two.node_id, two.local)]
+    assert told == [two.local]
+
+
 async def test_proofs_are_rationed(autojump_clock, net):
     one = await net.rpc(1, proofs_per_s=5)
     two = await net.rpc(2)
