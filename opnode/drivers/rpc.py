@@ -13,10 +13,9 @@ from typing import Final, NamedTuple, Protocol
 import trio
 
 from opnode.core.addresses import Endpoint
-from opnode.core.crypto import KEY_SIZE, SigningKey, keyed_digest, sha256, verify
+from opnode.core.crypto import SigningKey, keyed_digest, sha256
 from opnode.core.errors import (
     NetworkError,
-    RefusalCode,
     RemoteProtocolError,
     RequestRefused,
     RequestTimeout,
@@ -49,9 +48,10 @@ from opnode.protocols.rpc.messages import (
     encode_reply,
     encode_request,
     largest_reply,
-    pong_statement,
+    pack_endpoint,
     reply_overhead,
 )
+from opnode.protocols.rpc.proofs import ProofTerms, Prover, proven_key_untrusted
 from opnode.protocols.rpc.served import RequestKey, Seen, ServedConfig, ServedRequests
 from opnode.protocols.rpc.tokens import TokenConfig, TokenIssuer
 from opnode.protocols.rpc.transactions import Pending, TransactionConfig, Transactions
@@ -203,7 +203,7 @@ class Rpc:
         self._config = config or RpcConfig()
         assert len(self._config.network) == NETWORK_ID_LENGTH
         self._hub = hub
-        self._signing_key = signing_key
+        self.prover = Prover(signing_key, hub.local, self._config.proofs_per_s)
         self._sender = Sender(self._config.network, node_id, leaf)
         seed = signing_key.seed if signing_key is not None else b""
         self._secret = sha256(b"opnode rpc", seed, rng.randbytes(32))
@@ -215,7 +215,6 @@ class Rpc:
         self._handlers: dict[type, RequestHandler] = {Ping: self._serve_ping}
         self._served = ServedRequests(self._config.served)
         self._timer: trio.CancelScope | None = None
-        self._proof_at = 0.0
         self._counts = dict.fromkeys(_COUNTERS, 0)
         self.on_contact: Callable[[Contact, bool], None] | None = None
         self.on_failure: Callable[[Endpoint], None] | None = None
@@ -296,20 +295,20 @@ class Rpc:
 
         Raises:
             RequestTimeout: no answer.
-            RequestRefused: another network, or a proof that does not verify.
+            RequestRefused: another network, an address that the node does not have, or
+                a proof that does not verify.
         """
         nonce = self._draw_secret()
-        answer = await self.request(endpoint, Ping(nonce))
-        body = answer.body
-        statement = pong_statement(self.network_id, nonce, answer.observed)
-        if (
-            not isinstance(body, Pong)
-            or len(body.node_public_key) != KEY_SIZE
-            or not verify(body.node_public_key, statement, body.signature)
-        ):
+        answer = await self.request(endpoint, Ping(nonce, pack_endpoint(endpoint)))
+        prover = answer.contact.node_id
+        key = proven_key_untrusted(
+            answer.body,
+            ProofTerms(self.network_id, prover, endpoint, answer.observed, nonce),
+        )
+        if key is None:
             detail = f"{endpoint} does not prove its key"
             raise RequestRefused(FailureCode.BAD_SIGNATURE, detail)
-        return body.node_public_key
+        return key
 
     async def observed_by(self, endpoint: Endpoint) -> Endpoint:
         """Our address as that node sees it; asks it when it has not told lately.
@@ -511,15 +510,8 @@ class Rpc:
         assert isinstance(body, Ping)
         if not body.prove:
             return Pong()
-        if self._signing_key is None:
-            raise Refuse(FailureCode.NOT_SERVED, "no proofs")
         now = trio.current_time()
-        if self._proof_at > now + 1.0:
-            # A second's worth of proofs is spent already.
-            raise Refuse(RefusalCode.BUSY, "too many proofs")
-        self._proof_at = max(self._proof_at, now) + 1.0 / self._config.proofs_per_s
-        statement = pong_statement(self.network_id, body.prove, request.source)
-        return Pong(self._signing_key.public, self._signing_key.sign(statement))
+        return self.prover.prove_untrusted(body, self._sender, request.source, now)
 
     def _answer_stranger_untrusted(self, data: bytes, source: Endpoint) -> None:
         """Tell a PING of another network so; nothing else gets an answer."""

@@ -6,7 +6,7 @@ there are others to ask, as a false address would be dialled by our peers.
 
 from typing import Final
 
-from opnode.core.addresses import Endpoint
+from opnode.core.addresses import Endpoint, is_loopback, is_public
 from opnode.core.ids import Contact
 
 MAX_REPORTERS: Final = 64
@@ -55,6 +55,29 @@ class ObservedAddresses:
     def behind_nat(self) -> bool:
         """Whether others see an address that is none of ours."""
         return bool(self.agreed) and not self._agreed_host_is_ours()
+
+    def may_be_ours(self, asked: Endpoint) -> bool:
+        """Whether whoever dials ``asked`` may reach us, as far as is known.
+
+        An address of this machine is known exactly. What a NAT in front of it shows to
+        others is known from those who see us from the same side, public or private;
+        its port only they could tell who dial it, so the host decides.
+        """
+        local = self._local
+        if not self._is_wildcard():
+            hosts = frozenset((local.host,))
+        else:
+            is_ipv6 = ":" in local.host
+            hosts = frozenset(h for h in self._interfaces if (":" in h) == is_ipv6)
+        if asked.host in hosts or is_loopback(asked.host):
+            is_reached = asked.host in hosts or self._is_wildcard()
+            return is_reached and asked.port == local.port
+        if any(map(is_public, hosts)) or all(map(is_loopback, hosts)):
+            # Nothing translates addresses in front of such a machine.
+            return False
+        side = is_public(asked.host)
+        seen = {e.host for e in self.agreed if is_public(e.host) == side}
+        return not seen or asked.host in seen
 
     def _agreed_host_is_ours(self) -> bool:
         if not self.agreed:

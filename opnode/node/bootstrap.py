@@ -1,7 +1,9 @@
 """Getting in: bootstrap entries, the seeds file, and what became of each entry.
 
-An entry pins the key of the node behind the address, so that nobody who takes over an
-address can pass for the seed. Owns parsing and probing; refuses to know the DHT.
+An entry pins the key of the node behind the address: whoever took over the address
+cannot sign for it, and the seed does not sign for an address that is not its own. How
+far that goes is told in ``docs/protocols/bootstrap.md`` §5. Owns parsing and probing;
+refuses to know the DHT.
 """
 
 import base64

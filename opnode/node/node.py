@@ -90,6 +90,7 @@ class OverlayNode:
         self._parts = parts
         self._wall_clock = clock
         parts.rpc.on_observed = self._on_observed
+        parts.rpc.prover.may_be_ours = parts.observed.may_be_ours
         if parts.presence is not None:
             parts.presence.is_behind_nat = lambda: parts.observed.behind_nat
             if config.role is Role.SERVER:

@@ -13,6 +13,7 @@ from opnode.core.addresses import Endpoint
 from opnode.core.errors import RemoteProtocolError
 from opnode.core.ids import Contact, NodeId, node_id_of
 from opnode.core.records import build_chunk
+from opnode.core.text import printable
 from opnode.drivers.dht import Dht
 from opnode.drivers.rpc import Rpc
 from opnode.drivers.store import RecordStore
@@ -31,7 +32,7 @@ def exactly(size):
 
 
 REQUESTS = st.one_of(
-    st.builds(m.Ping, st.binary(max_size=32)),
+    st.builds(m.Ping, st.binary(max_size=32), st.binary(max_size=18)),
     st.builds(m.FindNode, exactly(20)),
     st.builds(m.FindValue, exactly(20), st.integers(0, 16)),
     st.builds(m.Store, st.binary(min_size=1, max_size=1137)),
@@ -52,6 +53,7 @@ REQUESTS = st.one_of(
     st.builds(m.Offer, exactly(16), st.binary(min_size=1, max_size=1100)),
 )
 PACKED_CONTACTS = st.lists(st.binary(min_size=26, max_size=38), max_size=20).map(tuple)
+PRINTABLE = st.text(max_size=80).map(printable)
 REPLIES = st.one_of(
     st.builds(m.Pong, st.binary(max_size=32), st.binary(max_size=64)),
     st.builds(m.Nodes, PACKED_CONTACTS),
@@ -62,7 +64,7 @@ REPLIES = st.one_of(
         PACKED_CONTACTS,
     ),
     st.just(m.Stored()),
-    st.builds(m.Failure, st.integers(0, 255), st.text(max_size=80)),
+    st.builds(m.Failure, st.integers(0, 255), PRINTABLE),
 )
 SENDERS = st.builds(m.Sender, st.just(m.MAIN_NETWORK), exactly(20), st.booleans())
 TOKENS = st.one_of(st.just(b""), exactly(8))
@@ -141,6 +143,7 @@ def valid_requests(chunk):
     bodies = [
         m.Ping(),
         m.Ping(bytes(32)),
+        m.Ping(bytes(32), bytes([10, 0, 0, 1, 15, 160])),
         m.FindNode(bytes(20)),
         m.FindValue(chunk.key),
         m.Store(chunk.wire),

@@ -51,6 +51,7 @@ _Bytes16 = Annotated[bytes, msgspec.Meta(min_length=16, max_length=16)]
 _Bytes20 = Annotated[bytes, msgspec.Meta(min_length=20, max_length=20)]
 _Bytes32 = Annotated[bytes, msgspec.Meta(min_length=32, max_length=32)]
 _Bytes64 = Annotated[bytes, msgspec.Meta(min_length=64, max_length=64)]
+_UpTo18 = Annotated[bytes, msgspec.Meta(max_length=18)]
 _UpTo32 = Annotated[bytes, msgspec.Meta(max_length=32)]
 _UpTo64 = Annotated[bytes, msgspec.Meta(max_length=64)]
 _Sealed = Annotated[bytes, msgspec.Meta(min_length=1, max_length=MAX_SEALED)]
@@ -76,6 +77,7 @@ class FailureCode(enum.IntEnum):
     OTHER_NETWORK = 32
     NOT_SERVED = 33
     TOKEN_NEEDED = 34
+    OTHER_ADDRESS = 35
     BAD_SIGNATURE = 40
     STALE_RECORD = 41
     EQUIVOCATING_RECORD = 42
@@ -98,9 +100,13 @@ class _Reply(
 
 
 class Ping(_Request, frozen=True, tag=1):
-    """Are you there? With a nonce of 1 to 32 bytes: prove which key you hold."""
+    """Are you there? With a nonce of 1 to 32 bytes: prove which key you hold.
+
+    ``asked`` is then the packed address that the asker sends this to.
+    """
 
     prove: _UpTo32 = b""
+    asked: _UpTo18 = b""
 
 
 class FindNode(_Request, frozen=True, tag=2):
@@ -152,7 +158,7 @@ class Offer(_Request, frozen=True, tag=7):
 
 
 class Pong(_Reply, frozen=True, tag=1):
-    """I am here; key and signature over ``pong_statement`` when proof was asked."""
+    """I am here; when proof was asked, with key and signature (``proofs``)."""
 
     node_public_key: _UpTo32 = b""
     signature: _UpTo64 = b""
@@ -442,13 +448,6 @@ def registration_statement(
             register.lifetime_s.to_bytes(4, "big"),
             register.issued_at.to_bytes(8, "big"),
         )
-    )
-
-
-def pong_statement(network: bytes, nonce: bytes, observed: Endpoint) -> bytes:
-    """What a node key signs to prove itself to the asker at ``observed``."""
-    return b"".join(
-        (b"opnode pong\x00", network, pack_endpoint(observed).rjust(18, b"\0"), nonce)
     )
 
 

@@ -2,6 +2,7 @@
 
 import random
 from collections import Counter
+from functools import partial
 
 import pytest
 import trio
@@ -153,6 +154,43 @@ async def test_a_proof_that_does_not_verify_is_refused(autojump_clock, net, chan
     net.nursery.start_soon(lie)
     with pytest.raises(RequestRefused):
         await one.prove(socket.local)
+
+
+async def relay(net, front, back, seed, *, node_id):
+    """Pass on what comes to ``front`` to the seed, its answer under another id."""
+    while True:
+        question, asker = await front.next()
+        back.send(question, seed)
+        answer, _ = await back.next()
+        front.send(answer[:17] + node_id + answer[37:], asker)
+
+
+@pytest.mark.parametrize("own_id", [True, False], ids=["seed's id", "liar's id"])
+async def test_a_proof_cannot_be_fetched_from_the_seed_by_who_sits_at_its_address(
+    autojump_clock, net, own_id
+):
+    asker, seed = await net.rpc(1), await net.rpc(2)
+    front, back = await net.raw(98), await net.raw(99)
+    node_id = seed.node_id if own_id else STRANGER
+    net.nursery.start_soon(
+        partial(relay, net, front, back, seed.local, node_id=node_id)
+    )
+    with pytest.raises(RequestRefused, match="not my address") as refusal:
+        await asker.prove(front.local)
+    assert refusal.value.code == FailureCode.OTHER_ADDRESS
+
+
+async def test_a_seed_that_cannot_know_its_address_still_signs_only_for_its_own_id(
+    autojump_clock, net
+):
+    asker, seed = await net.rpc(1), await net.rpc(2)
+    seed.prover.may_be_ours = lambda _: True
+    front, back = await net.raw(98), await net.raw(99)
+    net.nursery.start_soon(
+        partial(relay, net, front, back, seed.local, node_id=STRANGER)
+    )
+    with pytest.raises(RequestRefused, match="does not prove"):
+        await asker.prove(front.local)
 
 
 async def test_whoever_is_asked_for_a_proof_is_no_contact_by_that(autojump_clock, net):

@@ -57,3 +57,44 @@ def test_old_votes_make_room_for_new_ones():
             Endpoint("198.51.100.2", number + 1), Endpoint("203.0.113.2", 2)
         )
     assert observed.agreed == (Endpoint("203.0.113.2", 2),)
+
+
+PUBLIC = Endpoint("8.8.8.8", 4000)
+
+
+def seen_at(observed, *endpoints):
+    for number, endpoint in enumerate(endpoints):
+        for vote in (1, 2):
+            observed.report(reporter(10 * number + vote), endpoint)
+    return observed
+
+
+def test_a_bound_public_or_loopback_address_is_the_only_one():
+    for local in (PUBLIC, Endpoint("127.0.0.1", 4000), Endpoint("2600::1", 4000)):
+        observed = seen_at(ObservedAddresses(local, (LAN,)), Endpoint("9.9.9.9", 1))
+        assert observed.may_be_ours(local)
+        assert not observed.may_be_ours(Endpoint(local.host, 4001))
+        for host in ("9.9.9.9", LAN, "127.0.0.9", "2600::2"):
+            assert not observed.may_be_ours(Endpoint(host, 4000))
+
+
+def test_a_wildcard_at_a_public_interface_has_the_addresses_of_its_interfaces():
+    observed = ObservedAddresses(WILDCARD, (PUBLIC.host, "172.17.0.1", "2600::1"))
+    for host in (PUBLIC.host, "172.17.0.1", "127.0.0.1"):
+        assert observed.may_be_ours(Endpoint(host, 4000))
+        assert not observed.may_be_ours(Endpoint(host, 4001))
+    assert not observed.may_be_ours(Endpoint("9.9.9.9", 4000))
+    assert not observed.may_be_ours(Endpoint("2600::1", 4000))
+
+
+def test_behind_a_nat_an_address_is_ours_until_others_see_us_elsewhere():
+    for local in (WILDCARD, Endpoint(LAN, 4000)):
+        observed = ObservedAddresses(local, (LAN, "2600::1"))
+        assert observed.may_be_ours(PUBLIC)
+        assert not observed.may_be_ours(Endpoint(LAN, 4001))
+        seen_at(observed, PUBLIC._replace(port=61_000))
+        assert observed.may_be_ours(PUBLIC)
+        assert not observed.may_be_ours(Endpoint("9.9.9.9", 4000))
+        assert observed.may_be_ours(Endpoint("192.168.1.66", 4000))
+        seen_at(observed, PUBLIC, Endpoint("192.168.1.7", 4000))
+        assert not observed.may_be_ours(Endpoint("192.168.1.66", 4000))

@@ -18,7 +18,7 @@ LEAF = m.Sender(m.MAIN_NETWORK, NODE, leaf=True)
 
 REQUESTS = [
     m.Ping(),
-    m.Ping(bytes(32)),
+    m.Ping(bytes(32), bytes(18)),
     m.FindNode(bytes(20)),
     m.FindValue(bytes(20), 3),
     m.Store(b"record"),
@@ -70,8 +70,8 @@ def test_a_ping_has_exactly_the_bytes_of_the_page():
     assert (
         data
         == (b"\xc0" + m.MAIN_NETWORK + TRANSACTION + NODE + b"\x02" + TOKEN)
-        + b"\x00\x04"
-        + b"\x92\x01\xc4\x00"
+        + b"\x00\x06"
+        + b"\x93\x01\xc4\x00\xc4\x00"
     )
 
 
@@ -210,8 +210,6 @@ def test_statements_bind_every_field():
             V4,
             msgspec.structs.replace(register, handle=b"h" * 16),
         ),
-        m.pong_statement(m.MAIN_NETWORK, b"nonce", V4),
-        m.pong_statement(m.MAIN_NETWORK, b"nonce", V6),
     ]
     assert len({base, *others}) == len(others) + 1
 
