@@ -1,6 +1,9 @@
 """The numbered rules of docs/protocols/rudp.md, each tried on a whole connection."""
 
+import gc
 import random
+import tracemalloc
+from collections.abc import Iterator
 from dataclasses import replace
 from itertools import pairwise
 
@@ -742,6 +745,72 @@ def test_r_30_a_peer_that_makes_thousands_of_holes_is_shown_out():
     closed = far.closed()
     assert closed is not None
     assert closed.code == CloseCode.PROTOCOL_VIOLATION
+
+
+def held_after(far: FarEnd, payloads: Iterator[bytes]) -> int:
+    """Return the bytes of memory that packets full of these frames leave behind."""
+
+    def fill(limit: int) -> None:
+        frames: list[bytes] = []
+        size = sent = 0
+        for frame in payloads:
+            if size + len(frame) > packet.MAX_PLAINTEXT:
+                far.feed(*frames)
+                far.sent()
+                far.events()
+                frames, size, sent = [], 0, sent + 1
+                if sent == limit or far.connection.state is not ConnectionState.OPEN:
+                    return
+            frames.append(frame)
+            size += len(frame)
+
+    # What every connection costs is there before the measurement starts.
+    fill(20)
+    tracemalloc.start()
+    try:
+        fill(1_000_000)
+        gc.collect()
+        return tracemalloc.get_traced_memory()[0]
+    finally:
+        tracemalloc.stop()
+
+
+def test_r_30_islands_of_one_byte_cost_less_than_the_window_they_are_charged_to():
+    far = settled(channel_window=256 * KIB, connection_window=1024 * KIB)
+    islands = (
+        data(channel_id, place, b"x")
+        for channel_id in range(0, 128, 2)
+        for place in range(1, 8192, 2)
+    )
+    assert held_after(far, islands) < 3 * 1024 * KIB
+    closed = far.closed()
+    assert far.connection.state is not ConnectionState.OPEN or closed is not None
+
+
+def test_r_30_holes_that_closed_are_not_counted_any_more():
+    far = settled(max_gaps=10)
+    for channel_id in range(0, 40, 2):
+        for place in (1, 3, 5):
+            far.feed(data(channel_id, place, b"x"))
+        if channel_id % 4:
+            far.feed(data(channel_id, 0, b"abcdef"))
+        else:
+            far.feed(encode_reset(channel_id, 1, 10))
+    assert far.closed() is None
+
+
+@pytest.mark.parametrize("size", [1, 2, 17])
+def test_r_30_small_pieces_that_nobody_reads_cost_what_they_hold(size):
+    far = settled(channel_window=256 * KIB, connection_window=1024 * KIB)
+    limit = 32 * KIB
+    pieces = (
+        data(channel_id, place, bytes(size))
+        for place in range(0, limit - size, size)
+        for channel_id in (0, 2)
+    )
+    assert held_after(far, pieces) < 3 * 2 * limit
+    assert far.connection.state is ConnectionState.OPEN
+    assert far.connection.read(0, limit, far.now) != b""
 
 
 # --- datagrams ------------------------------------------------------------------------

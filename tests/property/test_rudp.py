@@ -16,7 +16,7 @@ from opnode.protocols.rudp.packet import (
     encode_data,
     parse_frames,
 )
-from opnode.protocols.rudp.receive_buffer import ReceiveBuffer
+from opnode.protocols.rudp.receive_buffer import IslandLimit, ReceiveBuffer
 from opnode.protocols.rudp.send_buffer import SendBuffer
 from opnode.testing.pair import LinkConfig, Pair
 
@@ -214,7 +214,7 @@ TestTwoEnds.settings = settings(
 @given(st.lists(st.tuples(st.integers(0, 60), st.integers(0, 30)), max_size=40))
 def test_pieces_in_any_order_and_overlap_give_the_text(pieces):
     text = random.Random(7).randbytes(100)
-    buffer = ReceiveBuffer(max_gaps=100)
+    buffer = ReceiveBuffer(IslandLimit(100))
     there = bytearray(100)
     got = b""
     for offset, size in pieces:
@@ -231,6 +231,28 @@ def test_pieces_in_any_order_and_overlap_give_the_text(pieces):
         if not there[offset]:
             buffer.insert(offset, text[offset : offset + 1])
     assert got + buffer.read(100) == text
+
+
+@settings(max_examples=60)
+@given(st.integers(0, 2**32), st.sampled_from([1, 40, 1152, 40_000]))
+def test_long_pieces_in_any_order_and_overlap_give_the_text(seed, longest):
+    dice = random.Random(seed)
+    text = dice.randbytes(min(200 * longest, 300_000))
+    limit = IslandLimit(10_000)
+    buffer = ReceiveBuffer(limit)
+    for _ in range(300):
+        offset = dice.randrange(len(text))
+        buffer.insert(offset, text[offset : offset + dice.randint(1, longest)])
+        places = list(zip(buffer._island_starts, buffer._islands, strict=True))
+        ends = [start + len(island) for start, island in places]
+        for (start, island), end in zip(places, ends, strict=True):
+            assert text[start:end] == island
+        for (start, _), end in zip(places, [buffer.end, *ends], strict=False):
+            assert end <= start
+        assert limit.count == len(places)
+    buffer.insert(0, text)
+    assert limit.count == 0
+    assert buffer.read(len(text)) + buffer.read(len(text)) == text
 
 
 @given(st.integers(0, 2**32))

@@ -7,7 +7,7 @@ from opnode.protocols.rudp.packet import (
     CloseCode,
     PeerViolationError,
 )
-from opnode.protocols.rudp.receive_buffer import ReceiveBuffer
+from opnode.protocols.rudp.receive_buffer import IslandLimit, ReceiveBuffer
 from opnode.protocols.rudp.send_buffer import SendBuffer
 
 
@@ -69,7 +69,7 @@ class Channel:
     )
 
     def __init__(
-        self, channel_id: int, *, window: int, send_buffer: int, max_gaps: int
+        self, channel_id: int, *, window: int, send_buffer: int, islands: IslandLimit
     ) -> None:
         """Open both halves.
 
@@ -77,10 +77,10 @@ class Channel:
             channel_id: Its number.
             window: Unread bytes that we hold.
             send_buffer: Unacknowledged bytes that we hold.
-            max_gaps: Holes in the received data.
+            islands: What all channels of the connection hold behind holes.
         """
         self.channel_id = channel_id
-        self.incoming = ReceiveBuffer(max_gaps=max_gaps)
+        self.incoming = ReceiveBuffer(islands)
         self.outgoing = SendBuffer(
             channel_id, capacity=send_buffer, limit=INITIAL_CHANNEL_CREDIT
         )

@@ -25,6 +25,7 @@ from opnode.protocols.rudp.events import (
     ChannelWritable,
 )
 from opnode.protocols.rudp.packet import CloseCode, FrameType, PeerViolationError
+from opnode.protocols.rudp.receive_buffer import IslandLimit
 from opnode.protocols.rudp.recovery import ControlKey, SentPiece
 
 # Channel numbers travel in 32 bits, and the lowest one says who opened it.
@@ -54,6 +55,7 @@ class ChannelTable:
             initial=packet.INITIAL_CHANNEL_COUNT, window=config.max_channels
         )
         self._channels: dict[int, Channel] = {}
+        self._islands = IslandLimit(config.max_gaps)
         self._config = config
         self._events = events
         self._controls = controls
@@ -355,7 +357,7 @@ class ChannelTable:
             channel_id,
             window=config.channel_window,
             send_buffer=config.send_buffer,
-            max_gaps=config.max_gaps,
+            islands=self._islands,
         )
         self._channels[channel_id] = channel
         if channel.credit.is_low:

@@ -21,8 +21,8 @@ class RudpConfig:
         send_buffer: Bytes of a channel that wait for their acknowledgement; more than
             a window, so that the sender never idles while a window is full.
         max_channels: Channels that the peer may have open at once.
-        max_gaps: Holes in the received data of a channel. 50 % loss of a full window
-            makes 1800; a peer that makes more wants to exhaust us.
+        max_gaps: Holes in the received data of all channels together. 50 % loss of a
+            full window makes 3600; a peer that makes more wants to exhaust us.
         max_received_ranges: Ranges of packet numbers remembered; older ones are seen.
         max_datagrams: Unreliable messages that wait in each direction.
         max_pings: Application pings under way.

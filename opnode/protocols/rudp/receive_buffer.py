@@ -5,19 +5,56 @@ from collections import deque
 
 from opnode.protocols.rudp.packet import CloseCode, PeerViolationError
 
+# A Python object costs about 60 bytes besides what it holds, so smaller pieces are put
+# together until they are this long: a peer that sends byte by byte costs what it sent.
+_JOINED_SIZE = 4096
+# Pieces from here on are worth an object of their own, and are not copied.
+_WHOLE_SIZE = 1024
+# Islands grow up to this size: a piece in front of one copies no more than this.
+_ISLAND_SIZE = 1 << 16
+
+
+class IslandLimit:
+    """How many islands all channels of a connection hold together.
+
+    An island costs up to 200 bytes besides its content: counted for each channel by
+    itself, a peer could make a thousand times as many.
+    """
+
+    __slots__ = ("count", "maximum")
+
+    def __init__(self, maximum: int) -> None:
+        """Start with none."""
+        self.maximum = maximum
+        self.count = 0
+
+    def take(self) -> None:
+        """Count one more.
+
+        Raises:
+            PeerViolationError: PROTOCOL_VIOLATION; there are too many.
+        """
+        if self.count >= self.maximum:
+            raise PeerViolationError(
+                CloseCode.PROTOCOL_VIOLATION,
+                f"more than {self.maximum} holes in the data of all channels",
+            )
+        self.count += 1
+
 
 class ReceiveBuffer:
     """The incoming half of a channel: an ordered part and islands behind holes.
 
     ``read_offset`` <= ``end`` <= ``highest``: up to ``end`` the bytes are contiguous
-    and wait in ``chunks``. Islands are kept as growing byte arrays, sorted and never
-    touching, so that memory is what was received plus a constant per hole.
+    and wait in ``chunks``. Islands are growing byte arrays, sorted, never overlapping,
+    and touching only where they would be too long together. Memory is what was received
+    plus a constant per hole.
     """
 
     __slots__ = (
         "_island_starts",
         "_islands",
-        "_max_gaps",
+        "_limit",
         "chunks",
         "end",
         "final_size",
@@ -25,14 +62,14 @@ class ReceiveBuffer:
         "read_offset",
     )
 
-    def __init__(self, *, max_gaps: int) -> None:
-        """Start empty; at most `max_gaps` islands are kept."""
-        self.chunks: deque[bytes] = deque()
+    def __init__(self, limit: IslandLimit) -> None:
+        """Start empty; islands count against the limit of the connection."""
+        self.chunks: deque[bytes | bytearray] = deque()
         self.read_offset = 0
         self.end = 0
         self.highest = 0
         self.final_size: int | None = None
-        self._max_gaps = max_gaps
+        self._limit = limit
         self._islands: list[bytearray] = []
         self._island_starts: list[int] = []
 
@@ -86,7 +123,7 @@ class ReceiveBuffer:
         if offset > self.end:
             self._insert_island(offset, data)
         elif stop > self.end:
-            self.chunks.append(data[self.end - offset :] if offset < self.end else data)
+            self._append(data[self.end - offset :] if offset < self.end else data)
             self.end = stop
             if self._islands:
                 self._join_islands()
@@ -100,7 +137,7 @@ class ReceiveBuffer:
             first = chunks[0]
             chunks[0] = first[max_bytes:]
             self.read_offset += max_bytes
-            return first[:max_bytes]
+            return bytes(first[:max_bytes])
         taken = [chunks.popleft()]
         size = len(taken[0])
         while chunks and size + len(chunks[0]) <= max_bytes:
@@ -108,7 +145,7 @@ class ReceiveBuffer:
             taken.append(piece)
             size += len(piece)
         self.read_offset += size
-        return taken[0] if len(taken) == 1 else b"".join(taken)
+        return bytes(taken[0]) if len(taken) == 1 else b"".join(taken)
 
     def discard(self) -> int:
         """Drop all that is held; returns how many bytes nobody had read.
@@ -117,10 +154,22 @@ class ReceiveBuffer:
         """
         unread = self.highest - self.read_offset
         self.chunks.clear()
+        self._limit.count -= len(self._islands)
         self._islands.clear()
         self._island_starts.clear()
         self.end = self.read_offset = self.highest
         return unread
+
+    def _append(self, data: bytes | bytearray) -> None:
+        """Add a piece to what is in order; small ones share an object."""
+        chunks = self.chunks
+        last = chunks[-1] if chunks else b""
+        if type(last) is bytearray and len(last) < _JOINED_SIZE:
+            last += data
+        elif len(data) < _WHOLE_SIZE:
+            chunks.append(bytearray(data))
+        else:
+            chunks.append(data)
 
     def _insert_island(self, offset: int, data: bytes) -> None:
         starts, islands = self._island_starts, self._islands
@@ -128,16 +177,16 @@ class ReceiveBuffer:
         if index:
             left = islands[index - 1]
             overlap = starts[index - 1] + len(left) - offset
-            if overlap >= 0:
-                if overlap < len(data):
-                    left += data[overlap:] if overlap else data
-                    self._swallow(index)
+            if overlap >= len(data):
                 return
-        if len(islands) >= self._max_gaps:
-            raise PeerViolationError(
-                CloseCode.PROTOCOL_VIOLATION,
-                f"more than {self._max_gaps} holes in the data of a channel",
-            )
+            if overlap >= 0:
+                data = data[overlap:]
+                offset += overlap
+                if len(left) + len(data) <= _ISLAND_SIZE:
+                    left += data
+                    self._swallow(index)
+                    return
+        self._limit.take()
         starts.insert(index, offset)
         islands.insert(index, bytearray(data))
         self._swallow(index + 1)
@@ -146,18 +195,29 @@ class ReceiveBuffer:
         """Join the island before `index` with those that it now touches."""
         starts, islands = self._island_starts, self._islands
         left = islands[index - 1]
-        while index < len(starts):
-            stop = starts[index - 1] + len(left)
-            if starts[index] > stop:
+        stop = starts[index - 1] + len(left)
+        while index < len(starts) and starts[index] <= stop:
+            right = islands[index]
+            overlap = stop - starts[index]
+            if len(left) + max(len(right) - overlap, 0) > _ISLAND_SIZE:
+                if overlap:
+                    del right[:overlap]
+                    starts[index] = stop
                 return
-            left += islands[index][stop - starts[index] :]
-            del starts[index], islands[index]
+            left += right[overlap:]
+            stop = starts[index - 1] + len(left)
+            self._remove_island(index)
 
     def _join_islands(self) -> None:
         starts, islands = self._island_starts, self._islands
         while starts and starts[0] <= self.end:
-            piece = islands[0][self.end - starts[0] :]
+            piece = islands[0]
+            del piece[: self.end - starts[0]]
             if piece:
-                self.chunks.append(bytes(piece))
+                self._append(piece)
                 self.end += len(piece)
-            del starts[0], islands[0]
+            self._remove_island(0)
+
+    def _remove_island(self, index: int) -> None:
+        del self._island_starts[index], self._islands[index]
+        self._limit.count -= 1

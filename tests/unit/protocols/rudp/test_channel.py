@@ -13,10 +13,11 @@ from opnode.protocols.rudp.packet import (
     CloseCode,
     PeerViolationError,
 )
+from opnode.protocols.rudp.receive_buffer import IslandLimit
 
 
 def new_channel() -> Channel:
-    return Channel(0, window=1 << 20, send_buffer=10_000, max_gaps=10)
+    return Channel(0, window=1 << 20, send_buffer=10_000, islands=IslandLimit(10))
 
 
 def test_credit_is_low_once_half_a_window_was_consumed():

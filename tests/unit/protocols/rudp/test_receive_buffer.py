@@ -1,13 +1,15 @@
 """Ordering what arrives, and the limits on what does not fit in order."""
 
+import random
+
 import pytest
 
 from opnode.protocols.rudp.packet import CloseCode, PeerViolationError
-from opnode.protocols.rudp.receive_buffer import ReceiveBuffer
+from opnode.protocols.rudp.receive_buffer import IslandLimit, ReceiveBuffer
 
 
 def test_pieces_in_order_come_out_as_they_are():
-    buffer = ReceiveBuffer(max_gaps=10)
+    buffer = ReceiveBuffer(IslandLimit(10))
     buffer.insert(0, b"abc")
     buffer.insert(3, b"def")
     assert buffer.read(100) == b"abcdef"
@@ -16,16 +18,17 @@ def test_pieces_in_order_come_out_as_they_are():
 
 
 def test_a_read_takes_no_more_than_asked_and_joins_whole_pieces():
-    buffer = ReceiveBuffer(max_gaps=10)
-    for offset in range(0, 9, 3):
-        buffer.insert(offset, b"abcdefghi"[offset : offset + 3])
-    assert buffer.read(2) == b"ab"
-    assert buffer.read(5) == b"cdef"
-    assert buffer.read(5) == b"ghi"
+    buffer = ReceiveBuffer(IslandLimit(10))
+    text = random.Random(2).randbytes(9000)
+    for offset in range(0, 9000, 3000):
+        buffer.insert(offset, text[offset : offset + 3000])
+    assert buffer.read(2000) == text[:2000]
+    assert buffer.read(5000) == text[2000:6000]
+    assert buffer.read(5000) == text[6000:]
 
 
 def test_islands_wait_for_the_hole_to_close_and_join():
-    buffer = ReceiveBuffer(max_gaps=10)
+    buffer = ReceiveBuffer(IslandLimit(10))
     buffer.insert(6, b"gh")
     buffer.insert(2, b"cd")
     buffer.insert(4, b"ef")
@@ -37,7 +40,7 @@ def test_islands_wait_for_the_hole_to_close_and_join():
 
 
 def test_islands_that_arrived_already_are_not_joined_twice():
-    buffer = ReceiveBuffer(max_gaps=10)
+    buffer = ReceiveBuffer(IslandLimit(10))
     buffer.insert(5, b"fg")
     buffer.insert(5, b"f")
     buffer.insert(3, b"de")
@@ -48,13 +51,13 @@ def test_islands_that_arrived_already_are_not_joined_twice():
 
 
 def test_an_empty_piece_makes_no_island():
-    buffer = ReceiveBuffer(max_gaps=1)
+    buffer = ReceiveBuffer(IslandLimit(1))
     buffer.insert(5, b"")
     assert not buffer.has_gaps
 
 
 def test_more_holes_than_allowed_are_a_violation():
-    buffer = ReceiveBuffer(max_gaps=2)
+    buffer = ReceiveBuffer(IslandLimit(2))
     buffer.insert(2, b"x")
     buffer.insert(4, b"x")
     buffer.insert(5, b"x")
@@ -64,7 +67,7 @@ def test_more_holes_than_allowed_are_a_violation():
 
 
 def test_the_final_size_may_be_told_twice_but_not_changed():
-    buffer = ReceiveBuffer(max_gaps=2)
+    buffer = ReceiveBuffer(IslandLimit(2))
     buffer.insert(0, b"abc")
     buffer.set_final_size(5)
     buffer.set_final_size(5)
@@ -81,14 +84,14 @@ def test_the_final_size_may_be_told_twice_but_not_changed():
 
 
 def test_a_final_size_below_what_arrived_is_a_violation():
-    buffer = ReceiveBuffer(max_gaps=2)
+    buffer = ReceiveBuffer(IslandLimit(2))
     buffer.insert(3, b"x")
     with pytest.raises(PeerViolationError, match="at least 4"):
         buffer.set_final_size(3)
 
 
 def test_discarding_returns_what_nobody_had_read():
-    buffer = ReceiveBuffer(max_gaps=2)
+    buffer = ReceiveBuffer(IslandLimit(2))
     buffer.insert(0, b"abc")
     buffer.insert(10, b"x")
     assert buffer.read(1) == b"a"
@@ -97,3 +100,53 @@ def test_discarding_returns_what_nobody_had_read():
     assert buffer.read(9) == b""
     buffer.insert(3, b"late")
     assert buffer.read(9) == b""
+
+
+def test_small_pieces_in_order_share_an_object_and_packets_keep_theirs():
+    buffer = ReceiveBuffer(IslandLimit(2))
+    for offset in range(5000):
+        buffer.insert(offset, b"x")
+    assert len(buffer.chunks) == 2
+    packet = bytes(1152)
+    for number in range(4):
+        buffer.insert(5000 + 1152 * number, packet)
+    assert buffer.chunks[-1] is packet
+    assert type(buffer.read(3)) is bytes
+    assert type(buffer.read(4093)) is bytes
+    assert buffer.read(1 << 20) == b"x" * 904 + bytes(4 * 1152)
+
+
+def test_a_piece_that_lasts_is_not_changed_by_what_comes_later():
+    buffer = ReceiveBuffer(IslandLimit(2))
+    buffer.insert(0, b"ab")
+    first = buffer.read(2)
+    buffer.insert(2, b"cd")
+    assert (first, buffer.read(2)) == (b"ab", b"cd")
+
+
+def test_long_islands_touch_instead_of_growing_without_end():
+    text = random.Random(3).randbytes(300_000)
+    for order in (1, -1):
+        limit = IslandLimit(100)
+        buffer = ReceiveBuffer(limit)
+        for offset in range(1, 300_000, 1000)[::order]:
+            buffer.insert(offset, text[offset : offset + 1100])
+        assert 4 <= limit.count <= 10
+        assert max(map(len, buffer._islands)) <= 1 << 16
+        buffer.insert(0, text[:1])
+        assert (limit.count, buffer.has_gaps) == (0, False)
+        assert buffer.read(1 << 20) == text
+
+
+def test_channels_share_the_number_of_holes():
+    limit = IslandLimit(2)
+    first, second = ReceiveBuffer(limit), ReceiveBuffer(limit)
+    first.insert(2, b"x")
+    second.insert(2, b"x")
+    with pytest.raises(PeerViolationError, match="more than 2 holes"):
+        second.insert(4, b"x")
+    first.discard()
+    second.insert(4, b"x")
+    second.insert(3, b"x")
+    first.insert(5, b"x")
+    assert limit.count == 2
