@@ -87,6 +87,7 @@ class RecordStore:
         ).fetchone()
         self._records: int = count
         self._bytes: int = size
+        self._has_failed = False
 
     def put_untrusted(self, data: bytes, wall_now: float) -> SignedRecord:
         """Verify a record and hold it; the same bytes again are fine.
@@ -114,15 +115,28 @@ class RecordStore:
         return record
 
     def records(self, key: bytes, wall_now: float) -> list[SignedRecord]:
-        """The live records under a key, oldest slot first."""
-        return [r for r in self._bag(key) if r.expires_at > wall_now]
+        """The live records under a key, oldest slot first; none if the disk fails."""
+        try:
+            bag = self._bag(key)
+        except StorageError as error:
+            self._note_failure(error)
+            return []
+        return [r for r in bag if r.expires_at > wall_now]
 
     def expire(self, wall_now: float) -> int:
-        """Drop what is past its time; returns how many."""
-        rows = self._execute(
-            "DELETE FROM record WHERE expires_at <= ? RETURNING key, length(wire)",
-            (int(wall_now),),
-        )
+        """Drop what is past its time; returns how many, none if the disk fails.
+
+        A full or broken disk ends what a node holds for others, not the node.
+        """
+        try:
+            rows = self._execute(
+                "DELETE FROM record WHERE expires_at <= ? RETURNING key, length(wire)",
+                (int(wall_now),),
+            )
+        except StorageError as error:
+            self._note_failure(error)
+            return 0
+        self._has_failed = False
         for key, size in rows:
             self._mirror.pop(key, None)
             self._records -= 1
@@ -197,6 +211,12 @@ class RecordStore:
             self._records -= 1
             self._bytes -= len(record.wire)
         self._mirror.pop(key, None)
+
+    def _note_failure(self, error: StorageError) -> None:
+        # Once until it works again: it is tried every minute.
+        if not self._has_failed:
+            self._has_failed = True
+            logger.warning("no records can be held for now: %s", error)
 
     def _execute(
         self, statement: str, values: tuple[bytes | int, ...]

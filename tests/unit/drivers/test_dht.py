@@ -1,5 +1,6 @@
 """`dht`: joins, finds, stores, repairs, keeps contacts alive, believes nobody."""
 
+import logging
 import random
 
 import pytest
@@ -371,6 +372,29 @@ async def test_a_refusal_of_our_own_store_is_counted_not_raised(
     await node.dht.put(claim(network, seq=2))
     assert await node.dht.put(claim(network, seq=1)) == 0
     assert dict(node.dht.statistics().refusals) == {"StaleRecord": 1}
+
+
+async def test_a_disk_that_fails_is_reported_once_and_the_node_goes_on(
+    autojump_clock, network, caplog
+):
+    await network.grow(3)
+    config = DhtConfig(expire_s=10)
+    node = await network.add(maintained=True, dht_config=config)
+    await node.dht.join([network.nodes[0].hub.local])
+    record = claim(network, lifetime_s=5000)
+    await node.dht.put(record, republish=True)
+    node.store.close()
+    with caplog.at_level(logging.WARNING):
+        await trio.sleep(4000)
+    assert len(caplog.records) == 1
+    assert "no records can be held" in caplog.text
+    assert await network.nodes[1].dht.find_first(KEY, anything) == [record]
+    asked = node.hub.local
+    other = FindValue(claim_key("somebody else"))
+    assert (await network.nodes[1].rpc.request(asked, other)).body.total == 0
+    with pytest.raises(RecordNotFound):
+        await node.dht.find_first(other.key, anything)
+    assert await node.dht.find_all(other.key) == []
 
 
 async def test_adopting_another_id_keeps_the_contacts(autojump_clock, network):
