@@ -36,7 +36,7 @@ CREATE INDEX IF NOT EXISTS record_by_expiry ON record (expires_at);
 
 
 class BagFull(StorageError):  # noqa: N818 - named as its siblings
-    """Sixteen owners hold a slot under the key; the oldest stay. Not your fault."""
+    """Sixteen owners hold a slot of the kind under the key; the oldest stay."""
 
 
 class StoreFull(StorageError):  # noqa: N818 - named as its siblings
@@ -50,8 +50,9 @@ class StoreConfig:
     Attributes:
         max_records: about 100 MB of disk at the full record size.
         max_bytes: the same bound in bytes, of the records alone.
-        bag_slots: owners under one key (architecture §4).
-        mirrored_keys: bags kept parsed in memory; a bag is at most 20 kB, mostly 1 kB.
+        bag_slots: owners of one kind under one key (architecture §4). Each kind has
+            its own, so that claims, which anybody may make, leave a peer its place.
+        mirrored_keys: bags kept parsed in memory; a bag is at most 40 kB, mostly 1 kB.
     """
 
     max_records: int = 100_000
@@ -108,14 +109,17 @@ class RecordStore:
             if held.wire == record.wire:
                 return record
         else:
-            self._check_room(record, len(live))
+            self._check_room(record, sum(r.kind is record.kind for r in live))
         self._write(record, held)
         bag_now = [record if other is held else other for other in live]
         self._remember(record.key, bag_now if held is not None else [*live, record])
         return record
 
     def records(self, key: bytes, wall_now: float) -> list[SignedRecord]:
-        """The live records under a key, oldest slot first; none if the disk fails."""
+        """The live records under a key; none if the disk fails.
+
+        Kinds that are bound to the key come first, of one kind the oldest slot.
+        """
         try:
             bag = self._bag(key)
         except StorageError as error:
@@ -153,7 +157,9 @@ class RecordStore:
 
     def _check_room(self, record: SignedRecord, live: int) -> None:
         if live >= self._config.bag_slots:
-            raise BagFull(f"{live} owners hold a slot under {short(record.key)}")
+            raise BagFull(
+                f"{live} owners hold a {record.kind.name} under {short(record.key)}"
+            )
         if self._records >= self._config.max_records:
             raise StoreFull(f"{self._records} records are held, that is the limit")
         if self._bytes + len(record.wire) > self._config.max_bytes:
@@ -178,7 +184,8 @@ class RecordStore:
     def _remember(
         self, key: StorageKey, records: list[SignedRecord]
     ) -> tuple[SignedRecord, ...]:
-        self._mirror[key] = bag = tuple(records)
+        # Stable, and the numbers are in the right order: a peer's own kinds first.
+        self._mirror[key] = bag = tuple(sorted(records, key=lambda r: r.kind))
         self._mirror.move_to_end(key)
         if len(self._mirror) > self._config.mirrored_keys:
             self._mirror.popitem(last=False)

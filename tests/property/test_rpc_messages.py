@@ -34,7 +34,7 @@ def exactly(size):
 REQUESTS = st.one_of(
     st.builds(m.Ping, st.binary(max_size=32), st.binary(max_size=18)),
     st.builds(m.FindNode, exactly(20)),
-    st.builds(m.FindValue, exactly(20), st.integers(0, 16)),
+    st.builds(m.FindValue, exactly(20), st.integers(0, 32)),
     st.builds(m.Store, st.binary(min_size=1, max_size=1137)),
     st.builds(
         m.Register,
@@ -59,8 +59,8 @@ REPLIES = st.one_of(
     st.builds(m.Nodes, PACKED_CONTACTS),
     st.builds(
         m.Values,
-        st.lists(st.binary(min_size=1, max_size=200), max_size=16).map(tuple),
-        st.integers(0, 16),
+        st.lists(st.binary(min_size=1, max_size=200), max_size=32).map(tuple),
+        st.integers(0, 32),
         PACKED_CONTACTS,
     ),
     st.just(m.Stored()),

@@ -28,8 +28,8 @@ CHECK_ROOM: Final = 2 * 73
 A request that is to make its sender known has room for them besides its reply."""
 MAX_CONTACTS: Final = 20
 """One bucket's worth (k of the Kademlia paper) is all a lookup step can use."""
-MAX_RECORDS: Final = 16
-"""Slots of one bag; a reply never holds more records than a bag has."""
+MAX_RECORDS: Final = 32
+"""Slots of one bag that can be read: a peer file, sixteen presences, then others."""
 MAX_DETAIL: Final = 80
 """Characters of a failure's explanation: one line of a log."""
 

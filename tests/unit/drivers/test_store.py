@@ -13,13 +13,46 @@ from opnode.core.errors import (
     StaleRecord,
     StorageError,
 )
-from opnode.core.ids import claim_key
+from opnode.core.ids import claim_key, peer_key
+from opnode.core.peerfile import (
+    Identity,
+    build_peer_file,
+    build_presence,
+    certify_location,
+)
 from opnode.core.records import RecordKind, build_chunk, build_record
 from opnode.drivers.store import BagFull, RecordStore, StoreConfig, StoreFull
-from opnode.testing.keys import seeded_signing_key
+from opnode.testing.keys import seeded_signing_key, seeded_static_key
 
 NOW = 1_000_000.0
 KEY = claim_key("somebody")
+
+
+IDENTITY = Identity(seeded_signing_key("identity"))
+PEER_KEY = peer_key(IDENTITY.peer_id)
+
+
+def presence(name, seq=1):
+    location = certify_location(
+        IDENTITY,
+        signing=seeded_signing_key(f"location {name}"),
+        static=seeded_static_key(name),
+        name=name,
+        wall_now=NOW,
+        lifetime_s=10_000,
+    )
+    return build_presence(location, (), wall_now=NOW, lifetime_s=600, seq=seq)
+
+
+def squatter(number):
+    return build_record(
+        seeded_signing_key(f"squatter {number}"),
+        kind=RecordKind.CLAIM,
+        key=PEER_KEY,
+        seq=1,
+        expires_at=int(NOW) + 700,
+        payload=b"",
+    )
 
 
 def claim(owner="anna", seq=1, lifetime_s=100, payload=b"claim", name="somebody"):
@@ -96,6 +129,27 @@ def test_a_full_bag_keeps_the_oldest_sixteen_and_still_takes_their_updates(store
     update = claim("owner 3", seq=2)
     store.put_untrusted(update.wire, NOW)
     assert update in store.records(KEY, NOW)
+
+
+def test_claims_take_no_slot_from_the_peer_whose_key_they_are_under(tmp_path):
+    path = tmp_path / "records.sqlite3"
+    store = RecordStore(path)
+    squatters = [squatter(number) for number in range(16)]
+    for record in squatters:
+        store.put_untrusted(record.wire, NOW)
+    own = [build_peer_file(IDENTITY, wall_now=NOW, seq=1)]
+    own += [presence(f"location {number}") for number in range(16)]
+    for record in reversed(own):
+        store.put_untrusted(record.wire, NOW)
+    expected = [own[0], *reversed(own[1:]), *squatters]
+    assert store.records(PEER_KEY, NOW) == expected
+    for record in (squatter(16), presence("seventeenth")):
+        with pytest.raises(BagFull):
+            store.put_untrusted(record.wire, NOW)
+    store.close()
+    again = RecordStore(path)
+    assert again.records(PEER_KEY, NOW) == expected
+    again.close()
 
 
 def test_an_expired_slot_makes_room_before_anybody_swept(store):
