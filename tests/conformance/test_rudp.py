@@ -9,6 +9,7 @@ from itertools import pairwise
 
 import pytest
 
+from opnode.core.addresses import Endpoint
 from opnode.core.crypto import expand
 from opnode.core.errors import LocalProtocolError
 from opnode.protocols.rudp import packet
@@ -40,6 +41,7 @@ from opnode.protocols.rudp.packet import (
     PingFrame,
     ResetFrame,
     StopReadingFrame,
+    encode_ack,
     encode_channel_credit,
     encode_close,
     encode_connection_credit,
@@ -905,6 +907,121 @@ def test_r_32_data_goes_on_after_the_peer_s_address_changed():
         return got == 300 * KIB
 
     pair.drive(read_all)
+
+
+def sent_to(far: FarEnd, endpoint: Endpoint) -> int:
+    """Take all bursts; returns how many bytes went there, with none elsewhere."""
+    size = 0
+    while bursts := far.connection.datagrams_to_send(far.now):
+        for burst in bursts:
+            assert burst.destination == endpoint
+            size += len(burst.data)
+    return size
+
+
+def with_much_to_send() -> FarEnd:
+    far = settled()
+    channel = far.connection.open_channel(far.now)
+    far.connection.send(channel, bytes(200 * KIB), far.now)
+    return far
+
+
+def test_r_39_a_new_path_gets_three_times_what_came_from_it():
+    far = with_much_to_send()
+    moved = far.packet(encode_ping(0))
+    far.arrive(moved, source=ELSEWHERE)
+    sent = 0
+    for _ in range(3):
+        sent += sent_to(far, ELSEWHERE)
+        far.wait(1.0)
+    assert 0 < sent <= 3 * len(moved)
+    full = far.packet(encode_datagram(bytes(1100)))
+    far.arrive(full, source=ELSEWHERE)
+    more = sent_to(far, ELSEWHERE)
+    assert 2 * len(full) < more <= 3 * (len(moved) + len(full)) - sent
+
+
+def test_r_39_without_budget_no_timer_runs_hot():
+    # The same host: its round trip of nothing makes timers that double from 10 ms on.
+    far = with_much_to_send()
+    neighbour = THERE._replace(port=9)
+    sent_to(far, THERE)
+    far.feed(encode_ping(0), source=neighbour)
+    sent_to(far, neighbour)
+    for _ in range(200):
+        deadline = far.connection.next_deadline()
+        assert deadline is not None
+        if far.connection.state is not ConnectionState.OPEN or deadline > far.now + 60:
+            break
+        far.now = max(far.now, deadline)
+        far.connection.handle_deadline(far.now)
+        sent_to(far, neighbour)
+        if far.closed() is not None:
+            break
+    else:
+        pytest.fail("200 timers in less than an idle time")
+
+
+def test_r_39_the_acknowledgement_of_a_packet_sent_there_opens_the_path():
+    far = with_much_to_send()
+    far.feed(encode_ping(0), source=ELSEWHERE)
+    ((number, _),) = far.sent()
+    far.feed(encode_ack(0.0, [(number, number + 1)]), source=ELSEWHERE)
+    assert sent_to(far, ELSEWHERE) > 30 * packet.PACKET_SIZE
+
+
+def test_r_39_acknowledging_older_packets_proves_nothing():
+    far = with_much_to_send()
+    older = [number for number, _ in far.sent()]
+    far.feed(encode_ping(0), source=ELSEWHERE)
+    sent_to(far, ELSEWHERE)
+    wire = far.packet(encode_ack(0.0, [(older[0], older[-1] + 1)]))
+    far.arrive(wire, source=ELSEWHERE)
+    assert sent_to(far, ELSEWHERE) <= 3 * len(wire) + 2 * packet.PACKET_SIZE
+
+
+def test_r_39_an_answer_from_elsewhere_proves_nothing():
+    far = with_much_to_send()
+    late = far.next_number
+    far.next_number += 1
+    far.feed(encode_ping(0), source=ELSEWHERE)
+    ((number, _),) = far.sent()
+    far.feed(encode_ack(0.0, [(number, number + 1)]), number=late, source=THERE)
+    assert sent_to(far, ELSEWHERE) < packet.PACKET_SIZE
+
+
+def test_r_39_guessing_what_was_sent_there_ends_the_connection():
+    far = with_much_to_send()
+    older = [number for number, _ in far.sent()]
+    far.feed(encode_ping(0), source=ELSEWHERE)
+    sent_to(far, ELSEWHERE)
+    far.feed(encode_ack(0.0, [(older[-1] + 1, older[-1] + 2)]), source=ELSEWHERE)
+    closed = far.closed()
+    assert closed is not None
+    assert closed.code == CloseCode.PROTOCOL_VIOLATION
+
+
+def test_r_39_closing_keeps_to_the_budget_too():
+    far = settled()
+    moved = far.packet(encode_ping(0))
+    far.arrive(moved, source=ELSEWHERE)
+    far.connection.close(1, "x" * 256, far.now)
+    sent = sent_to(far, ELSEWHERE)
+    far.wait(10.0)
+    assert sent + sent_to(far, ELSEWHERE) <= 3 * len(moved)
+    assert far.connection.state is ConnectionState.TERMINATED
+
+
+@pytest.mark.parametrize("how", ["set", "known"])
+def test_r_39_a_path_that_was_set_or_proven_before_is_open_at_once(how):
+    far = with_much_to_send()
+    far.feed(encode_ping(0), source=ELSEWHERE)
+    sent_to(far, ELSEWHERE)
+    if how == "set":
+        far.connection.set_path(ELSEWHERE, far.now)
+    else:
+        far.feed(encode_ping(0), source=THERE)
+    assert sent_to(far, ELSEWHERE if how == "set" else THERE) > 20 * packet.PACKET_SIZE
 
 
 # --- life -----------------------------------------------------------------------------

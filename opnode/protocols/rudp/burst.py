@@ -10,7 +10,7 @@ from opnode.core.crypto import Aead
 from opnode.protocols.rudp.acknowledgements import Acknowledgements
 from opnode.protocols.rudp.channel import Channel
 from opnode.protocols.rudp.channel_table import ChannelTable
-from opnode.protocols.rudp.control_queue import ControlQueue
+from opnode.protocols.rudp.control_queue import PROBE_PING_ID, ControlQueue
 from opnode.protocols.rudp.packet import (
     CHUNK_SIZE,
     DATA_HEADER_SIZE,
@@ -19,8 +19,10 @@ from opnode.protocols.rudp.packet import (
     MAX_BURST_SEGMENTS,
     MAX_PLAINTEXT,
     PACKET_SIZE,
+    FrameType,
     encode_data,
     encode_datagram,
+    encode_ping,
     pack_data_header,
     pack_header,
     pack_nonce,
@@ -109,6 +111,21 @@ class BurstBuilder:
         burst = b"".join(parts)
         self.bytes_sent += len(burst)
         return burst
+
+    def build_probe(self, now: float) -> bytes:
+        """Build a packet with a PING alone, for when there is room for nothing else."""
+        sealed = self.seal(encode_ping(PROBE_PING_ID))
+        run = self._remember(sealed, now)
+        run.controls = ((FrameType.PING, PROBE_PING_ID),)
+        self.packets_sent += 1
+        self.bytes_sent += run.size
+        return b"".join(sealed)
+
+    def skip(self, count: int) -> range:
+        """Leave out packet numbers; returns which."""
+        skipped = range(self.next_number, self.next_number + count)
+        self.next_number = skipped.stop
+        return skipped
 
     def seal(self, plaintext: bytes) -> list[bytes]:
         """Seal one packet under the next number; returns header and ciphertext."""
@@ -207,17 +224,22 @@ class BurstBuilder:
             acks.on_sent()
         sealed = self.seal(ack + b"".join(frames))
         if frames:
-            run = SentRun(
-                self.next_number - 1,
-                self.next_number,
-                size=len(sealed[0]) + len(sealed[1]),
-                sent_at=now,
-            )
+            run = self._remember(sealed, now)
             run.controls, run.pieces = tuple(keys), tuple(pieces)
             run.acks_below = acks_below
-            self._recovery.on_sent(run)
-            self.probes = max(self.probes - 1, 0)
         return sealed
+
+    def _remember(self, sealed: list[bytes], now: float) -> SentRun:
+        """Tell recovery about the one packet that was sealed last."""
+        run = SentRun(
+            self.next_number - 1,
+            self.next_number,
+            size=sum(map(len, sealed)),
+            sent_at=now,
+        )
+        self._recovery.on_sent(run)
+        self.probes = max(self.probes - 1, 0)
+        return run
 
     def _add_pieces(
         self, frames: list[bytes], pieces: list[SentPiece], space: int

@@ -43,6 +43,7 @@ from opnode.protocols.rudp.packet import (
     ResetFrame,
     StopReadingFrame,
 )
+from opnode.protocols.rudp.path_check import MAX_SKIPPED, PathCheck
 from opnode.protocols.rudp.receiver import PacketReceiver
 from opnode.protocols.rudp.recovery import Recovery, SentRun
 from opnode.protocols.rudp.statistics import RudpStatistics
@@ -90,7 +91,7 @@ class RudpConnection:
             initiator: Whether we began the handshake; decides ids and channel numbers.
             keys: What the handshake left.
             config: Limits and timers.
-            rng: Spreads keep-alives; holds no secret.
+            rng: Spreads keep-alives, and skips packet numbers when the path changes.
         """
         self.local_id, self.remote_id = connection_ids(keys, initiator=initiator)
         kind = bytes([packet.PACKET_TYPE])
@@ -127,9 +128,14 @@ class RudpConnection:
             on_frame=self._on_frame,
         )
         self._lifetime = Lifetime(config, rng)
+        self._rng = rng
         self._rate = DeliveryRate()
         self._path: Endpoint | None = None
         self._candidate_path: Endpoint | None = None
+        # The newest path that was set or proven, and the check of one that was not.
+        self._proven_path: Endpoint | None = None
+        self._path_check: PathCheck | None = None
+        self._source: Endpoint | None = None
         self._pings: dict[int, float] = {}
         self._last_ping_id = PROBE_PING_ID
         self._congestion = self._new_congestion()
@@ -169,6 +175,7 @@ class RudpConnection:
             rtt_s: A round trip that was measured otherwise, as by the ICE check.
         """
         previous, self._path = self._path, endpoint
+        self._proven_path, self._path_check = endpoint, None
         if endpoint == self._candidate_path:
             self._candidate_path = None
         if previous is None:
@@ -190,6 +197,7 @@ class RudpConnection:
         if lifetime.state is ConnectionState.TERMINATED:
             return
         newest = self._acks.next_number
+        self._source = source
         try:
             accepted = self._receiver.receive_run(bytes(buffer), segment_size, now)
         except PeerViolationError as error:
@@ -202,7 +210,12 @@ class RudpConnection:
             return
         lifetime.on_heard(now)
         if source != self._path:
-            self._on_other_source(source, is_newest=self._acks.next_number > newest)
+            if self._path is not None and self._acks.next_number > newest:
+                self._follow(self._path, source, len(buffer))
+            else:
+                self._candidate_path = source
+        elif self._path_check is not None:
+            self._path_check.on_received(len(buffer))
 
     def datagrams_to_send(self, now: float) -> list[Transmission]:
         """Return the next burst; call again until the list is empty."""
@@ -213,7 +226,10 @@ class RudpConnection:
         if self._builder.next_number >= packet.MAX_PACKETS_PER_KEY:
             self._end(CloseCode.KEY_EXHAUSTED, "the keys protected 2^28 packets", now)
             return self._closing_datagrams(now, self._path)
-        data = self._builder.build(now, self._congestion.window)
+        if self._path_check is None:
+            data = self._builder.build(now, self._congestion.window)
+        else:
+            data = self._build_within_budget(self._path_check, now)
         if not data:
             return []
         return [Transmission(data, self._path, PACKET_SIZE)]
@@ -229,7 +245,7 @@ class RudpConnection:
             times += (
                 None if self._acks.is_due else self._acks.deadline,
                 self._recovery.loss_deadline,
-                self._recovery.probe_deadline,
+                None if self._is_budget_spent else self._recovery.probe_deadline,
             )
         return min((time for time in times if time is not None), default=None)
 
@@ -247,7 +263,8 @@ class RudpConnection:
         self._acks.on_deadline(now)
         if recovery.loss_deadline is not None and now >= recovery.loss_deadline:
             self._on_lost(recovery.on_loss_timer(now), now)
-        if recovery.probe_deadline is not None and now >= recovery.probe_deadline:
+        probe_at = None if self._is_budget_spent else recovery.probe_deadline
+        if probe_at is not None and now >= probe_at:
             self._probe()
         if lifetime.takes_keep_alive(now):
             self._controls.add_probe()
@@ -425,6 +442,9 @@ class RudpConnection:
         result = self._recovery.on_ack(
             frame, next_number=self._builder.next_number, now=now
         )
+        check = self._path_check
+        if check and check.is_passed(frame.ranges) and self._source == self._path:
+            self._proven_path, self._path_check = self._path, None
         congestion, rtt_s = self._congestion, self._recovery.rtt.smoothed
         for run in result.acked:
             self._on_run_acked(run, now)
@@ -470,17 +490,37 @@ class RudpConnection:
         self._controls.add_probe()
         self._builder.probes = _PROBES
 
-    # --- ends -----------------------------------------------------------------------
+    # --- path -----------------------------------------------------------------------
 
-    def _on_other_source(self, source: Endpoint, *, is_newest: bool) -> None:
-        """Follow a peer whose NAT gave it another address, by its newest packet."""
-        if self._path is None or not is_newest:
-            self._candidate_path = source
-            return
-        is_other_host = self._path.host != source.host
+    def _follow(self, previous: Endpoint, source: Endpoint, size: int) -> None:
+        """Go where the newest packet came from: a NAT gave the peer another address."""
         self._path = source
-        self._on_path_changed(is_other_host=is_other_host)
+        self._path_check = None
+        if source != self._proven_path:
+            skipped = self._builder.skip(1 + self._rng.randrange(MAX_SKIPPED))
+            self._path_check = PathCheck(skipped, size)
+        self._on_path_changed(is_other_host=previous.host != source.host)
         self._events.add(PathChanged(source))
+
+    def _build_within_budget(self, check: PathCheck, now: float) -> bytes:
+        """Build a burst for an unproven path; with little budget, a PING at most."""
+        builder = self._builder
+        data = b""
+        if check.budget >= PACKET_SIZE:
+            usual = builder.max_segments
+            builder.max_segments = min(usual, check.budget // PACKET_SIZE)
+            data = builder.build(now, self._congestion.window)
+            builder.max_segments = usual
+        elif check.budget >= packet.PROBE_SIZE and self._controls.take_probe():
+            data = builder.build_probe(now)
+        check.on_sent(len(data))
+        return data
+
+    @property
+    def _is_budget_spent(self) -> bool:
+        """Whether not even a probe may leave (RFC 9002 §6.2.2.1: no timer then)."""
+        check = self._path_check
+        return check is not None and check.budget < packet.PROBE_SIZE
 
     def _on_path_changed(self, *, is_other_host: bool) -> None:
         self._recovery.on_path_changed(is_other_host=is_other_host)
@@ -488,6 +528,8 @@ class RudpConnection:
             self._congestion = self._new_congestion()
         self._controls.add_probe()
         self._builder.probes = max(self._builder.probes, 1)
+
+    # --- ends -----------------------------------------------------------------------
 
     def _on_close(self, frame: CloseFrame, now: float) -> None:
         state = self._lifetime.state
@@ -519,7 +561,13 @@ class RudpConnection:
     def _closing_datagrams(self, now: float, path: Endpoint) -> list[Transmission]:
         if not self._lifetime.close_pending:
             return []
+        size = packet.HEADER_SIZE + len(self._lifetime.close_frame) + packet.TAG_SIZE
+        check = self._path_check
+        if check is not None and check.budget < size:
+            return []
         data = b"".join(self._builder.seal(self._lifetime.close_frame))
+        if check is not None:
+            check.on_sent(size)
         self._lifetime.on_close_sent(now)
         return [Transmission(data, path, PACKET_SIZE)]
 

@@ -40,6 +40,10 @@ class ControlQueue:
         """Ask for a PING that nobody waits for."""
         self._waiting[_PROBE] = None
 
+    def take_probe(self) -> bool:
+        """Take the PING that nobody waits for; false when none was asked for."""
+        return self._waiting.pop(_PROBE, _PROBE) is None
+
     def restore(self, keys: tuple[ControlKey, ...]) -> None:
         """Ask again for frames of a lost packet; a probe has done its work."""
         for key in keys:

@@ -88,6 +88,8 @@ class FrameType(enum.IntEnum):
 # Plain integers for the hot paths: reading an enum member costs a descriptor call.
 DATA_TYPE = int(FrameType.DATA)
 DATA_FIN_TYPE = int(FrameType.DATA_FIN)
+# A packet that holds a PING and nothing else.
+PROBE_SIZE = HEADER_SIZE + _PING.size + TAG_SIZE
 # The longest control frame (RESET); a packet with less room takes no further one.
 MAX_CONTROL_SIZE = _RESET.size
 

@@ -13,6 +13,7 @@ from opnode.protocols.rudp.packet import (
     CHUNK_SIZE,
     HEADER_SIZE,
     PACKET_SIZE,
+    PROBE_SIZE,
     AckFrame,
     DataFrame,
     DatagramFrame,
@@ -210,3 +211,14 @@ def test_figures_count_packets_and_bytes():
     assert desk.builder.packets_sent == 10
     assert desk.builder.bytes_sent == 10 * PACKET_SIZE
     assert desk.recovery.bytes_in_flight == 10 * PACKET_SIZE
+
+
+def test_a_probe_is_a_packet_of_38_bytes_that_recovery_knows():
+    desk = Desk()
+    assert desk.builder.skip(5) == range(5)
+    wire = desk.builder.build_probe(1.0)
+    assert len(wire) == PROBE_SIZE == 38
+    assert unpack_header(wire)[1] == 5
+    assert desk.builder.next_number == 6
+    assert desk.recovery.bytes_in_flight == 38
+    assert (desk.builder.packets_sent, desk.builder.bytes_sent) == (1, 38)

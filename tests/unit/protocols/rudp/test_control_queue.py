@@ -48,3 +48,13 @@ def test_a_frame_that_is_not_wanted_any_more_does_not_leave():
     queue.discard(FrameType.PING, 3)
     queue.discard(FrameType.PING, 3)
     assert len(queue) == 0
+
+
+def test_a_probe_can_be_taken_alone_and_once():
+    queue = ControlQueue()
+    assert not queue.take_probe()
+    queue.add(FrameType.CONNECTION_CREDIT)
+    queue.add_probe()
+    assert queue.take_probe()
+    assert not queue.take_probe()
+    assert len(queue) == 1
