@@ -42,14 +42,21 @@ class VerbsConfig:
     ``lookup_s``, ``connect_s``: a person waits no longer. ``ping_s``: a round trip that
     takes longer counts as lost. ``attempts``: connections in a row on which a transfer
     may fail to move; it starts anew when one byte more arrived. ``standstill_s``: a
-    transfer that moves nothing for so long asks whether the peer is there.
+    transfer that moves nothing for so long asks whether the peer is there, which costs
+    a packet each way; ``silence_s``: without an answer for so long the peer counts as
+    gone: far beyond a round trip through full buffers, a few repeats included.
+    ``reconnect_s``: first try of a broken transfer to connect again, twice as long each
+    time: a peer that was started anew is found by a new lookup, not by waiting for the
+    address that the last one told.
     """
 
     lookup_s: float = 20.0
     connect_s: float = 30.0
     ping_s: float = 5.0
     attempts: int = 8
-    standstill_s: float = 4.0
+    standstill_s: float = 1.5
+    silence_s: float = 4.0
+    reconnect_s: float = 4.0
 
 
 class FoundPeer(Protocol):
@@ -305,8 +312,12 @@ class Verbs:
         farthest, failures, has_begun = 0, 0, False
         while True:
             meter = _Meter(source.size, report_s)
+            limit_s = self._connect_limit_s(failures)
+            reused = self._connections.has_live(peer_id)
             try:
-                return await self._send_once(peer_id, source, meter, client)
+                async with self._borrow(peer_id, limit_s) as connection:
+                    await client.send(connected(connection, reused=reused))
+                    return await self._send_once(connection, source, meter, client)
             except (*LOST, NetworkError) as error:
                 has_begun = has_begun or meter.has_begun
                 if not has_begun:
@@ -322,23 +333,31 @@ class Verbs:
             await client.send(again)
             await trio.sleep(wait_s)
 
+    def _connect_limit_s(self, failures: int) -> float:
+        """How long a transfer that broke ``failures`` times in a row may connect."""
+        if not failures:
+            return self._config.connect_s
+        limit_s = self._config.reconnect_s * 2.0 ** (failures - 1)
+        return min(self._config.connect_s, limit_s)
+
     async def _send_once(
-        self, peer_id: PeerId, source: SourceFile, meter: "_Meter", client: Client
+        self,
+        connection: PeerConnection,
+        source: SourceFile,
+        meter: "_Meter",
+        client: Client,
     ) -> SentFile:
-        reused = self._connections.has_live(peer_id)
-        async with self._borrow(peer_id) as connection:
-            await client.send(connected(connection, reused=reused))
-            channel = await connection.open_channel()
-            sender = FileSender(channel, source, progress=meter.report)
-            outcome: SentFile | Exception
-            async with channel, trio.open_nursery() as nursery:
-                nursery.start_soon(meter.run, client)
-                nursery.start_soon(self._watch_standstill, connection, meter)
-                try:
-                    outcome = await sender.run()
-                except Exception as error:  # noqa: BLE001 - raised again below, unwrapped
-                    outcome = error
-                nursery.cancel_scope.cancel()
+        channel = await connection.open_channel()
+        sender = FileSender(channel, source, progress=meter.report)
+        outcome: SentFile | Exception
+        async with channel, trio.open_nursery() as nursery:
+            nursery.start_soon(meter.run, client)
+            nursery.start_soon(self._watch_standstill, connection, meter)
+            try:
+                outcome = await sender.run()
+            except Exception as error:  # noqa: BLE001 - raised again below, unwrapped
+                outcome = error
+            nursery.cancel_scope.cancel()
         if isinstance(outcome, Exception):
             raise outcome
         return outcome
@@ -352,17 +371,19 @@ class Verbs:
         minute and more. A slow disk or an undecided user also stands still, but pings
         come back then.
         """
+        heard_at = trio.current_time()
         while True:
-            before = meter.done
-            await trio.sleep(self._config.standstill_s)
-            if meter.done != before:
+            ask_at = max(meter.moved_at, heard_at) + self._config.standstill_s
+            if ask_at > trio.current_time():
+                await trio.sleep_until(ask_at)
                 continue
-            with trio.move_on_after(self._config.ping_s) as waiting:
+            with trio.move_on_after(self._config.silence_s) as waiting:
                 with contextlib.suppress(*LOST):
                     await connection.ping()
             if waiting.cancelled_caught:
                 await connection.aclose()
                 return
+            heard_at = trio.current_time()
 
     async def _chat(self, peer_id: PeerId, client: Client) -> None:
         services = self._daemon.services
@@ -380,8 +401,10 @@ class Verbs:
         return self._daemon.connections
 
     @asynccontextmanager
-    async def _borrow(self, peer_id: PeerId) -> AsyncGenerator[PeerConnection, None]:
-        with trio.fail_after(self._config.connect_s) as deadline:
+    async def _borrow(
+        self, peer_id: PeerId, limit_s: float | None = None
+    ) -> AsyncGenerator[PeerConnection, None]:
+        with trio.fail_after(limit_s or self._config.connect_s) as deadline:
             async with self._connections.borrow(peer_id) as connection:
                 # The deadline is for connecting, not for what follows.
                 deadline.deadline = math.inf
@@ -393,6 +416,7 @@ class _Meter:
 
     def __init__(self, size: int, every_s: float) -> None:
         self.done = 0
+        self.moved_at = trio.current_time()
         self._every_s = every_s
         self.has_begun = False
         self._size = size
@@ -401,6 +425,7 @@ class _Meter:
     def report(self, done: int, size: int) -> None:
         """Remember how far the transfer is."""
         self.has_begun = True
+        self.moved_at = trio.current_time()
         self.done, self._size = done, size
 
     async def run(self, client: Client) -> None:

@@ -283,7 +283,7 @@ async def test_k_6_a_peer_that_fell_silent_is_given_up_and_the_transfer_goes_on(
 ):
     path = tmp_path / "a.bin"
     path.write_bytes(random.Random(1).randbytes(3_000_000))
-    world.verbs = Verbs(world.daemon, VerbsConfig(standstill_s=0.02, ping_s=0.02))
+    world.verbs = Verbs(world.daemon, VerbsConfig(standstill_s=0.02, silence_s=0.02))
     serve = world.remote.serve_channel
     swallowed = []
 
@@ -302,6 +302,67 @@ async def test_k_6_a_peer_that_fell_silent_is_given_up_and_the_transfer_goes_on(
     events = await world.run(messages.Send(peer="ann", path=str(path)))
     assert any(isinstance(event, messages.Interrupted) for event in events)
     assert (world.inbox / "a.bin").read_bytes() == path.read_bytes()
+
+
+async def test_k_6_a_transfer_that_broke_looks_anew_instead_of_waiting_for_old_places(
+    autojump_clock, tmp_path, nursery
+):
+    # Threads read the file meanwhile, which the clock must not overtake.
+    autojump_clock.autojump_threshold = 0.05
+    world = World(tmp_path, nursery)
+    await nursery.start(world.pool.run)
+    path = tmp_path / "a.bin"
+    path.write_bytes(b"12345")
+    tries = []
+
+    async def break_off(peer_id, channel):
+        frames = FrameStream(channel, HELLO)
+        await frames.receive_untrusted()
+        await frames.send(Verdict(True, 0, ""))
+        world.is_silent = True
+        await trio.sleep_forever()
+
+    async def wait_in_vain(peer_id):
+        tries.append(trio.current_time())
+        if len(tries) == 3:
+            raise TransferDeclined("enough seen")
+        await trio.sleep_forever()
+
+    world.remote.serve_channel = break_off
+    started_at = trio.current_time()
+    connect = iter([world.connect])
+
+    async def connect_once(peer_id):
+        return await next(connect, wait_in_vain)(peer_id)
+
+    world.connect = connect_once
+    with pytest.raises(TransferDeclined):
+        await world.run(messages.Send(peer="ann", path=str(path)))
+    config = VerbsConfig()
+    assert tries[0] - started_at <= config.standstill_s + config.silence_s + 0.5
+    assert config.reconnect_s <= tries[1] - tries[0] <= config.reconnect_s + 1
+    assert 2 * config.reconnect_s <= tries[2] - tries[1] <= 2 * config.reconnect_s + 2
+
+
+async def test_k_6_a_peer_that_answers_may_stand_still_as_long_as_it_likes(
+    autojump_clock, tmp_path, nursery
+):
+    # Threads read the file meanwhile, which the clock must not overtake.
+    autojump_clock.autojump_threshold = 0.05
+    world = World(tmp_path, nursery)
+    await nursery.start(world.pool.run)
+    path = tmp_path / "a.bin"
+    path.write_bytes(b"12345")
+    serve = world.remote.serve_channel
+
+    async def think(peer_id, channel):
+        await trio.sleep(100)
+        await serve(peer_id, channel)
+
+    world.remote.serve_channel = think
+    events = await world.run(messages.Send(peer="ann", path=str(path)))
+    assert not any(isinstance(event, messages.Interrupted) for event in events)
+    assert isinstance(events[-1], messages.Sent)
 
 
 async def test_k_6_a_declined_file_is_not_tried_again(world, tmp_path):
