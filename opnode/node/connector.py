@@ -9,6 +9,7 @@ import logging
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Final
 
 import trio
@@ -24,9 +25,10 @@ from opnode.core.ids import short
 from opnode.core.peerfile import IntroducerEntry, LocationCertificate, Presence
 from opnode.drivers.clock import WallClock
 from opnode.drivers.connection_table import ConnectionTable
-from opnode.drivers.connections import Connection, ConnectTimings, Path, PathKind
+from opnode.drivers.connections import Connection, ConnectTimings
 from opnode.drivers.ice import IceAgent, IceSession
 from opnode.drivers.introductions import Introductions
+from opnode.node.meeting import CLOSE_S, Meeting
 from opnode.protocols.introductions.desk import IntroductionDesk
 from opnode.protocols.introductions.events import IncomingWithdrawn
 from opnode.protocols.introductions.session import (
@@ -43,7 +45,6 @@ INTRODUCERS_AT_ONCE: Final = 2
 """The offer goes to two introducers at once, so that one dead one costs nothing."""
 
 CODE_REPLACED: Final = 1
-CODE_NO_PATH: Final = 2
 CODE_SHUTDOWN: Final = 3
 
 
@@ -56,11 +57,15 @@ class ConnectorConfig:
     ``check_rto_s``: first retransmission of an ICE check when no round trip has been
     measured; the introduction's own round trip replaces it.
     ``max_unaccepted``: connections nobody accepted yet; more callers hear "busy".
+    ``max_unconfirmed``: answered offers whose caller has not been heard yet; at seven
+    offers a second, more than an introducer passes for one source, each keeps its place
+    for four seconds, several times what a path takes.
     """
 
     attempt_s: float = 10.0
     check_rto_s: float = 0.1
     max_unaccepted: int = 64
+    max_unconfirmed: int = 32
 
 
 @dataclass(slots=True, eq=False)
@@ -70,15 +75,6 @@ class _Attempt:
     scope: trio.CancelScope = field(default_factory=trio.CancelScope)
     arrived: trio.Event = field(default_factory=trio.Event)
     connection: Connection | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class _Meeting:
-    """An introduction that succeeded, and the ICE session that follows it."""
-
-    established: Established
-    session: IceSession
-    introduction: OutgoingIntroduction | IncomingIntroduction
 
 
 class Connector:
@@ -106,10 +102,10 @@ class Connector:
         self._rudp_config = RudpConfig()
         self._attempts: dict[bytes, _Attempt] = {}
         self._live: dict[bytes, Connection] = {}
-        self._by_offer: dict[bytes, Connection] = {}
+        self._meetings: dict[bytes, Meeting] = {}
+        self._unconfirmed: dict[bytes, Meeting] = {}
         limit = self._config.max_unaccepted
         self._accepted_in, self._accepted = trio.open_memory_channel[Connection](limit)
-        self._answering = 0
         self._nursery: trio.Nursery | None = None
         introductions.on_offer = self.answer_offer
 
@@ -187,13 +183,16 @@ class Connector:
             self._drain_desk()
         if incoming is None:
             raise IntroductionRefused(RefusalCode.BUSY, "the offer is being decided")
+        if incoming.digest in self._meetings:
+            incoming.decline(RefusalCode.EXPIRED)
+            raise IntroductionRefused(RefusalCode.EXPIRED)
         if not self.may_connect(incoming.peer):
             incoming.decline()
             raise IntroductionRefused(RefusalCode.DECLINED)
         session = self._ice.new_session(controlling=False)
         answer, established = incoming.answer(session.local)
-        meeting = _Meeting(established, session, incoming)
-        self._nursery.start_soon(self._complete_incoming, meeting)
+        meeting = await self._open_meeting(established, session, incoming)
+        self._nursery.start_soon(self._host_incoming, meeting)
         return answer
 
     async def _connect_location(
@@ -228,7 +227,7 @@ class Connector:
         """Offer, and connect on the answer; or be overtaken by the peer's offer."""
         started_at = trio.current_time()
         session = self._ice.new_session(controlling=True)
-        meeting: _Meeting | None = None
+        meeting: Meeting | None = None
         try:
             meeting = await self._call(presence, session, started_at)
         except IntroductionRefused as refusal:
@@ -238,21 +237,28 @@ class Connector:
             await trio.sleep_forever()
         finally:
             if meeting is None:
-                await _close(session)
+                with trio.move_on_after(CLOSE_S, shield=True):
+                    await session.close()
         introduced_at = trio.current_time()
         introduce_s = introduced_at - started_at
-        connection = await self._establish(meeting, check_rto_s=min(introduce_s, 0.5))
-        self._enter(connection)
-        connection.timings = ConnectTimings(
+        try:
+            await meeting.find_path(check_rto_s=min(introduce_s, 0.5))
+        except BaseException:
+            await self._end(meeting)
+            raise
+        meeting.connection.timings = ConnectTimings(
             lookup_s=lookup_s,
             introduce_s=introduce_s,
             ice_s=trio.current_time() - introduced_at,
         )
-        attempt.connection = connection
+        self._enter(meeting)
+        attempt.connection = meeting.connection
+        assert self._nursery is not None
+        self._nursery.start_soon(self._host, meeting)
 
     async def _call(
         self, presence: Presence, session: IceSession, now: float
-    ) -> _Meeting:
+    ) -> Meeting:
         outgoing = self._desk.offer(presence.certificate, session.local, now)
         try:
             established = await self._introduce(presence.introducers, outgoing)
@@ -261,7 +267,7 @@ class Connector:
             raise
         finally:
             self._drain_desk()
-        return _Meeting(established, session, outgoing)
+        return await self._open_meeting(established, session, outgoing)
 
     async def _introduce(
         self, introducers: Sequence[IntroducerEntry], outgoing: OutgoingIntroduction
@@ -304,126 +310,108 @@ class Connector:
             return answers[0]
         raise _weightiest(failures)
 
-    async def _complete_incoming(self, meeting: _Meeting) -> None:
-        """Follow an offer that we answered.
+    async def _open_meeting(
+        self,
+        established: Established,
+        session: IceSession,
+        introduction: OutgoingIntroduction | IncomingIntroduction,
+    ) -> Meeting:
+        """Key the transport and enter it into the table.
 
-        It counts once a packet under its keys is here: an offer alone may be a replay,
-        or its caller may have given up meanwhile.
+        Raises:
+            PeerUnreachable: the table is full.
         """
-        peer = meeting.established.peer
-        remote = peer.static_public
-        self._answering += 1
-        try:
-            with trio.fail_after(self._config.attempt_s):
-                connection = await self._establish(
-                    meeting, check_rto_s=self._config.check_rto_s
-                )
-                await self._wait_confirmed(connection)
-        except (PeerUnreachable, trio.TooSlowError) as failure:
-            logger.info("offer of %s: %s", short(peer.peer_id), failure)
-            return
-        finally:
-            self._answering -= 1
-        self._enter(connection)
-        attempt = self._attempts.get(remote)
-        if attempt is not None and attempt.connection is None:
-            connection.timings = None
-            attempt.connection = connection
-            attempt.scope.cancel()
-            return
-        try:
-            self._accepted_in.send_nowait(connection)
-        except trio.WouldBlock:
-            connection.close(CODE_SHUTDOWN, "nobody accepts connections")
-
-    async def _establish(self, meeting: _Meeting, *, check_rto_s: float) -> Connection:
-        """Key the transport and find the path."""
-        established, session = meeting.established, meeting.session
         rudp = RudpConnection(
             initiator=established.initiator,
             keys=established.keys,
             config=self._rudp_config,
             rng=self._rng,
         )
+        finish = partial(self._desk.finish, introduction)
         try:
             connection = self._table.open(rudp, established.peer)
         except PeerUnreachable:
-            self._desk.finish(meeting.introduction)
-            await _close(session)
+            finish()
+            await session.close()
             raise
-        found = None
-        started_at = trio.current_time()
-        try:
-            found = await session.connect(established.ice, check_rto_s)
-        finally:
-            if found is None:
-                connection.close(CODE_NO_PATH, "no path")
-                self._desk.finish(meeting.introduction)
-                await _close(session)
-        # The check that succeeded took one round trip, or more where it was repeated.
-        check_s = trio.current_time() - started_at
-        connection.set_path(Path(PathKind.DIRECT, found), rtt_s=check_s)
-        assert self._nursery is not None
-        self._nursery.start_soon(self._keep, connection, meeting)
-        return connection
+        meeting = Meeting(established, session, connection, finish)
+        self._meetings[meeting.offer_digest] = meeting
+        return meeting
 
-    async def _wait_confirmed(self, connection: Connection) -> None:
-        try:
-            await connection.confirmed.wait()
-        finally:
-            if not connection.confirmed.is_set():
-                connection.close(CODE_NO_PATH, "the caller fell silent")
+    async def _host_incoming(self, meeting: Meeting) -> None:
+        """Follow an offer that we answered.
 
-    def _enter(self, connection: Connection) -> None:
+        It counts once a packet under its keys is here: an offer alone may be a replay,
+        or its caller may have given up meanwhile. Until then it can be displaced: who
+        makes many offers pushes out the oldest, and keeps nobody else from calling.
+        """
+        unconfirmed = self._unconfirmed
+        if len(unconfirmed) >= self._config.max_unconfirmed:
+            unconfirmed[next(iter(unconfirmed))].scope.cancel()
+        unconfirmed[meeting.offer_digest] = meeting
+        try:
+            with meeting.scope, trio.fail_after(self._config.attempt_s):
+                await meeting.find_path(self._config.check_rto_s)
+                await meeting.connection.confirmed.wait()
+        except (PeerUnreachable, trio.TooSlowError) as failure:
+            peer = short(meeting.connection.peer_id)
+            logger.info("an offer of %s came to nothing: %s", peer, failure)
+        finally:
+            del unconfirmed[meeting.offer_digest]
+            if not meeting.connection.confirmed.is_set():
+                await self._end(meeting)
+        if meeting.connection.confirmed.is_set():
+            self._enter(meeting)
+            self._hand_over(meeting)
+            await self._host(meeting)
+
+    def _hand_over(self, meeting: Meeting) -> None:
+        """Give an incoming connection to whoever waits for one."""
+        attempt = self._attempts.get(meeting.remote_static)
+        if attempt is not None and attempt.connection is None:
+            attempt.connection = meeting.connection
+            attempt.scope.cancel()
+            return
+        try:
+            self._accepted_in.send_nowait(meeting.connection)
+        except trio.WouldBlock:
+            meeting.connection.close(CODE_SHUTDOWN, "nobody accepts connections")
+
+    def _enter(self, meeting: Meeting) -> None:
         """Make it the one connection to its location; the older one ends."""
-        remote = connection.certificate.static_public
-        older = self._live.get(remote)
-        self._live[remote] = connection
+        older = self._live.get(meeting.remote_static)
+        self._live[meeting.remote_static] = meeting.connection
         if older is not None:
             older.close(CODE_REPLACED, "replaced by a newer connection")
 
-    async def _keep(self, connection: Connection, meeting: _Meeting) -> None:
-        """Answer consent checks while the connection lives, then clean up."""
-        session = meeting.session
-        digest = meeting.established.offer_digest
-        self._by_offer[digest] = connection
-
-        async def watch_consent() -> None:
-            await session.lost.wait()
-            connection.close(CODE_NO_PATH, "the peer no longer consents to this path")
-
+    async def _host(self, meeting: Meeting) -> None:
+        """Keep a connection's path until it ends. A bug here costs this one only."""
         try:
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(watch_consent)
-                await connection.closed.wait()
-                nursery.cancel_scope.cancel()
+            await meeting.keep()
+        except Exception:
+            logger.exception("a connection's keeper failed")
         finally:
-            remote = connection.certificate.static_public
-            if self._live.get(remote) is connection:
-                del self._live[remote]
-            del self._by_offer[digest]
-            self._desk.finish(meeting.introduction)
-            await _close(session)
+            await self._end(meeting)
+
+    async def _end(self, meeting: Meeting) -> None:
+        if self._live.get(meeting.remote_static) is meeting.connection:
+            del self._live[meeting.remote_static]
+        self._meetings.pop(meeting.offer_digest, None)
+        await meeting.end()
 
     def _drain_desk(self) -> None:
         """Follow the desk: a call that its caller gave up carries nothing."""
         while (event := self._desk.next_event()) is not None:
             if isinstance(event, IncomingWithdrawn):
-                withdrawn = self._by_offer.get(event.offer_digest)
+                withdrawn = self._meetings.get(event.offer_digest)
                 if withdrawn is not None:
-                    withdrawn.close(CODE_REPLACED, "the caller gave up this call")
+                    reason = "the caller gave up this call"
+                    withdrawn.connection.close(CODE_REPLACED, reason)
+                    withdrawn.scope.cancel()
 
     def _queue_is_full(self) -> bool:
         waiting = self._accepted.statistics().current_buffer_used
-        return waiting + self._answering >= self._config.max_unaccepted
-
-
-async def _close(session: IceSession) -> None:
-    # Bounded by the two seconds that a STUN close may take; without the shield a
-    # cancelled connect would leave its checks running.
-    with trio.move_on_after(2) as scope:
-        scope.shield = True
-        await session.close()
+        return waiting >= self._config.max_unaccepted
 
 
 def _anybody(_: LocationCertificate) -> bool:

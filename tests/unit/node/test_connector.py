@@ -1,9 +1,15 @@
 import pytest
 import trio
 
-from opnode.core.addresses import Endpoint
+from opnode.core.addresses import Candidate, Endpoint, IceHalf
 from opnode.core.errors import IntroductionRefused, PeerUnreachable, RefusalCode
 from opnode.core.peerfile import IntroducerEntry, Presence
+from opnode.node.keys import make_keys
+from opnode.protocols.introductions.desk import IntroductionDesk
+from opnode.protocols.introductions.handshake import Handshakes
+from opnode.protocols.introductions.replay import ReplayMemory
+from opnode.protocols.noise import NoiseInitiator, NoiseResponder
+from opnode.testing.clock import VirtualWallClock
 from opnode.testing.overlay import open_overlay
 
 
@@ -128,3 +134,57 @@ async def test_timings_cover_the_steps(autojump_clock):
         timings = (await alice.connect(bob.peer_id)).timings
         for step in (timings.lookup_s, timings.introduce_s, timings.ice_s):
             assert 0.01 <= step < 1
+
+
+def offers_of_strangers(certificate, count):
+    """Sealed offers of ``count`` people who will never be heard of again."""
+    handshakes = Handshakes(initiator=NoiseInitiator, responder=NoiseResponder)
+    for number in range(count):
+        keys = make_keys(has_identity=True, name="", wall_now=VirtualWallClock()())
+        desk = IntroductionDesk(keys.location, handshakes=handshakes)
+        target = Candidate(
+            kind="host",
+            endpoint=Endpoint("10.8.0.1", number + 1),
+            priority=1,
+            foundation="f",
+            related=None,
+        )
+        half = IceHalf("ufrag", "p" * 24, (target,))
+        yield desk.offer(certificate, half, 0.0).message
+
+
+async def test_offers_whose_callers_vanish_keep_nobody_else_from_calling(
+    autojump_clock,
+):
+    async with open_overlay() as overlay:
+        alice, bob = await overlay.user(), await overlay.user()
+        certificate = (await presence_of(alice, bob)).certificate
+        for sealed in offers_of_strangers(certificate, 100):
+            await bob.connector.answer_offer(sealed)
+        with trio.fail_after(5):
+            await alice.connect(bob.peer_id)
+        await trio.sleep(30)
+        assert bob.connector.ice.statistics().sessions == 1
+        assert bob.statistics().traffic.connections == 1
+
+
+async def test_a_resent_offer_makes_no_second_meeting_beside_a_live_one(
+    autojump_clock,
+):
+    async with open_overlay() as overlay:
+        alice, bob = await overlay.user(), await overlay.user()
+        heard = []
+        answer_offer = bob.connector.answer_offer
+
+        async def listen(sealed):
+            heard.append(sealed)
+            return await answer_offer(sealed)
+
+        bob.connector._introductions.on_offer = listen
+        connection = await alice.connect(bob.peer_id)
+        await trio.sleep(60)
+        bob.connector._desk._replays = ReplayMemory(max_callers=9, per_caller=9)
+        with pytest.raises(IntroductionRefused) as caught:
+            await answer_offer(heard[0])
+        assert caught.value.code is RefusalCode.EXPIRED
+        assert await connection.ping() > 0
