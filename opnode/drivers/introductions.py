@@ -5,6 +5,7 @@ to know who talks to whom, what a candidate is, or how a connection comes to be.
 """
 
 import logging
+import math
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Final
@@ -28,6 +29,7 @@ from opnode.drivers.rpc import IncomingRequest, Rpc
 from opnode.protocols.introductions.introducer import IntroducerDesk
 from opnode.protocols.rpc.messages import (
     Answered,
+    FailureCode,
     Introduce,
     Introduced,
     Offer,
@@ -95,6 +97,8 @@ class Introductions:
         self._wall_clock = wall_clock
         self._config = config or IntroductionsConfig()
         self._own_handle: bytes | None = None
+        self._is_own_introducer = False
+        self._introducers: dict[Endpoint, float] = {}
         self._issued_at: dict[bytes, int] = {}
         self._nursery: trio.Nursery | None = None
         self._pending = 0
@@ -164,11 +168,20 @@ class Introductions:
         answer = await self._rpc.request(introducer.endpoint, signed)
         if not isinstance(answer.body, Registered):
             raise RequestRefused(0, "the introducer answered out of turn")
-        return answer.body.lifetime_s
+        granted_s = min(answer.body.lifetime_s, lifetime_s)
+        self._own_handle = signed.handle
+        self._note_introducer(introducer.endpoint, granted_s)
+        return granted_s
+
+    def _note_introducer(self, endpoint: Endpoint, granted_s: float) -> None:
+        now = trio.current_time()
+        live = {e: until for e, until in self._introducers.items() if until >= now}
+        self._introducers = live | {endpoint: now + granted_s}
 
     def serve_own(self, location_public: bytes) -> IntroducerEntry:
         """Be our own introducer: for nodes that everybody can reach."""
         self._own_handle = handle_of(location_public)
+        self._is_own_introducer = True
         return IntroducerEntry(
             node_id=self._rpc.node_id,
             endpoint=self._rpc.local,
@@ -188,6 +201,7 @@ class Introductions:
     def _serve_register(self, request: IncomingRequest) -> Reply:
         body = request.body
         assert isinstance(body, Register)
+        _require_proven_address(request)
         if body.handle != handle_of(body.public_key):
             raise Refuse(RefusalCode.MALFORMED, "the handle is not the key's")
         statement = registration_statement(
@@ -215,10 +229,17 @@ class Introductions:
             del self._issued_at[next(iter(self._issued_at))]
 
     def _serve_introduce(self, request: IncomingRequest) -> Reply | None:
+        _require_proven_address(request)
         self._start(request, self._pass_for)
         return None
 
     def _serve_offer(self, request: IncomingRequest) -> Reply | None:
+        body = request.body
+        assert isinstance(body, Offer)
+        until = self._introducers.get(request.source, -math.inf)
+        if until < trio.current_time() or body.handle != self._own_handle:
+            # Only those we registered with may make us do the work of an answer.
+            raise Refuse(RefusalCode.UNKNOWN_TARGET, "we did not register with you")
         self._start(request, self._answer_for)
         return None
 
@@ -252,11 +273,11 @@ class Introductions:
         return Introduced(answer)
 
     async def _pass_on(self, handle: bytes, source: Endpoint, sealed: bytes) -> bytes:
-        if handle == self._own_handle and self.on_offer is not None:
-            return await self.on_offer(sealed)
-        target = self._desk.route(
-            handle, source, trio.current_time(), sealed_size=len(sealed)
-        )
+        now = trio.current_time()
+        if self._is_own_introducer and handle == self._own_handle:
+            self._desk.spend(source, now)
+            return await self._answer(sealed)
+        target = self._desk.route(handle, source, now, sealed_size=len(sealed))
         try:
             with trio.fail_after(TARGET_S):
                 answer = await self._rpc.request(target, Offer(handle, sealed))
@@ -277,11 +298,24 @@ class Introductions:
     async def _answer_for(self, request: IncomingRequest) -> Reply:
         body = request.body
         assert isinstance(body, Offer)
+        return Answered(await self._answer(body.sealed))
+
+    async def _answer(self, offer: bytes) -> bytes:
         if self.on_offer is None:
             raise IntroductionRefused(RefusalCode.UNKNOWN_TARGET, "nobody lives here")
-        sealed = await self.on_offer(body.sealed)
+        sealed = await self.on_offer(offer)
         self._answered += 1
-        return Answered(sealed)
+        return sealed
+
+
+def _require_proven_address(request: IncomingRequest) -> None:
+    """Whoever makes us send to others shows first that it receives where it says.
+
+    Otherwise a spoofed address could register a victim, and small requests in many
+    names would become large offers to it.
+    """
+    if not request.verified:
+        raise Refuse(FailureCode.TOKEN_NEEDED, "")
 
 
 def refused(refusal: RequestRefused) -> PeerUnreachable:

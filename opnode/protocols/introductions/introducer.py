@@ -88,7 +88,7 @@ class IntroducerDesk:
     def __init__(self, config: IntroducerConfig | None = None) -> None:
         self._config = config or IntroducerConfig()
         self._registrations: dict[bytes, _Registration] = {}
-        self._hosts: Counter[str] = Counter()
+        self._hosts: Counter[bytes] = Counter()
         self._sources: OrderedDict[bytes, _TokenBucket] = OrderedDict()
         self._total = _TokenBucket(
             rate=self._config.total_offers_per_s,
@@ -122,14 +122,17 @@ class IntroducerDesk:
         held = self._registrations.get(handle)
         if held is None and len(self._registrations) >= self._config.max_registrations:
             self._refuse(RefusalCode.BUSY, "no room for another registration")
-        same_host = held is not None and held.endpoint.host == endpoint.host
-        of_host = self._hosts[endpoint.host]
-        if not same_host and of_host >= self._config.max_registrations_per_host:
+        host = _host_of(endpoint)
+        same_host = held is not None and _host_of(held.endpoint) == host
+        if (
+            not same_host
+            and self._hosts[host] >= self._config.max_registrations_per_host
+        ):
             self._refuse(RefusalCode.BUSY, "too many registrations of one host")
         self.unregister(handle)
         granted_s = min(max(lifetime_s, 0.0), self._config.max_lifetime_s)
         self._registrations[handle] = _Registration(endpoint, now + granted_s)
-        self._hosts[endpoint.host] += 1
+        self._hosts[host] += 1
         return granted_s
 
     def unregister(self, handle: bytes) -> None:
@@ -137,7 +140,7 @@ class IntroducerDesk:
         registration = self._registrations.pop(handle, None)
         if registration is None:
             return
-        host = registration.endpoint.host
+        host = _host_of(registration.endpoint)
         self._hosts[host] -= 1
         if self._hosts[host] == 0:
             del self._hosts[host]
@@ -197,6 +200,15 @@ class IntroducerDesk:
         for handle in expired:
             self.unregister(handle)
 
+    def spend(self, source: Endpoint, now: float) -> None:
+        """Charge an offer that goes no further than here.
+
+        Raises:
+            IntroductionRefused: BUSY, as in `route`.
+        """
+        self._advance(now)
+        self._spend(source)
+
     def _spend(self, source: Endpoint) -> None:
         bucket = self._bucket_of(source)
         if not bucket.refill(self._now):
@@ -207,7 +219,7 @@ class IntroducerDesk:
         self._total.take()
 
     def _bucket_of(self, source: Endpoint) -> _TokenBucket:
-        key = host_bytes(source.host)[:_SOURCE_BYTES]
+        key = _host_of(source)
         bucket = self._sources.get(key)
         if bucket is not None:
             self._sources.move_to_end(key)
@@ -224,3 +236,8 @@ class IntroducerDesk:
     def _refuse(self, code: RefusalCode, why: str) -> NoReturn:
         self._refused[code] += 1
         raise IntroductionRefused(code, why)
+
+
+def _host_of(endpoint: Endpoint) -> bytes:
+    """What one customer of a provider has: an IPv4 address or an IPv6 /64."""
+    return host_bytes(endpoint.host)[:_SOURCE_BYTES]

@@ -17,7 +17,17 @@ from opnode.drivers.introductions import Introductions, IntroductionsConfig
 from opnode.drivers.rpc import Rpc
 from opnode.drivers.socket_hub import SocketHub
 from opnode.protocols.introductions.introducer import IntroducerDesk
-from opnode.protocols.rpc.messages import Register, handle_of, registration_statement
+from opnode.protocols.rpc.messages import (
+    MAIN_NETWORK,
+    Introduce,
+    Offer,
+    Ping,
+    Register,
+    Sender,
+    encode_request,
+    handle_of,
+    registration_statement,
+)
 from opnode.testing.clock import VirtualWallClock
 from opnode.testing.keys import seeded_signing_key
 from opnode.testing.virtual_network import Link, VirtualNetwork
@@ -29,6 +39,7 @@ class Node:
     """An Rpc and its introductions, and nothing else of a node."""
 
     def __init__(self, hub, label, wall_clock, config):
+        self.hub = hub
         self.key = seeded_signing_key(label)
         host = hub.local.host
         self.rpc = Rpc(
@@ -238,3 +249,55 @@ async def test_a_replayed_older_registration_is_refused(autojump_clock):
                 key=target.key,
                 issued_ago=60,
             )
+
+
+async def test_an_offer_of_a_node_we_did_not_register_with_is_refused(autojump_clock):
+    async with open_nodes() as (introducer, target, caller, _, _):
+        target.introductions.on_offer = answer_backwards
+        await target.introductions.register(introducer.contact, target.key, 300)
+        handle = handle_of(target.key.public)
+        with pytest.raises(RequestRefused, match="did not register"):
+            await caller.rpc.request(target.rpc.local, Offer(handle, b"abc"))
+        with pytest.raises(RequestRefused, match="did not register"):
+            await introducer.rpc.request(target.rpc.local, Offer(bytes(16), b"abc"))
+        await introducer.rpc.request(target.rpc.local, Offer(handle, b"abc"))
+        await trio.sleep(301)
+        with pytest.raises(RequestRefused, match="did not register"):
+            await introducer.rpc.request(target.rpc.local, Offer(handle, b"abc"))
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        Register(handle_of(bytes(32)), 300, 1, bytes(32), bytes(64)),
+        Introduce(bytes(16), 10, b"abc"),
+    ],
+)
+async def test_an_address_that_is_not_proven_makes_us_send_to_nobody(
+    autojump_clock, body
+):
+    async with open_nodes() as (introducer, _, caller, network, _):
+        await caller.rpc.request(introducer.rpc.local, Ping())
+        before = network.statistics().sent
+        spoofed = encode_request(
+            Sender(MAIN_NETWORK, bytes(20), False), bytes(8), b"", body, 1200
+        )
+        caller.hub.send(spoofed, introducer.rpc.local)
+        await trio.sleep(20)
+        # The request itself and its refusal.
+        assert network.statistics().sent - before == 2
+        assert introducer.introductions.statistics().registered == 0
+
+
+async def test_a_node_that_is_its_own_introducer_limits_each_source(autojump_clock):
+    async with open_nodes() as (_, target, caller, _, _):
+        target.introductions.on_offer = answer_backwards
+        entry = target.introductions.serve_own(target.key.public)
+
+        async def flood():
+            for number in range(1000):
+                await caller.introductions.introduce(entry, b"%d" % number)
+
+        with pytest.raises(IntroductionRefused) as caught:
+            await flood()
+        assert caught.value.code is RefusalCode.BUSY
