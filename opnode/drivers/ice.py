@@ -274,6 +274,9 @@ class IceSession:
         agent, connection = self._agent, self._connection
         config = agent.context.config
         usable = _usable_candidates_untrusted(remote, config.max_remote_candidates)
+        if not any(is_loopback(c.endpoint.host) for c in self.local.candidates):
+            # A peer on another machine cannot mean ours by its loopback address.
+            usable = tuple(c for c in usable if not is_loopback(c.endpoint.host))
         rto_s = min(max(check_rto_s, config.min_check_rto_s), config.max_check_rto_s)
         agent.island.call(partial(connection.begin, remote, usable, rto_s=rto_s))
         while not connection.finished.is_set():

@@ -53,6 +53,9 @@ class IceConfig:
     max_check_rto_s: float = 0.5
     # Repeated this often, doubling: 6 s at the shortest, 63 s at the longest.
     check_retransmissions: int = 6
+    # Whoever makes an offer chooses where we send checks: until one of its own arrived,
+    # its addresses hear from us three times each. Its checks make us try again.
+    unheard_retransmissions: int = 2
     # RFC 7675 §5.1: consent ends after 30 s without an answer.
     consent_interval_s: float = 5.0
     consent_failures: int = 6
@@ -146,7 +149,9 @@ class _Protocol(StunProtocol):
         transaction = Transaction(request, integrity_key, self._context)
         self._context.transactions[transaction.transaction_id] = transaction
         try:
-            for _ in range(retransmissions + 1):
+            for sent in range(retransmissions + 1):
+                if sent > config.unheard_retransmissions and self._is_unheard():
+                    raise stun.TransactionTimeout
                 self.send_stun(request, addr)
                 answer = await transaction.answer.wait(wait_s)
                 if answer is not None:
@@ -159,6 +164,12 @@ class _Protocol(StunProtocol):
         if answer[0].message_class == stun.Class.ERROR:
             raise stun.TransactionFailed(answer[0])
         return answer
+
+    def _is_unheard(self) -> bool:
+        """Whether only an offer's word says that anybody is there."""
+        connection = self.receiver
+        assert isinstance(connection, IceConnection)
+        return not (connection.ice_controlling or connection.has_heard_peer)
 
 
 class IceConnection(Connection):
@@ -179,6 +190,7 @@ class IceConnection(Connection):
         )
         self.finished = trio.Event()
         self.on_closed: Callable[[], None] | None = None
+        self.has_heard_peer = False
         self._context = context
         self._role_conflicts = 0
         self._tie_breaker = int.from_bytes(context.random_bytes(_TIE_BREAKER_BYTES))
@@ -255,6 +267,13 @@ class IceConnection(Connection):
         self.request_received(message, source, self._protocol)
 
     # aioice calls the following ones; the names are its own.
+
+    def check_incoming(
+        self, message: stun.Message, addr: tuple[str, int], protocol: StunProtocol
+    ) -> None:
+        """As aioice does with a check that verified; the peer is there."""
+        self.has_heard_peer = True
+        super().check_incoming(message, addr, protocol)
 
     def build_request(self, pair: CandidatePair, nominate: bool) -> stun.Message:
         """As aioice does, with a transaction id from our randomness."""

@@ -1,6 +1,4 @@
 import gc
-import statistics
-import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -26,10 +24,12 @@ async def two_agents(*hosts: str) -> AsyncIterator[list[IceAgent]]:
             hub = SocketHub(await network.bind(Endpoint(host, 0)))
             await nursery.start(hub.run)
             agents.append(IceAgent(hub, island, network))
-        yield agents
-        for agent in agents:
-            agent.context.hub.close()
-        nursery.cancel_scope.cancel()
+        try:
+            yield agents
+        finally:
+            for agent in agents:
+                agent.context.hub.close()
+            nursery.cancel_scope.cancel()
 
 
 async def connect(agents: list[IceAgent]) -> tuple[IceSession, IceSession]:
@@ -78,19 +78,6 @@ async def test_the_callee_may_start_long_before_the_caller():
                 await one.connect(other.local, 0.05)
         await one.close()
         await other.close()
-
-
-async def test_a_loopback_connect_takes_milliseconds_not_the_librarys_twenty():
-    async with two_agents("127.0.0.1", "127.0.0.1") as agents:
-        seconds: list[float] = []
-        for _ in range(30):
-            started_at = time.perf_counter()
-            sessions = await connect(agents)
-            seconds.append(time.perf_counter() - started_at)
-            for session in sessions:
-                await session.close()
-    # Measured 0.6 ms; the library's pacing alone would take 20 ms.
-    assert statistics.median(seconds) < 0.015
 
 
 async def test_many_connects_leave_no_descriptors_sessions_or_transactions():

@@ -758,3 +758,25 @@ def test_mutated_stun_never_raises_out_of_the_hub(
             nursery.cancel_scope.cancel()
 
     trio.run(main, clock=trio.testing.MockClock(autojump_threshold=0))
+
+
+def aimed_at(half: IceHalf, endpoint: Endpoint) -> IceHalf:
+    target = dataclasses.replace(half.candidates[0], endpoint=endpoint)
+    return dataclasses.replace(half, candidates=(target,))
+
+
+async def test_an_offer_alone_draws_three_checks_for_each_address(world: World):
+    caller, callee = world.sessions()
+    with trio.fail_after(60), pytest.raises(IceFailed):
+        await callee.connect(aimed_at(caller.local, STRANGER), RTO_S)
+    checks = 0
+    while (received := world.stranger.receive()) is not None:
+        checks += len(list(segments_of(received.buffer, received.segment_size)))
+    assert checks == 3
+
+
+async def test_a_loopback_candidate_of_another_machine_is_not_dialled(world: World):
+    caller, callee = world.sessions()
+    ours = Endpoint("127.0.0.1", 22)
+    with trio.fail_after(60), pytest.raises(IceFailed, match="any address"):
+        await caller.connect(aimed_at(callee.local, ours), RTO_S)
