@@ -1,16 +1,22 @@
 """The table of live connections, and the one task that runs all their timers."""
 
 import heapq
+import logging
 import math
 from collections import deque
+from collections.abc import Callable
+from functools import partial
 
 import trio
 
 from opnode.core.errors import LocalProtocolError, PeerUnreachable
+from opnode.core.ids import short
 from opnode.core.peerfile import LocationCertificate
 from opnode.drivers.connections import Connection, ConnectionsConfig
 from opnode.drivers.socket_hub import SocketHub
 from opnode.protocols.rudp.connection import RudpConnection
+
+logger = logging.getLogger(__name__)
 
 
 class ConnectionTable:
@@ -104,13 +110,23 @@ class ConnectionTable:
 
     def _visit(self, now: float) -> None:
         for _ in range(len(self._resume)):
-            self._resume.popleft().flush()
+            connection = self._resume.popleft()
+            self._guard(connection, connection.flush)
         for connection in self._take_due(now):
             deadline = connection.next_deadline()
             if deadline is not None and deadline <= now:
-                connection.handle_deadline(now)
+                self._guard(connection, partial(connection.handle_deadline, now))
             else:
                 self.arm(connection)
+
+    def _guard(self, connection: Connection, step: Callable[[], None]) -> None:
+        """Run a step of one connection; a bug in it must not stop the others."""
+        try:
+            step()
+        except Exception:
+            logger.exception("connection %s dropped", short(connection.connection_id))
+            connection.on_lost("an internal error")
+            self._remove(connection)
 
     def _take_due(self, now: float) -> list[Connection]:
         due: list[Connection] = []

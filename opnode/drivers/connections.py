@@ -355,11 +355,12 @@ class Connection:
                 if self._path is not None:
                     self._path = Path(self._path.kind, endpoint)
             case events.Closed(code=code, reason=reason, by=by):
-                self._end(f"closed by {by.value}: {reason or 'no reason'} ({code})")
+                self.on_lost(f"closed by {by.value}: {reason or 'no reason'} ({code})")
             case _:
                 self._arrival.set()
 
-    def _end(self, reason: str) -> None:
+    def on_lost(self, reason: str) -> None:
+        """The connection is over: wake everybody who waits; again is harmless."""
         if self._closed_reason is not None:
             return
         self._closed_reason = reason

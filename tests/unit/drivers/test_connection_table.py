@@ -5,7 +5,7 @@ import trio
 
 from opnode.core.errors import LocalProtocolError, PeerUnreachable
 from opnode.drivers.connection_table import ConnectionTable
-from opnode.drivers.connections import ConnectionsConfig
+from opnode.drivers.connections import ConnectionsConfig, Path, PathKind
 from opnode.protocols.rudp.config import RudpConfig
 from opnode.protocols.rudp.connection import RudpConnection
 from opnode.testing.linked import open_linked_pair, seeded_certificate, transport_keys
@@ -50,3 +50,23 @@ async def test_timers_that_moved_leave_no_growing_heap(autojump_clock):
             await pair.first.connection.ping()
             await trio.sleep(0.1)
         assert pair.first.table.timers < 200
+
+
+async def test_a_bug_in_one_connection_leaves_the_timers_of_the_others(
+    autojump_clock, caplog
+):
+    async with open_linked_pair() as pair:
+        table = pair.first.table
+        broken = table.open(make_rudp("broken"), seeded_certificate("broken"))
+        broken.set_path(Path(PathKind.DIRECT, pair.second.hub.local))
+
+        def fail(_):
+            raise KeyError("a bug")
+
+        broken.handle_deadline = fail
+        await trio.sleep(300)
+        assert broken.closed.is_set()
+        assert table.connections() == [pair.first.connection]
+        assert await pair.first.connection.ping() >= 0
+    assert "a bug" in caplog.text
+    caplog.clear()
