@@ -149,6 +149,7 @@ class Dht:
         self._wall_clock = wall_clock
         self._rng = rng
         self._table = Table(rpc.node_id, self._config.routing)
+        store.near = rpc.node_id
         self._checks: set[Endpoint] = set()
         self._own: dict[tuple[bytes, int, bytes], _Own] = {}
         self._counts: Counter[str] = Counter()
@@ -182,7 +183,7 @@ class Dht:
         """Move to another place, as when the public address becomes known."""
         if node_id == self._rpc.node_id:
             return
-        self._rpc.node_id = node_id
+        self._rpc.node_id = self._store.near = node_id
         entries = self._table.entries()
         self._table = Table(node_id, self._config.routing)
         for entry in entries:
@@ -432,7 +433,8 @@ class Dht:
         if not request.verified:
             raise Refuse(FailureCode.TOKEN_NEEDED, "")
         try:
-            self._store.put_untrusted(body.record, self._wall_clock())
+            now = self._wall_clock()
+            self._store.put_untrusted(body.record, now, request.source.host)
         except (RecordError, StorageError) as error:
             self._counts["bad_records"] += isinstance(error, RecordError)
             raise Refuse(_failure_code(error), str(error)) from error

@@ -11,6 +11,7 @@ from opnode.core.errors import RecordNotFound, RequestRefused, StorageError
 from opnode.core.ids import Contact, NodeId, claim_key, distance, node_id_of
 from opnode.core.records import RecordKind, build_chunk, build_record
 from opnode.drivers.dht import DhtConfig
+from opnode.drivers.store import StoreConfig
 from opnode.protocols.lookup import LookupConfig
 from opnode.protocols.rpc.messages import (
     FailureCode,
@@ -213,6 +214,21 @@ async def test_a_full_bag_refuses_by_name(autojump_clock, network):
     with pytest.raises(RequestRefused) as refusal:
         await one.rpc.request(two.hub.local, Store(claim(network).wire))
     assert refusal.value.code == FailureCode.BAG_FULL
+
+
+async def test_a_holder_counts_what_each_network_stores(autojump_clock, network):
+    holder, ours = await network.add(), await network.add()
+    theirs = await network.add(host="10.77.0.1")
+    holder.store._config = StoreConfig(local_group_records=1)
+    holder.store.put_untrusted(claim(network, "own").wire, network.wall_clock())
+    holder.dht.adopt_node_id(NodeId(KEY))
+    chunks = [build_chunk(bytes([n]), int(network.wall_clock()) + 99) for n in (1, 2)]
+    for asker, record in ((ours, claim(network)), (theirs, chunks[1])):
+        answer = await asker.rpc.request(holder.hub.local, Store(record.wire))
+        assert answer.body == Stored()
+    with pytest.raises(RequestRefused) as refusal:
+        await ours.rpc.request(holder.hub.local, Store(chunks[0].wire))
+    assert refusal.value.code == FailureCode.STORE_FULL
 
 
 async def test_a_store_without_a_token_is_refused_and_the_retry_holds(

@@ -1,5 +1,6 @@
 """`store`: only verified records enter, bags keep their oldest, damage is survived."""
 
+import contextlib
 import logging
 import sqlite3
 
@@ -13,7 +14,7 @@ from opnode.core.errors import (
     StaleRecord,
     StorageError,
 )
-from opnode.core.ids import claim_key, peer_key
+from opnode.core.ids import NodeId, claim_key, distance, peer_key
 from opnode.core.peerfile import (
     Identity,
     build_peer_file,
@@ -162,8 +163,137 @@ def test_an_expired_slot_makes_room_before_anybody_swept(store):
     assert store.statistics().records == 16
 
 
+def chunk(number, lifetime_s=100_000):
+    return build_chunk(b"%09d" % number, int(NOW) + lifetime_s)
+
+
+def farthest_first(chunks, near):
+    return sorted(chunks, key=lambda c: distance(c.key, near), reverse=True)
+
+
+def held_of(store, records, now=NOW):
+    return [r for r in records if store.records(r.key, now)]
+
+
+SMALL = StoreConfig(max_records=20, group_records=8, local_group_records=12)
+
+
+def test_one_network_cannot_take_the_places_of_the_others():
+    store = RecordStore(config=SMALL)
+    for number in range(500):
+        with contextlib.suppress(StoreFull):
+            store.put_untrusted(chunk(number).wire, NOW, f"8.8.8.{number % 250}")
+    assert store.statistics().records == 8
+    for number in range(500, 600):
+        with contextlib.suppress(StoreFull):
+            store.put_untrusted(chunk(number).wire, NOW, "192.168.1.7")
+    assert store.statistics().records == 20
+    for number in range(5):
+        store.put_untrusted(presence(f"location {number}").wire, NOW, "9.9.9.9")
+    assert len(store.records(PEER_KEY, NOW)) == 5
+    assert store.statistics().records == 20
+    store.close()
+
+
+def test_a_network_at_its_limit_still_brings_a_peers_own_records():
+    store = RecordStore(config=SMALL)
+    chunks = [chunk(number) for number in range(8)]
+    for one in chunks:
+        store.put_untrusted(one.wire, NOW, "8.8.8.8")
+    store.put_untrusted(presence("x").wire, NOW, "8.8.8.9")
+    assert store.statistics().records == 8
+    gone = farthest_first(chunks, store.near)[0]
+    assert set(held_of(store, chunks)) == set(chunks) - {gone}
+    store.close()
+
+
+def test_a_network_full_of_bound_records_is_refused_and_freed_by_expiry(tmp_path):
+    config = StoreConfig(group_records=3)
+    path = tmp_path / "records.sqlite3"
+    store = RecordStore(path, config=config)
+    for number in range(3):
+        store.put_untrusted(presence(f"{number}").wire, NOW, "8.8.8.8")
+    store.close()
+    store = RecordStore(path, config=config)
+    with pytest.raises(StoreFull, match="your network"):
+        store.put_untrusted(presence("late").wire, NOW, "8.8.8.1")
+    store.put_untrusted(presence("1", seq=2).wire, NOW, "8.8.8.1")
+    store.put_untrusted(presence("late").wire, NOW, "8.8.9.1")
+    store.put_untrusted(presence("ours").wire, NOW)
+    store.expire(NOW + 1000)
+    again = build_peer_file(IDENTITY, wall_now=NOW, seq=1)
+    store.put_untrusted(again.wire, NOW + 1000, "8.8.8.1")
+    store.close()
+
+
+@pytest.mark.parametrize("near", [bytes(20), b"\xff" * 20, chunk(3).key])
+def test_a_full_store_keeps_the_unbound_records_nearest_to_the_node(near):
+    store = RecordStore(config=StoreConfig(max_records=20))
+    store.near = NodeId(near)
+    chunks = [chunk(number) for number in range(200)]
+    for one in chunks:
+        with contextlib.suppress(StoreFull):
+            store.put_untrusted(one.wire, NOW)
+    kept = farthest_first(chunks, near)[-20:]
+    assert set(held_of(store, chunks)) == set(kept)
+    store.close()
+
+
+def test_claims_of_one_name_leave_together_when_room_is_needed():
+    store = RecordStore(config=StoreConfig(max_records=3))
+    for owner in ("anna", "berta", "carla"):
+        store.put_untrusted(claim(owner).wire, NOW)
+    with pytest.raises(StoreFull):
+        store.put_untrusted(claim("dora").wire, NOW)
+    store.put_untrusted(presence("x").wire, NOW)
+    assert store.records(KEY, NOW) == []
+    assert store.statistics().records == 1
+    store.close()
+
+
+def test_a_claim_that_made_room_under_the_same_key_is_not_answered_any_more():
+    store = RecordStore(config=StoreConfig(max_records=1))
+    store.put_untrusted(squatter(1).wire, NOW)
+    own = presence("x")
+    store.put_untrusted(own.wire, NOW)
+    assert store.records(PEER_KEY, NOW) == [own]
+    store.close()
+
+
+def test_what_anybody_can_make_is_kept_for_a_day_after_it_was_last_brought(store):
+    day = 86_400
+    lasting = [chunk(1, 90 * day), claim(lifetime_s=90 * day)]
+    brought_again = chunk(2, 90 * day)
+    own = build_peer_file(IDENTITY, wall_now=NOW, seq=1)
+    for record in (*lasting, brought_again, own):
+        assert store.put_untrusted(record.wire, NOW) == record
+    store.put_untrusted(brought_again.wire, NOW + day / 2)
+    assert store.expire(NOW + day - 1) == 0
+    assert store.expire(NOW + day) == 2
+    assert held_of(store, lasting, NOW + day) == []
+    assert held_of(store, [brought_again, own], NOW + day) == [brought_again, own]
+    assert store.expire(NOW + 1.5 * day) == 1
+
+
+def test_a_file_from_before_quotas_keeps_its_records(tmp_path):
+    path = tmp_path / "records.sqlite3"
+    store = RecordStore(path)
+    store.put_untrusted(claim().wire, NOW)
+    store.close()
+    with sqlite3.connect(path) as database:
+        database.execute("DROP INDEX unbound_by_source")
+        database.execute("ALTER TABLE record DROP COLUMN source")
+    database.close()
+    store = RecordStore(path)
+    assert store.records(KEY, NOW) == [claim()]
+    store.put_untrusted(claim("berta").wire, NOW, "8.8.8.8")
+    assert store.expire(NOW + 100) == 2
+    store.close()
+
+
 def test_the_number_and_the_bytes_of_all_records_are_bounded():
     chunks = [build_chunk(bytes([n]) * 100, int(NOW) + 100) for n in range(4)]
+    chunks.sort(key=lambda c: c.key)
     by_number = RecordStore(config=StoreConfig(max_records=3))
     by_bytes = RecordStore(config=StoreConfig(max_bytes=3 * len(chunks[0].wire)))
     for store in (by_number, by_bytes):
@@ -171,6 +301,7 @@ def test_the_number_and_the_bytes_of_all_records_are_bounded():
             store.put_untrusted(chunk.wire, NOW)
         with pytest.raises(StoreFull):
             store.put_untrusted(chunks[3].wire, NOW)
+        assert store.statistics().records == 3
         store.close()
 
 

@@ -130,7 +130,7 @@ def test_another_network_is_named_before_the_body_is_read():
         (1, [bytes(33)]),
         (2, [bytes(19)]),
         (2, [bytes(20), 1]),
-        (3, [bytes(20), 17]),
+        (3, [bytes(20), 33]),
         (3, [bytes(20), -1]),
         (4, [b""]),
         (4, [bytes(1138)]),
