@@ -337,7 +337,7 @@ async def test_k_6_a_transfer_that_broke_looks_anew_instead_of_waiting_for_old_p
 
     world.connect = connect_once
     with pytest.raises(TransferDeclined):
-        await world.run(messages.Send(peer="ann", path=str(path)))
+        await world.run(messages.Send(peer="ann", path=str(path), report_s=60))
     config = VerbsConfig()
     assert tries[0] - started_at <= config.standstill_s + config.silence_s + 0.5
     assert config.reconnect_s <= tries[1] - tries[0] <= config.reconnect_s + 1
@@ -360,7 +360,9 @@ async def test_k_6_a_peer_that_answers_may_stand_still_as_long_as_it_likes(
         await serve(peer_id, channel)
 
     world.remote.serve_channel = think
-    events = await world.run(messages.Send(peer="ann", path=str(path)))
+    world.verbs = Verbs(world.daemon, VerbsConfig(standstill_s=20))
+    request = messages.Send(peer="ann", path=str(path), report_s=60)
+    events = await world.run(request)
     assert not any(isinstance(event, messages.Interrupted) for event in events)
     assert isinstance(events[-1], messages.Sent)
 
