@@ -7,6 +7,7 @@ Refuses to know lookups, storage and what a connection is used for.
 
 import logging
 import random
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -34,6 +35,7 @@ from opnode.protocols.introductions.events import IncomingWithdrawn
 from opnode.protocols.introductions.session import (
     Established,
     IncomingIntroduction,
+    IntroductionState,
     OutgoingIntroduction,
 )
 from opnode.protocols.rudp.config import RudpConfig
@@ -262,53 +264,61 @@ class Connector:
         outgoing = self._desk.offer(presence.certificate, session.local, now)
         try:
             established = await self._introduce(presence.introducers, outgoing)
-        except BaseException:
-            self._desk.finish(outgoing)
+        except PeerUnreachable as failure:
+            # The peer may have heard of our defeat before we did, and say "expired".
+            if outgoing.state is IntroductionState.SUPERSEDED:
+                raise IntroductionRefused(RefusalCode.GLARE) from failure
             raise
         finally:
+            if outgoing.state is not IntroductionState.ESTABLISHED:
+                self._desk.finish(outgoing)
             self._drain_desk()
         return await self._open_meeting(established, session, outgoing)
 
     async def _introduce(
         self, introducers: Sequence[IntroducerEntry], outgoing: OutgoingIntroduction
     ) -> Established:
-        """Send the offer through two introducers at once.
+        """Send the offer through two introducers at once, until one brings the answer.
 
-        The first answer that opens counts: an introducer that makes one up only wastes
-        its own turn.
+        The first answer that opens counts: an introducer that makes one up, or a
+        refusal, only wastes its own turn. One that stays silent is asked once more.
         """
         if not introducers:
             raise PeerUnreachable("the peer's presence names no introducer")
         failures: list[PeerUnreachable] = []
         answers: list[Established] = []
-        chosen = list(introducers)
-        self._rng.shuffle(chosen)
+        waiting = deque(self._rng.sample(introducers, len(introducers)))
+        asked_again: set[IntroducerEntry] = set()
 
         async def ask(entry: IntroducerEntry) -> None:
             try:
-                sealed = await self._introductions.introduce(entry, outgoing.message)
-                established = outgoing.receive_answer_untrusted(
-                    sealed, wall_now=self._wall_clock()
-                )
-            except PeerUnreachable as failure:
-                failures.append(failure)
-            except RemoteProtocolError as error:
-                text = f"introducer {entry.endpoint} brought a bad answer: {error}"
-                failures.append(PeerUnreachable(text))
-            else:
-                answers.append(established)
+                answers.append(await self._ask(entry, outgoing))
                 nursery.cancel_scope.cancel()
+            except IntroductionRefused as refusal:
+                failures.append(refusal)
+            except PeerUnreachable as silence:
+                failures.append(silence)
+                if entry not in asked_again:
+                    asked_again.add(entry)
+                    waiting.append(entry)
 
-        while chosen and not answers:
-            pair, chosen = chosen[:INTRODUCERS_AT_ONCE], chosen[INTRODUCERS_AT_ONCE:]
+        while waiting and not answers and not _is_glare(failures):
             async with trio.open_nursery() as nursery:
-                for entry in pair:
-                    nursery.start_soon(ask, entry)
-            if any(isinstance(f, IntroductionRefused) for f in failures):
-                break
+                for _ in range(min(INTRODUCERS_AT_ONCE, len(waiting))):
+                    nursery.start_soon(ask, waiting.popleft())
         if answers:
             return answers[0]
         raise _weightiest(failures)
+
+    async def _ask(
+        self, entry: IntroducerEntry, outgoing: OutgoingIntroduction
+    ) -> Established:
+        sealed = await self._introductions.introduce(entry, outgoing.message)
+        try:
+            return outgoing.receive_answer_untrusted(sealed, self._wall_clock())
+        except RemoteProtocolError as error:
+            text = f"introducer {entry.endpoint} brought a bad answer: {error}"
+            raise PeerUnreachable(text) from None
 
     async def _open_meeting(
         self,
@@ -418,14 +428,22 @@ def _anybody(_: LocationCertificate) -> bool:
     return True
 
 
+def _is_glare(failures: Sequence[PeerUnreachable]) -> bool:
+    return any(
+        isinstance(failure, IntroductionRefused) and failure.code is RefusalCode.GLARE
+        for failure in failures
+    )
+
+
 def _weightiest(failures: Sequence[PeerUnreachable]) -> PeerUnreachable:
     """The target's own word says more than an introducer's silence."""
-    for failure in failures:
-        if (
-            isinstance(failure, IntroductionRefused)
-            and failure.code is not RefusalCode.UNKNOWN_TARGET
-        ):
-            return failure
+    refusals = [f for f in failures if isinstance(f, IntroductionRefused)]
+    for refusal in refusals:
+        if refusal.code is RefusalCode.GLARE:
+            return refusal
+    for refusal in refusals:
+        if refusal.code is not RefusalCode.UNKNOWN_TARGET:
+            return refusal
     for failure in failures:
         if isinstance(failure, (IntroductionRefused, IceFailed)):
             return failure
