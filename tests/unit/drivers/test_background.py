@@ -5,10 +5,13 @@ from opnode.drivers.background import open_background
 
 
 async def test_what_the_block_raises_leaves_without_a_group(autojump_clock):
-    with pytest.raises(ValueError, match="mine"):
+    async def fail():
         async with open_background() as nursery:
             nursery.start_soon(trio.sleep_forever)
             raise ValueError("mine")
+
+    with pytest.raises(ValueError, match="mine"):
+        await fail()
 
 
 async def test_background_tasks_end_with_the_block(autojump_clock):
