@@ -91,6 +91,7 @@ class DhtConfig:
         tick_s: mean pause between two rounds of maintenance.
         pings_per_tick: spreads the pings after a long pause.
         max_checks: contacts being verified at once; newcomers beyond it are met later.
+        max_shunned: addresses kept out; a full seeds file has four each.
         max_own: own records that are republished.
     """
 
@@ -101,6 +102,7 @@ class DhtConfig:
     tick_s: float = 10.0
     pings_per_tick: int = 4
     max_checks: int = 32
+    max_shunned: int = 1024
     max_own: int = 1024
     lookup: LookupConfig = field(default_factory=LookupConfig)
     routing: RoutingConfig = field(default_factory=RoutingConfig)
@@ -151,6 +153,7 @@ class Dht:
         self._table = Table(rpc.node_id, self._config.routing)
         store.near = rpc.node_id
         self._checks: set[Endpoint] = set()
+        self._shunned: dict[Endpoint, None] = {}
         self._own: dict[tuple[bytes, int, bytes], _Own] = {}
         self._counts: Counter[str] = Counter()
         self._refusals: Counter[str] = Counter()
@@ -207,6 +210,19 @@ class Dht:
                 if now >= expires_at:
                     expires_at = now + config.expire_s
                     self._store.expire(self._wall_clock())
+
+    def shun(self, endpoint: Endpoint) -> None:
+        """Keep whoever is at this address out of the table: it is not who should be."""
+        self._shunned[endpoint] = None
+        if len(self._shunned) > self._config.max_shunned:
+            del self._shunned[next(iter(self._shunned))]
+        for contact in self._table.contacts():
+            if contact.endpoint == endpoint:
+                self._table.remove(contact.node_id)
+
+    def welcome(self, endpoint: Endpoint) -> None:
+        """Take back ``shun``."""
+        self._shunned.pop(endpoint, None)
 
     async def join(self, endpoints: Sequence[Endpoint]) -> int:
         """Meet the nodes at these addresses and, through them, our neighbourhood.
@@ -461,6 +477,8 @@ class Dht:
     def _met(self, contact: Contact, verified: bool) -> None:
         """Somebody answered or asked. Only a proven address enters the table."""
         now = trio.current_time()
+        if contact.endpoint in self._shunned:
+            return
         if verified:
             self._table.heard(contact, now)
             return

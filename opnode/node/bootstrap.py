@@ -187,7 +187,7 @@ async def _probe_endpoint(
     if pinned is not None and answered != pinned:
         found, expected = _format_key(answered)[:8], _format_key(pinned)[:8]
         detail = f"found {found}…, expected {expected}…"
-        return Verdict(entry, VerdictKind.WRONG_KEY, detail=detail)
+        return Verdict(entry, VerdictKind.WRONG_KEY, endpoint, detail)
     return Verdict(entry, VerdictKind.ANSWERED, endpoint=endpoint)
 
 

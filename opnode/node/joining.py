@@ -77,6 +77,7 @@ class Joiner:
         self._entries = tuple(entries)
         self._remembered = tuple(remembered)
         self._rng = rng
+        self._proven: set[Endpoint] = set()
         self._reports_in, self.reports = trio.open_memory_channel[JoinReport](
             MAX_REPORTS
         )
@@ -116,8 +117,16 @@ class Joiner:
     async def _try_entry(self, entry: BootstrapEntry) -> None:
         verdict = await probe(entry, rpc=self._rpc, network=self._network)
         contacts = 0
-        if verdict.kind is VerdictKind.ANSWERED and verdict.endpoint is not None:
-            contacts = await self._dht.join([verdict.endpoint])
+        endpoint = verdict.endpoint
+        if verdict.kind is VerdictKind.WRONG_KEY and endpoint is not None:
+            # It may ask us later, as any node does; it must not get in that way.
+            if endpoint not in self._proven:
+                self._dht.shun(endpoint)
+        elif endpoint is not None:
+            if entry.node_public_key is not None:
+                self._proven.add(endpoint)
+            self._dht.welcome(endpoint)
+            contacts = await self._dht.join([endpoint])
             if not contacts:
                 verdict = Verdict(
                     entry, VerdictKind.NO_ANSWER, detail="it answered, then fell silent"

@@ -68,6 +68,23 @@ async def test_joining_through_nobody_alive_gives_no_contacts(autojump_clock, ne
     assert await node.dht.join([]) == 0
 
 
+async def test_a_shunned_node_stays_out_of_the_table_though_it_asks_and_answers(
+    autojump_clock, network
+):
+    await network.grow(3)
+    node, other = network.nodes[0], network.nodes[2]
+    endpoint = other.hub.local
+    assert other.contact in node.dht.contacts()
+    node.dht.shun(endpoint)
+    assert other.contact not in node.dht.contacts()
+    await other.dht.closest_nodes(KEY)
+    await node.dht.join([endpoint])
+    assert other.contact not in node.dht.contacts()
+    node.dht.welcome(endpoint)
+    await node.dht.join([endpoint])
+    assert other.contact in node.dht.contacts()
+
+
 async def test_a_leaf_knows_others_and_is_in_nobodys_table(autojump_clock, network):
     await network.grow(4)
     leaf = await network.add(leaf=True)

@@ -34,6 +34,7 @@ class ScriptedDht:
     def __init__(self, alive=(LIVE,)):
         self.alive = list(alive)
         self.known = []
+        self.shunned = set()
         self.asked = []
 
     async def join(self, endpoints):
@@ -44,6 +45,12 @@ class ScriptedDht:
 
     def contacts(self):
         return self.known
+
+    def shun(self, endpoint):
+        self.shunned.add(endpoint)
+
+    def welcome(self, endpoint):
+        self.shunned.discard(endpoint)
 
 
 def entry(endpoint, key=KEY):
@@ -82,6 +89,17 @@ async def test_each_entry_gets_its_own_verdict(autojump_clock):
     kinds = {report.verdict.kind for report in reports}
     assert kinds == set(VerdictKind)
     assert sum(report.joined for report in reports) == 1
+
+
+async def test_a_node_with_another_key_is_shunned_unless_another_entry_proves_it(
+    autojump_clock,
+):
+    wrong, right = entry(LIVE, OTHER_KEY), entry(LIVE)
+    for entries, shunned in (([wrong], {LIVE}), ([wrong, right], set())):
+        for ordered in (entries, entries[::-1]):
+            dht = ScriptedDht()
+            await reports_of(make_joiner(dht, ordered), len(ordered))
+            assert dht.shunned == shunned
 
 
 async def test_the_words_of_a_report_say_what_happened(autojump_clock):
