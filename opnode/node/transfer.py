@@ -418,8 +418,7 @@ class FileReceiver:
                     await trio.to_thread.run_sync(partial.append, blocks)
                     progress(partial.size)
         finally:
-            # What came before a break need not come again.
-            partial.append(gathered)
+            await _keep_rest(partial, gathered)
 
     async def _finish(
         self, partial: PartialFile, offer: Offer, trailer: Trailer
@@ -454,6 +453,19 @@ def partial_key(peer_id: PeerId, offer: Offer) -> str:
     digest = hashlib.sha256(b"opnode partial" + peer_id + offer.transfer_id)
     digest.update(f"{offer.size} {offer.name}".encode())
     return digest.hexdigest()[:32]
+
+
+async def _keep_rest(partial: PartialFile, gathered: list[bytes]) -> None:
+    """Write what came before a break, so that it need not come again.
+
+    Shielded, since a break often is a cancellation. Bounded by its size, less than a
+    block and a read, and not by time: a write that was left to itself would outlive
+    the descriptor, and hit whatever file got its number next.
+    """
+    if not gathered:
+        return
+    with trio.CancelScope(shield=True):
+        await trio.to_thread.run_sync(partial.append, gathered)
 
 
 _READ: Final = os.O_RDONLY | getattr(os, "O_BINARY", 0)

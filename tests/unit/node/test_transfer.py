@@ -2,6 +2,7 @@ import errno
 import hashlib
 import os
 import random
+import threading
 
 import msgspec
 import pytest
@@ -178,6 +179,32 @@ async def test_an_empty_file_arrives(tmp_path):
     pair = Pair(tmp_path, content=b"")
     _, received = await pair.send()
     assert received.path.read_bytes() == b""
+
+
+async def test_nothing_is_written_in_the_loop_and_a_cancelled_part_is_kept(
+    tmp_path, monkeypatch
+):
+    append, writers = PartialFile.append, []
+
+    def note(partial, blocks):
+        writers.append(threading.get_ident())
+        append(partial, blocks)
+
+    monkeypatch.setattr(PartialFile, "append", note)
+    pair = Pair(tmp_path)
+    left, right = memory_stream_pair()
+    offer = Offer("a", 30_000, bytes(16), 0.0)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(pair.serve, right)
+        await FrameStream(left, HELLO).send(Hello(SERVICE), offer)
+        await left.send_all(bytes(15_000))
+        await left.receive_some()
+        await trio.testing.wait_all_tasks_blocked(0.05)
+        nursery.cancel_scope.cancel()
+    assert writers
+    assert threading.get_ident() not in writers
+    part = pair.inbox / ".partial" / partial_key(PEER, offer)
+    assert part.stat().st_size == 15_000
 
 
 @pytest.mark.parametrize("limit", [150, 40_000, 100_150])
