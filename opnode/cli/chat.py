@@ -61,7 +61,7 @@ class Chat:
         """Nothing is said yet."""
         self._client = client
         self._output = output
-        self._undelivered: set[int] = set()
+        self._undelivered: dict[int, str] = {}
         self._said = 0
         self._name = ""
         self._changed = trio.Event()
@@ -78,17 +78,21 @@ class Chat:
         first = await self._client.receive()
         if first is not None:
             self._show_ready(first)
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._listen, nursery.cancel_scope)
-            await self._say_lines()
-            with trio.move_on_after(LAST_RECEIPTS_S):
-                await self._wait_delivered()
-            nursery.cancel_scope.cancel()
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._listen, nursery.cancel_scope)
+                await self._say_lines()
+                with trio.move_on_after(LAST_RECEIPTS_S):
+                    await self._wait_delivered()
+                nursery.cancel_scope.cancel()
+        finally:
+            self._tell_undelivered()
         if self._failure is not None:
             raise self._failure
         if self._undelivered:
             count = len(self._undelivered)
-            raise PeerUnreachable(f"{count} lines were not delivered")
+            lines = "1 line was" if count == 1 else f"{count} lines were"
+            raise PeerUnreachable(f"{lines} not delivered")
 
     async def _say_lines(self) -> None:
         async with aclosing(stdin_lines()) as lines:
@@ -101,7 +105,7 @@ class Chat:
                     )
                     continue
                 self._said += 1
-                self._undelivered.add(self._said)
+                self._undelivered[self._said] = line
                 await self._client.send(messages.Say(number=self._said, text=line))
 
     async def _listen(self, scope: trio.CancelScope) -> None:
@@ -119,7 +123,7 @@ class Chat:
                 self._output.text(f"{self._name}: {printable(text)}")
                 await self._client.send(messages.MarkShown(number=number))
             case messages.Delivered(number=number):
-                self._undelivered.discard(number)
+                self._undelivered.pop(number, None)
                 self._output.text(f"  (line {number} delivered)", style="dim")
                 self._changed.set()
                 self._changed = trio.Event()
@@ -129,6 +133,19 @@ class Chat:
         if isinstance(event, messages.ChatReady):
             self._name = event.name or event.peer_id[:11]
             self._output.text(f"chatting with {self._name}; Ctrl-D ends", style="dim")
+
+    def _tell_undelivered(self) -> None:
+        """Name each line that has no receipt, however the chat ended.
+
+        None is sent again by itself: a receipt can be lost, too, and the peer would see
+        the line twice. Whoever wrote it knows whether that matters.
+        """
+        for number, text in self._undelivered.items():
+            self._output.event(
+                {"event": "not delivered", "number": number, "text": text}
+            )
+            told = f"  (line {number} not delivered, as far as we know: {text})"
+            self._output.text(told, style="yellow")
 
     async def _wait_delivered(self) -> None:
         while self._undelivered:

@@ -58,6 +58,26 @@ def test_lines_that_nobody_saw_are_a_failure(opnode, node, tmp_path, monkeypatch
     node.answers[messages.Chat] = conversation(receipts=False)
     ended = opnode("chat", "ann", "--data", tmp_path, typed="1\n2\n")
     assert (ended.code, ended.err) == (1, "opnode: 2 lines were not delivered\n")
+    assert "(line 1 not delivered, as far as we know: 1)" in ended.out
+    assert "(line 2 not delivered, as far as we know: 2)" in ended.out
+
+
+def test_a_chat_that_breaks_names_the_lines_without_a_receipt(opnode, node, tmp_path):
+    async def break_off(client):
+        await client.send(READY)
+        await client.receive()
+        await client.send(messages.Delivered(number=1))
+        await client.receive()
+        raise PeerUnreachable("closed by peer")
+
+    node.answers[messages.Chat] = break_off
+    ended = opnode("chat", "ann", "--data", tmp_path, typed="one\ntwo\n")
+    assert (ended.code, ended.err) == (1, "opnode: closed by peer\n")
+    assert "(line 2 not delivered, as far as we know: two)" in ended.out
+    assert "line 1 not" not in ended.out
+    ended = opnode("chat", "ann", "--data", tmp_path, "--json", typed="one\ntwo\n")
+    last = json.loads(ended.out.splitlines()[-1])
+    assert last == {"event": "not delivered", "number": 2, "text": "two"}
 
 
 def test_the_end_of_the_peer_ends_the_chat(opnode, node, tmp_path):
