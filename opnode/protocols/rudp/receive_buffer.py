@@ -133,19 +133,24 @@ class ReceiveBuffer:
         chunks = self.chunks
         if not chunks:
             return b""
-        if len(chunks[0]) > max_bytes:
-            first = chunks[0]
+        size = self.end - self.read_offset
+        if size <= max_bytes:
+            data = b"".join(chunks)
+            chunks.clear()
+            self.read_offset += size
+            return data
+        first = chunks[0]
+        if len(first) > max_bytes:
             chunks[0] = first[max_bytes:]
             self.read_offset += max_bytes
             return bytes(first[:max_bytes])
-        taken = [chunks.popleft()]
-        size = len(taken[0])
-        while chunks and size + len(chunks[0]) <= max_bytes:
-            piece = chunks.popleft()
-            taken.append(piece)
-            size += len(piece)
-        self.read_offset += size
-        return bytes(taken[0]) if len(taken) == 1 else b"".join(taken)
+        taken: list[bytes | bytearray] = []
+        left = max_bytes
+        while (left := left - len(chunks[0])) >= 0:
+            taken.append(chunks.popleft())
+        data = b"".join(taken)
+        self.read_offset += len(data)
+        return data
 
     def discard(self) -> int:
         """Drop all that is held; returns how many bytes nobody had read.

@@ -71,7 +71,7 @@ class SendBuffer:
         if blocks and len(blocks[-1]) + taken <= _BLOCK_SIZE:
             blocks[-1] += piece
         else:
-            blocks.append(bytes(piece))
+            blocks.append(_kept(piece))
             self._starts.append(self.written)
         self.written += taken
         return taken
@@ -174,3 +174,11 @@ class SendBuffer:
         if keep > 0:
             del starts[:keep]
             del self._blocks[:keep]
+
+
+def _kept(piece: memoryview) -> bytes:
+    """Return the bytes of a view, without a copy where it shows the whole of some."""
+    source = piece.obj
+    if type(source) is bytes and len(source) == piece.nbytes and piece.c_contiguous:
+        return source
+    return bytes(piece)

@@ -1,5 +1,7 @@
 """What waits for its acknowledgement, and what goes next."""
 
+import random
+
 import pytest
 
 from opnode.protocols.rudp.send_buffer import SendBuffer
@@ -137,3 +139,14 @@ def test_nothing_is_taken_from_an_empty_write(size):
     buffer = filled(bytes(size))
     assert buffer.write(memoryview(b"")) == 0
     assert buffer.written == size
+
+
+def test_bytes_are_kept_as_they_are_and_what_may_change_is_copied():
+    text, changing = random.Random(1).randbytes(5000), bytearray(5000)
+    buffer = SendBuffer(0, capacity=20_000, limit=20_000)
+    buffer.write(memoryview(text))
+    buffer.write(memoryview(changing))
+    buffer.write(memoryview(text)[:4500])
+    changing[0] = 1
+    assert buffer._blocks[0] is text
+    assert bytes(buffer.view(0, 14_500)) == text + bytes(5000) + text[:4500]
