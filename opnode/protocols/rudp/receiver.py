@@ -75,7 +75,8 @@ class PacketReceiver:
     ) -> int:
         """Take in packets of one read: `segment_size` bytes each but the last.
 
-        The hot loop of receiving, 1.7 µs a packet: locals instead of attributes.
+        The hot loop of receiving, 1.6 µs a packet: locals instead of attributes, and
+        what came the short way is counted by the run, not by the packet.
 
         Returns:
             How many packets were authentic and new.
@@ -84,10 +85,9 @@ class PacketReceiver:
             PeerViolationError: An authentic packet broke a rule.
         """
         decrypt, prefix, acks = self._decrypt, self._prefix, self._acks
-        size = len(run)
-        step = segment_size if 0 < segment_size < size else max(size, 1)
+        size, step = self._measure(len(run), segment_size)
         first = expected = acks.next_number
-        accepted = eliciting = taken = haste = 0
+        accepted = short = eliciting = taken = haste = 0
         channel_id, end, limit = self._resume()
         pieces: list[bytes] = []
         for start in range(0, size, step):
@@ -96,9 +96,9 @@ class PacketReceiver:
             number = expected
             if header != pack_header(prefix, expected):
                 number = self._number_of(header)
-            if number < 0 or step > PACKET_SIZE or size - start < MIN_PACKET_SIZE:
-                self.malformed += 1
-                continue
+                if number < 0:
+                    self.malformed += 1
+                    continue
             try:
                 plaintext = decrypt(pack_nonce(0, number), sealed, header)
             except AeadError:
@@ -114,8 +114,6 @@ class PacketReceiver:
                     continue
                 acks.received.add(number, number + 1)
                 haste = 1
-            accepted += 1
-            taken += len(plaintext)
             if (
                 end < limit
                 and len(plaintext) == MAX_PLAINTEXT
@@ -125,20 +123,36 @@ class PacketReceiver:
             ):
                 pieces.append(plaintext[DATA_HEADER_SIZE:])
                 end += CHUNK_SIZE
-                eliciting += 1
                 continue
-            self._deliver(pieces, end)
+            accepted += 1
+            taken += len(plaintext)
+            short += self._deliver(pieces, end)
             wants = self._take_frames(plaintext, now)
             eliciting += wants > 0
             haste += wants == _AT_ONCE
             channel_id, end, limit = self._resume()
-        self._deliver(pieces, end)
+        short += self._deliver(pieces, end)
         acks.extend(first, expected)
+        accepted += short
+        eliciting += short
         self.packets_received += accepted
+        taken += short * MAX_PLAINTEXT
         self.bytes_received += taken + accepted * (HEADER_SIZE + TAG_SIZE)
         if accepted:
             acks.on_received(eliciting=eliciting, at_once=haste > 0, now=now)
         return accepted
+
+    def _measure(self, size: int, segment_size: int) -> tuple[int, int]:
+        """Return how many bytes hold packets of a valid size, and their step."""
+        step = segment_size if 0 < segment_size < size else max(size, 1)
+        if not MIN_PACKET_SIZE <= step <= PACKET_SIZE:
+            self.malformed += -(-size // step)
+            return 0, step
+        rest = size % step
+        if 0 < rest < MIN_PACKET_SIZE:
+            self.malformed += 1
+            size -= rest
+        return size, step
 
     def _number_of(self, header: bytes) -> int:
         """Return the packet number of a header, -1 when it is none of ours."""
@@ -163,21 +177,23 @@ class PacketReceiver:
         room = min(channel.credit.limit - end, credit.limit - credit.received)
         return channel.channel_id, end, end + room - CHUNK_SIZE + 1
 
-    def _deliver(self, pieces: list[bytes], end: int) -> None:
-        """Put what came the short way into its channel.
+    def _deliver(self, pieces: list[bytes], end: int) -> int:
+        """Put what came the short way into its channel; returns how many pieces.
 
         The pieces stay as they are until they are read: joined here, every byte would
         be copied once more (0.4 µs a packet).
         """
         channel = self._current
         if channel is None or not pieces:
-            return
+            return 0
         incoming = channel.incoming
         self._channels.credit.received += end - incoming.end
         incoming.end = incoming.highest = end
         incoming.chunks.extend(pieces)
+        count = len(pieces)
         pieces.clear()
         self._channels.tell_readable(channel)
+        return count
 
     def _take_frames(self, plaintext: bytes, now: float) -> int:
         """Hand on the frames of a packet; returns whether it wants an ACK, and soon."""

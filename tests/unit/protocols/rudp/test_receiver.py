@@ -4,8 +4,7 @@ import random
 
 import pytest
 
-from opnode.protocols.rudp import receiver
-from opnode.protocols.rudp import packet
+from opnode.protocols.rudp import packet, receiver
 from opnode.protocols.rudp.config import RudpConfig
 from opnode.protocols.rudp.packet import CHUNK_SIZE, encode_data, encode_ping
 from tests.unit.protocols.rudp.far_end import THERE, FarEnd
@@ -129,3 +128,24 @@ def test_any_segment_size_is_survived(segment_size):
     assert accepted == (1 if segment_size in (0, 5000) else 0)
     if not accepted:
         assert figures.forged + figures.malformed > 0
+
+
+@pytest.mark.parametrize(
+    ("size", "segment_size", "malformed"),
+    [(0, 0, 0), (33, 33, 1), (100, 33, 4), (1201, 1201, 1), (2500, 1201, 3)],
+)
+def test_a_run_of_packets_of_no_valid_size_is_counted_and_dropped(
+    size, segment_size, malformed
+):
+    far = settled()
+    far.connection.receive_run(memoryview(bytes(size)), segment_size, THERE, far.now)
+    assert far.connection.statistics().malformed == malformed
+
+
+def test_a_rest_too_short_for_a_packet_spoils_only_itself():
+    far = settled()
+    received = far.connection.statistics().packets_received
+    far.arrive(far.packet(chunk(0)), far.packet(chunk(1)), bytes(33))
+    figures = far.connection.statistics()
+    assert (figures.packets_received - received, figures.malformed) == (2, 1)
+    assert far.connection.read(0, 1 << 20, far.now) == TEXT[: 2 * CHUNK_SIZE]
