@@ -150,12 +150,14 @@ class SourceFile:
         """
         try:
             found = path.stat()
+            # Before it is opened: to open a named pipe waits for whoever writes to it.
+            if not stat.S_ISREG(found.st_mode):
+                text = f"{path}, not a regular file"
+                raise ConfigError("file", text, "a regular file")
             with path.open("rb"):
                 pass
         except OSError as error:
             raise ConfigError("file", f"{path}: {error.strerror}", "a file") from None
-        if not stat.S_ISREG(found.st_mode):
-            raise ConfigError("file", f"{path}, not a regular file", "a regular file")
         return cls(path=path, size=found.st_size, modified=found.st_mtime)
 
     def offer(self) -> Offer:

@@ -404,6 +404,22 @@ def test_only_a_file_can_be_sent(tmp_path):
         SourceFile.inspect(tmp_path)
 
 
+def test_a_named_pipe_is_refused_without_waiting_for_its_writer(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    found = []
+
+    def inspect():
+        try:
+            SourceFile.inspect(tmp_path / "pipe")
+        except ConfigError as error:
+            found.append(str(error))
+
+    thread = threading.Thread(target=inspect, daemon=True)
+    thread.start()
+    thread.join(5)
+    assert "not a regular file" in found[0]
+
+
 def test_the_same_file_makes_the_same_offer_and_a_changed_one_another(tmp_path):
     path = tmp_path / "a"
     path.write_bytes(b"1")
