@@ -213,5 +213,9 @@ class NetworkContract:
     async def test_an_unknown_name_is_a_named_error(
         self, clock: Clock, network: Network
     ):
-        with pytest.raises(NetworkError, match="does not resolve"):
-            await network.resolve("name with spaces.invalid", 9)
+        name = "name with spaces.invalid"
+        with pytest.raises(NetworkError, match=r".") as caught:
+            await network.resolve(name, 9)
+        # The reason alone: whoever asked says what for, and once is enough.
+        assert name not in str(caught.value)
+        assert "does not resolve" not in str(caught.value)

@@ -141,7 +141,7 @@ class Network(Protocol):
         """Turn a name or numeric address into endpoints (at least one).
 
         Raises:
-            NetworkError: the name does not resolve.
+            NetworkError: the name does not resolve; the text is the reason alone.
         """
         ...
 
@@ -208,15 +208,17 @@ class SystemNetwork:
             answers = await trio.socket.getaddrinfo(
                 host, port, type=socket.SOCK_DGRAM, proto=socket.IPPROTO_UDP
             )
-        except (OSError, UnicodeError) as error:
-            raise NetworkError(f"{host!r} does not resolve: {error}") from error
+        except OSError as error:
+            raise NetworkError(error.strerror or str(error)) from error
+        except UnicodeError as error:
+            raise NetworkError(f"{host!r} is no host name") from error
         found: dict[Endpoint, None] = {}
         for answer in answers:
             with contextlib.suppress(ValueError):
                 numeric = ipaddress.ip_address(str(answer[4][0]))
                 found[Endpoint(str(numeric), port)] = None
         if not found:
-            raise NetworkError(f"{host!r} does not resolve to an IP address")
+            raise NetworkError("no IP address")
         return tuple(found)[:_MAX_RESOLVED]
 
 

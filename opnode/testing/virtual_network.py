@@ -308,7 +308,7 @@ class VirtualHost:
         except ValueError:
             addresses = self._network.addresses_of(host)
         if not addresses:
-            raise NetworkError(f"{host!r} does not resolve: unknown name")
+            raise NetworkError("unknown name")
         return tuple(Endpoint(address, port) for address in addresses)
 
 
