@@ -14,7 +14,7 @@ import click
 import msgspec
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
+from rich.text import Text
 
 from opnode.core.text import printable
 
@@ -55,16 +55,19 @@ class Output:
             self.console.print(escape(printable(line)), style=style or None)
 
     def table(self, title: str, rows: Mapping[str, object]) -> None:
-        """Show names and values for people, without lines around."""
+        """Show names and values for people, one pair in a line.
+
+        No line is folded: an id or an invite is there to be copied.
+        """
         if self.is_json:
             return
-        heading = escape(printable(title))
-        grid = Table(title=heading, title_justify="left", box=None, show_header=False)
-        grid.add_column(style="dim")
-        grid.add_column(overflow="fold")
+        if title:
+            self.text(title, style="italic")
+        width = max(map(len, rows), default=0)
         for name, value in rows.items():
-            grid.add_row(escape(printable(name)), escape(printable(str(value))))
-        self.console.print(grid)
+            line = Text(f" {printable(name):<{width}}", style="dim")
+            line.append(f"  {printable(str(value))}", style="not dim")
+            self.console.print(line)
 
 
 class PrintableFormatter(logging.Formatter):

@@ -75,5 +75,5 @@ def sent_text(sent: messages.Sent, name: str) -> str:
     new = sent.size - sent.resumed_at
     kept = f" as {sent.name}" if sent.name != name else ""
     resumed = f", {size_text(sent.resumed_at)} before" if sent.resumed_at else ""
-    rate = rate_text(new, sent.seconds)
-    return f"sent {name}{kept}: {size_text(sent.size)} at {rate}{resumed}, verified"
+    rate = f" at {rate_text(new, sent.seconds)}" if new else ""
+    return f"sent {name}{kept}: {size_text(sent.size)}{rate}{resumed}, verified"

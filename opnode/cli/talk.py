@@ -5,6 +5,7 @@ Owns their arguments and what people see. Refuses to know how the node finds the
 
 # ruff: noqa: D301 - click needs the character "\b" to leave a block unwrapped.
 
+import os
 from collections.abc import Awaitable, Callable
 from contextlib import aclosing
 from pathlib import Path
@@ -16,6 +17,7 @@ from opnode.cli.options import common_options, peer_argument
 from opnode.cli.output import Output, set_up_logging
 from opnode.cli.progress import TransferBar
 from opnode.cli.signals import run_until_signal
+from opnode.core.errors import ConfigError
 from opnode.node import control_messages as messages
 from opnode.node.control_messages import Event, Request
 
@@ -133,9 +135,20 @@ def send(
     """
     set_up_logging(is_verbose=is_verbose)
     output = Output(is_json=is_json)
-    request = messages.Send(peer=peer, path=str(file.absolute()))
+    request = messages.Send(peer=peer, path=_utf8_path(file))
     with TransferBar(output, file.name) as bar:
         ask_node(request, data, output, bar.show)
+
+
+def _utf8_path(file: Path) -> str:
+    """Name the file to the node; the control socket and the peer speak UTF-8."""
+    path = str(file.absolute())
+    try:
+        path.encode()
+    except UnicodeEncodeError:
+        expected = "a name in UTF-8; rename or copy the file"
+        raise ConfigError("file", repr(os.fsencode(path)), expected) from None
+    return path
 
 
 def ask_node(request: Request, data: Path | None, output: Output, show: Show) -> None:

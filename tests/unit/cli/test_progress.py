@@ -25,6 +25,11 @@ def test_a_resumed_and_renamed_file_says_so():
     assert text == "sent a as a (1): 2.0 MB at 1.0 MB/s, 1.0 MB before, verified"
 
 
+def test_an_empty_file_has_no_rate():
+    sent = messages.Sent(name="a", size=0, resumed_at=0, seconds=1.0, sha256="")
+    assert sent_text(sent, "a") == "sent a: 0 B, verified"
+
+
 def test_programs_see_no_bar(capsys):
     output = Output(is_json=True)
     with TransferBar(output, "a") as bar:

@@ -155,3 +155,24 @@ def test_ctrl_c_ends_a_command(opnode, node, tmp_path, restored_signals):
     ended = opnode("ping", "ann", "--data", tmp_path)
     timer.cancel()
     assert (ended.code, ended.err.strip()) == (1, "opnode: interrupted")
+
+
+def test_a_file_whose_name_is_no_text_is_one_clear_line(opnode, node, tmp_path):
+    path = os.path.join(os.fsencode(tmp_path), b"a\xff\x1b[2J")  # noqa: PTH118 - bytes
+    with open(path, "wb"):  # noqa: PTH123 - as above
+        pass
+    ended = opnode("send", "ann", os.fsdecode(path), "--data", tmp_path)
+    assert ended.code == 1
+    assert "a name in UTF-8" in ended.err
+    assert len(ended.err.splitlines()) == 1
+    assert node.requests == []
+
+
+def test_an_invite_can_be_copied_as_one_word(opnode, node, tmp_path):
+    invite = f"opnode://{'k' * 52}@a-long-name.of.a.host.example.org:4848"
+    identity = messages.Identity(
+        peer_id=None, node_id="ab", endpoint="192.0.2.1:4848", invite=invite
+    )
+    node.answers[messages.Id] = [identity]
+    ended = opnode("id", "--data", tmp_path)
+    assert invite in ended.out.split()
