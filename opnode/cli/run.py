@@ -265,8 +265,10 @@ class DaemonView:
         self.output.text(f"listening on {endpoint}, data in {self._options.data}")
         if not entries and not self._options.is_seed:
             self.output.text(
-                "no bootstrap entry: waiting for contacts of earlier runs;"
-                " name one with --bootstrap",
+                "no bootstrap entry: only nodes met in earlier runs can be asked. To"
+                " join, stop this and pass --bootstrap with the invite of a node that"
+                " runs (`opnode id` and `opnode seed` show theirs), or start the first"
+                " one of a network with: opnode seed",
                 style="yellow",
             )
 

@@ -161,7 +161,8 @@ def test_a_node_without_entries_says_how_to_name_one(capsys):
     view().started(ANN, "0.0.0.0:5", 0)
     out = capsys.readouterr().out
     assert format_peer_id(ANN) in out
-    assert "--bootstrap" in out
+    assert "pass --bootstrap with the invite" in out
+    assert "with: opnode seed" in out
 
 
 def test_what_peers_do_is_shown(capsys, tmp_path):
