@@ -7,6 +7,7 @@ how the node does what it does.
 # ruff: noqa: D301 - click needs the character "\b" to leave a block unwrapped.
 
 import functools
+import os
 import random
 import sys
 from collections.abc import Callable
@@ -27,7 +28,7 @@ from opnode.cli.prompt import TerminalPrompt
 from opnode.cli.signals import run_until_signal
 from opnode.core.addresses import Endpoint
 from opnode.core.crypto import random_bytes
-from opnode.core.errors import LocalProtocolError
+from opnode.core.errors import ConfigError, LocalProtocolError
 from opnode.core.ids import PeerId, format_peer_id
 from opnode.node.bootstrap import BootstrapEntry, read_seeds_file
 from opnode.node.config import NodeConfig, Role
@@ -152,6 +153,8 @@ def up(  # noqa: PLR0913 - click hands over one argument per option
         inbox=inbox or directory / "inbox",
         is_seed=False,
     )
+    if options.accept is not AcceptPolicy.NEVER:
+        _check_inbox(options.inbox)
     _run(options, is_json=is_json, is_verbose=is_verbose)
 
 
@@ -205,6 +208,20 @@ def _seed_entries(named: Path | None, data: Path) -> tuple[BootstrapEntry, ...]:
         if path.exists():
             return read_seeds_file(path, network_name=NETWORK_NAME)
     return ()
+
+
+def _check_inbox(inbox: Path) -> None:
+    """Find out now, not when the first file comes, that none could be taken.
+
+    Nothing is created: the data directory, which it may lie in, is not there yet.
+    """
+    place = inbox.absolute()
+    while not os.path.exists(place):  # noqa: PTH110 - false, too, where we may not look
+        place = place.parent
+    if place.is_dir() and os.access(place, os.W_OK | os.X_OK):
+        return
+    expected = "a directory that you can write, or a place to create it"
+    raise ConfigError("inbox", str(inbox), expected)
 
 
 def _run(options: RunOptions, *, is_json: bool, is_verbose: bool) -> None:

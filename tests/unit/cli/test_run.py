@@ -117,6 +117,23 @@ def test_wrong_json_in_the_seeds_file_is_one_clear_line(opnode, started, tmp_pat
     assert started == []
 
 
+def test_an_inbox_that_no_file_could_go_into_is_told_at_the_start(
+    opnode, started, tmp_path
+):
+    (tmp_path / "file").touch()
+    inbox = tmp_path / "file" / "inbox"
+    ended = opnode("up", "--data", tmp_path, "--inbox", inbox)
+    assert ended.code == 1
+    assert ended.err.startswith(f"opnode: inbox: found {inbox}")
+    assert len(ended.err.splitlines()) == 1
+    assert started == []
+    new = tmp_path / "new" / "inbox"
+    assert opnode("up", "--data", tmp_path, "--inbox", new).code == 0
+    assert not new.parent.exists()
+    never = opnode("up", "--data", tmp_path, "--inbox", inbox, "--accept", "never")
+    assert never.code == 0
+
+
 @pytest.mark.parametrize(
     ("report", "verdict", "text"),
     [
