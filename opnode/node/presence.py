@@ -31,6 +31,16 @@ logger = logging.getLogger(__name__)
 INTRODUCERS: Final = 3
 """Two may vanish at once before anybody notices."""
 
+PRESENCE_HOLDERS: Final = 8
+"""Holders of a presence: it is renewed every twelve minutes by its owner, so fewer
+copies than those of a record that has to outlive its owner are enough."""
+
+RENEW_AT: Final = 0.6
+"""Share of its lifetime after which a presence is renewed."""
+
+LOOK_EVERY_S: Final = 3600.0
+"""Nodes come and go slowly next to a presence: holders are looked up anew hourly."""
+
 RETRY_S: Final = 2.0
 """How soon a node without any introducer, or whose publishing failed, tries again."""
 
@@ -71,6 +81,8 @@ class PresenceKeeper:
         self._publish_at = -1.0
         self._sequence = 0
         self._peer_file_held = False
+        self._holders: list[Contact] = []
+        self._look_at = 0.0
 
     @property
     def introducers(self) -> tuple[IntroducerEntry, ...]:
@@ -151,10 +163,23 @@ class PresenceKeeper:
             lifetime_s=lifetime_s,
             seq=self._sequence,
         )
-        if await self._put(record):
+        if await self._put_presence(record):
             self._entries = entries
-            self._publish_at = trio.current_time() + lifetime_s / 2
+            self._publish_at = trio.current_time() + lifetime_s * RENEW_AT
             self.published.set()
+
+    async def _put_presence(self, record: SignedRecord) -> bool:
+        """Renew at the holders of last time; look for the closest now and then."""
+        now = trio.current_time()
+        if now >= self._look_at or len(self._holders) < PRESENCE_HOLDERS // 2:
+            closest = await self._dht.closest_nodes(record.key)
+            self._holders = closest[:PRESENCE_HOLDERS]
+            self._look_at = now + LOOK_EVERY_S
+        is_held_here = self._dht.hold_if_close(record, self._holders)
+        self._holders = await self._dht.put_at(record, self._holders)
+        if not (self._holders or is_held_here):
+            logger.warning("publishing: no node would hold the presence")
+        return bool(self._holders) or is_held_here
 
     async def _publish_peer_file(self) -> bool:
         wall_now = self._wall_clock()

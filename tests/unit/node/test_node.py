@@ -202,3 +202,14 @@ async def test_statistics_tell_the_state_of_the_node(autojump_clock):
         assert len(statistics.introducers) == 1
         assert not statistics.behind_nat
         assert statistics.traffic.socket.datagrams_out > 0
+
+
+async def test_a_presence_outlives_its_holders(autojump_clock):
+    async with open_overlay(seeds=12) as overlay:
+        alice, bob = await overlay.user(), await overlay.user()
+        await trio.sleep(3000)
+        assert (await alice.lookup(bob.peer_id)).presences
+        for number in range(2, 9):
+            overlay.network.kill(f"10.0.0.{number}")
+        await trio.sleep(6000)
+        assert (await alice.lookup(bob.peer_id)).presences
