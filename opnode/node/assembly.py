@@ -7,7 +7,6 @@ import random
 from dataclasses import dataclass
 
 from opnode.core.ids import node_id_of
-from opnode.core.peerfile import Location
 from opnode.drivers.asyncio_island import Island
 from opnode.drivers.clock import WallClock
 from opnode.drivers.connection_table import ConnectionTable
@@ -77,8 +76,12 @@ async def assemble(
         ConfigError: the address to listen on cannot be bound.
         StorageError: the records cannot be opened.
     """
-    socket = await world.network.bind(config.listen)
-    hub = SocketHub(socket)
+    store = RecordStore(directory.records_path if directory else ":memory:")
+    try:
+        hub = SocketHub(await world.network.bind(config.listen))
+    except BaseException:
+        store.close()
+        raise
     is_leaf = config.role is not Role.SERVER
     rpc = Rpc(
         hub,
@@ -88,36 +91,11 @@ async def assemble(
         rng=world.rng,
         config=RpcConfig(network=network_id_of(config.network_name)),
     )
-    store = RecordStore(directory.records_path if directory else ":memory:")
-    dht = Dht(
-        rpc,
-        store,
-        wall_clock=world.wall_clock,
-        rng=world.rng,
-    )
+    dht = Dht(rpc, store, wall_clock=world.wall_clock, rng=world.rng)
     introductions = Introductions(
         rpc, IntroducerDesk(config.introducer), wall_clock=world.wall_clock
     )
     table = ConnectionTable(hub)
-    connector = presence = None
-    if keys.location is not None and keys.identity is not None:
-        connector = Connector(
-            desk=_desk(keys.location),
-            introductions=introductions,
-            ice=IceAgent(hub, world.island, world.network),
-            table=table,
-            wall_clock=world.wall_clock,
-            rng=world.rng,
-            config=ConnectorConfig(max_unaccepted=config.max_unaccepted),
-        )
-        presence = PresenceKeeper(
-            identity=keys.identity,
-            location=keys.location,
-            dht=dht,
-            introductions=introductions,
-            wall_clock=world.wall_clock,
-            config=_presence_config(config),
-        )
     return Parts(
         keys=keys,
         directory=directory,
@@ -127,16 +105,56 @@ async def assemble(
         store=store,
         table=table,
         introductions=introductions,
-        connector=connector,
+        connector=_connector(config, keys, introductions, table, world),
         joiner=_joiner(config, directory, dht, rpc, world),
-        presence=presence,
+        presence=_presence(config, keys, dht, introductions, world),
         observed=ObservedAddresses(hub.local, world.network.interface_addresses()),
     )
 
 
-def _desk(location: Location) -> IntroductionDesk:
+def _connector(
+    config: NodeConfig,
+    keys: NodeKeys,
+    introductions: Introductions,
+    table: ConnectionTable,
+    world: World,
+) -> Connector | None:
+    """Who talks to people; a node without an identity has nobody to talk for."""
+    if keys.location is None:
+        return None
     handshakes = Handshakes(initiator=NoiseInitiator, responder=NoiseResponder)
-    return IntroductionDesk(location, handshakes=handshakes)
+    return Connector(
+        desk=IntroductionDesk(keys.location, handshakes=handshakes),
+        introductions=introductions,
+        ice=IceAgent(table.hub, world.island, world.network),
+        table=table,
+        wall_clock=world.wall_clock,
+        rng=world.rng,
+        config=ConnectorConfig(max_unaccepted=config.max_unaccepted),
+    )
+
+
+def _presence(
+    config: NodeConfig,
+    keys: NodeKeys,
+    dht: Dht,
+    introductions: Introductions,
+    world: World,
+) -> PresenceKeeper | None:
+    if keys.location is None or keys.identity is None:
+        return None
+    return PresenceKeeper(
+        identity=keys.identity,
+        location=keys.location,
+        dht=dht,
+        introductions=introductions,
+        wall_clock=world.wall_clock,
+        config=PresenceConfig(
+            presence_lifetime_s=config.presence_lifetime_s,
+            registration_lifetime_s=config.registration_lifetime_s,
+            nat_keepalive_s=config.nat_keepalive_s,
+        ),
+    )
 
 
 def _joiner(
@@ -154,12 +172,4 @@ def _joiner(
         entries=config.bootstrap,
         remembered=tuple(contact.endpoint for contact in remembered),
         rng=world.rng,
-    )
-
-
-def _presence_config(config: NodeConfig) -> PresenceConfig:
-    return PresenceConfig(
-        presence_lifetime_s=config.presence_lifetime_s,
-        registration_lifetime_s=config.registration_lifetime_s,
-        nat_keepalive_s=config.nat_keepalive_s,
     )
