@@ -338,8 +338,21 @@ class Connection:
                 ):
                     if known := self._channels.get(channel_id):
                         _tell(known, event)
+                        if isinstance(event, events.ChannelReset):
+                            self._forget_untaken(known)
                 case _:
                     self._dispatch_own(event)
+
+    def _forget_untaken(self, channel: Channel) -> None:
+        """Drop a channel that was reset before anybody accepted it.
+
+        The peer may open another one for it, so they would pile up without limit.
+        """
+        if channel in self._incoming:
+            self._incoming.remove(channel)
+            del self._channels[channel.channel_id]
+            self._rudp.reset(channel.channel_id, 0, trio.current_time())
+            self._table.resume(self)
 
     def _dispatch_own(self, event: events.Event) -> None:
         """Events of the connection itself."""

@@ -141,3 +141,21 @@ async def test_more_pings_at_once_than_allowed_find_the_connection_busy(autojump
         await trio.testing.wait_all_tasks_blocked()
         with pytest.raises(trio.BusyResourceError, match="16 pings"):
             await connection.ping()
+
+
+async def test_channels_that_were_reset_before_anybody_took_them_are_forgotten(
+    autojump_clock,
+):
+    async with open_linked_pair() as pair:
+        first, second = pair.first.connection, pair.second.connection
+        for _ in range(300):
+            channel = await first.open_channel()
+            await channel.reset(7)
+            await trio.sleep(0.01)
+        kept = await first.open_channel()
+        await kept.send_all(b"x")
+        await trio.sleep(1)
+        assert len(second._channels) == 1
+        assert second.statistics().channels_open == 1
+        theirs = await second.accept_channel()
+        assert await theirs.receive_some() == b"x"
