@@ -6,12 +6,12 @@
 
 Map of the packages, each importing only those to its right:
 
-    cli -> node -> drivers -> protocols -> core
+    cli -> daemon -> node -> drivers -> protocols -> core
 
 ``core`` holds values, ``protocols`` sans-I/O state machines, ``drivers`` everything
-that touches the world, ``node`` the composition, ``cli`` the command line, ``testing``
-the virtual network. The names below are loaded on first use, so that
-``opnode --version`` does not pay for sockets.
+that touches the world, ``node`` the composition, ``daemon`` what ``opnode up`` adds
+to it, ``cli`` the command line, ``testing`` the virtual network. The names below are
+loaded on first use, so that ``opnode --version`` does not pay for sockets.
 """
 
 import importlib

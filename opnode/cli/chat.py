@@ -20,8 +20,8 @@ from opnode.cli.talk import run_or_raise
 from opnode.cli.terminal import stdin_lines
 from opnode.core.errors import PeerUnreachable
 from opnode.core.text import printable
-from opnode.node import control_messages as messages
-from opnode.node.control_messages import Event, Request
+from opnode.daemon import control_messages as messages
+from opnode.daemon.control_messages import Event, Request
 
 LAST_RECEIPTS_S: Final = 10.0
 """How long the end of the input waits for the receipts that are still out."""

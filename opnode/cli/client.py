@@ -14,7 +14,7 @@ import msgspec
 import trio
 
 from opnode.core.errors import OpnodeError, RemoteProtocolError
-from opnode.node.control_messages import (
+from opnode.daemon.control_messages import (
     EVENTS,
     Done,
     Event,

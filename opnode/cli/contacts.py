@@ -12,8 +12,8 @@ import click
 from opnode.cli.options import common_options, peer_argument
 from opnode.cli.output import Output, set_up_logging
 from opnode.cli.talk import ask_node
-from opnode.node import control_messages as messages
-from opnode.node.control_messages import Event, Request
+from opnode.daemon import control_messages as messages
+from opnode.daemon.control_messages import Event, Request
 
 
 @click.group()

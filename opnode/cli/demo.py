@@ -29,7 +29,7 @@ from opnode.cli.progress import TransferBar
 from opnode.cli.signals import run_until_signal
 from opnode.core.crypto import random_bytes
 from opnode.core.errors import OpnodeError
-from opnode.node import control_messages as messages
+from opnode.daemon import control_messages as messages
 
 GENERATED_SIZE: Final = 64 << 20
 LOOPBACK: Final = "127.0.0.1:0"

@@ -15,7 +15,7 @@ import msgspec
 import trio
 
 from opnode.core.errors import OpnodeError
-from opnode.node.control_messages import LineReader
+from opnode.daemon.control_messages import LineReader
 
 LEAVE_S: Final = 0.8
 """What a program gets to leave the network before it is killed."""

@@ -17,8 +17,8 @@ from rich.progress import (
 
 from opnode.cli.output import Output, rate_text, size_text
 from opnode.core.text import printable
-from opnode.node import control_messages as messages
-from opnode.node.control_messages import Event
+from opnode.daemon import control_messages as messages
+from opnode.daemon.control_messages import Event
 
 
 class TransferBar:

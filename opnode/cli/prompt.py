@@ -8,8 +8,8 @@ from contextlib import aclosing
 from opnode.cli.output import Output, size_text
 from opnode.cli.terminal import stdin_lines
 from opnode.core.ids import PeerId, format_peer_id
-from opnode.node.file_names import safe_file_name_untrusted
-from opnode.node.transfer import Offer
+from opnode.daemon.file_names import safe_file_name_untrusted
+from opnode.daemon.transfer import Offer
 
 
 class TerminalPrompt:

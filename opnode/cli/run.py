@@ -30,25 +30,25 @@ from opnode.core.addresses import Endpoint
 from opnode.core.crypto import random_bytes
 from opnode.core.errors import ConfigError, LocalProtocolError
 from opnode.core.ids import PeerId, format_peer_id
-from opnode.node.bootstrap import BootstrapEntry, read_seeds_file
-from opnode.node.config import NodeConfig, Role
-from opnode.node.daemon import (
+from opnode.daemon.daemon import (
     DaemonEvent,
     DaemonSettings,
     Ready,
     run_daemon,
     run_seed,
 )
-from opnode.node.data_directory import default_data_directory
-from opnode.node.joining import JoinReport
-from opnode.node.node import open_node
-from opnode.node.services import (
+from opnode.daemon.services import (
     AcceptPolicy,
     ChatLine,
     FileArrived,
     FileFailed,
     FileProgress,
 )
+from opnode.node.bootstrap import BootstrapEntry, read_seeds_file
+from opnode.node.config import NodeConfig, Role
+from opnode.node.data_directory import default_data_directory
+from opnode.node.joining import JoinReport
+from opnode.node.node import open_node
 
 SEED_PORT: Final = 4848
 """A fixed port, so that a seed's invite stays true after a restart."""

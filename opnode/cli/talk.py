@@ -18,8 +18,8 @@ from opnode.cli.output import Output, set_up_logging
 from opnode.cli.progress import TransferBar
 from opnode.cli.signals import run_until_signal
 from opnode.core.errors import ConfigError
-from opnode.node import control_messages as messages
-from opnode.node.control_messages import Event, Request
+from opnode.daemon import control_messages as messages
+from opnode.daemon.control_messages import Event, Request
 
 Show = Callable[[Event, Output], None]
 

@@ -14,11 +14,11 @@ from hypothesis import strategies as st
 from trio.testing import MockClock, memory_stream_pair
 
 from opnode.core.ids import PeerId
-from opnode.node.address_book import AddressBook
-from opnode.node.chat import Line, Shown
-from opnode.node.frames import Hello, encode_frame
-from opnode.node.services import AcceptPolicy, Services
-from opnode.node.transfer import Offer, Receipt, Trailer, Verdict
+from opnode.daemon.address_book import AddressBook
+from opnode.daemon.chat import Line, Shown
+from opnode.daemon.frames import Hello, encode_frame
+from opnode.daemon.services import AcceptPolicy, Services
+from opnode.daemon.transfer import Offer, Receipt, Trailer, Verdict
 
 PEER = PeerId(bytes(32))
 SOUND = [

@@ -8,7 +8,7 @@ import pytest
 import trio
 
 from opnode.cli import main as main_module
-from opnode.node.control import ControlServer
+from opnode.daemon.control import ControlServer
 from opnode.node.data_directory import control_socket_path
 
 

@@ -5,7 +5,7 @@ import trio
 
 from opnode.cli import chat as chat_module
 from opnode.core.errors import PeerUnreachable
-from opnode.node import control_messages as messages
+from opnode.daemon import control_messages as messages
 
 READY = messages.ChatReady(peer_id="op1abcdefgh", name="ann")
 

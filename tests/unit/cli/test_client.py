@@ -3,8 +3,8 @@ from trio.testing import memory_stream_pair
 
 from opnode.cli.client import ControlClient, NodeNotRunning, VerbFailed, open_client
 from opnode.core.errors import PeerUnreachable, RemoteProtocolError
-from opnode.node import control_messages as messages
-from opnode.node.control_messages import JsonLines
+from opnode.daemon import control_messages as messages
+from opnode.daemon.control_messages import JsonLines
 
 
 async def test_events_come_until_the_verb_is_done(node, tmp_path):

@@ -2,7 +2,7 @@ import json
 
 from opnode.core.errors import ConfigError
 from opnode.core.ids import PeerId, format_peer_id
-from opnode.node import control_messages as messages
+from opnode.daemon import control_messages as messages
 
 PEER = format_peer_id(PeerId(bytes(32)))
 ANN = messages.ContactEntry(name="ann", peer_id=PEER)

@@ -12,7 +12,7 @@ from opnode.cli.output import (
     set_up_logging,
     size_text,
 )
-from opnode.node.control_messages import RoundTrip
+from opnode.daemon.control_messages import RoundTrip
 
 
 def test_programs_get_lines_of_json_and_nothing_else(capsys):

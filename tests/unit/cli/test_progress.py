@@ -1,6 +1,6 @@
 from opnode.cli.output import Output
 from opnode.cli.progress import TransferBar, sent_text
-from opnode.node import control_messages as messages
+from opnode.daemon import control_messages as messages
 
 SENT = messages.Sent(name="a", size=2_000_000, resumed_at=0, seconds=2.0, sha256="")
 

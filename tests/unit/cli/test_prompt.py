@@ -6,7 +6,7 @@ import pytest
 from opnode.cli.output import Output
 from opnode.cli.prompt import TerminalPrompt
 from opnode.core.ids import PeerId, format_peer_id
-from opnode.node.transfer import Offer
+from opnode.daemon.transfer import Offer
 
 ANN = PeerId(bytes([1]) * 32)
 

@@ -8,17 +8,17 @@ from opnode.cli.output import Output
 from opnode.cli.run import SEED_LISTEN, DaemonView, RunOptions
 from opnode.core.addresses import Endpoint
 from opnode.core.ids import PeerId, format_peer_id
-from opnode.node.bootstrap import BootstrapEntry, Verdict, VerdictKind
-from opnode.node.config import Role
-from opnode.node.daemon import Ready
-from opnode.node.joining import JoinReport
-from opnode.node.services import (
+from opnode.daemon.daemon import Ready
+from opnode.daemon.services import (
     AcceptPolicy,
     ChatLine,
     FileArrived,
     FileFailed,
     FileProgress,
 )
+from opnode.node.bootstrap import BootstrapEntry, Verdict, VerdictKind
+from opnode.node.config import Role
+from opnode.node.joining import JoinReport
 
 ANN = PeerId(bytes([1]) * 32)
 ENTRY = BootstrapEntry(None, "192.0.2.1", 4848)

@@ -8,7 +8,7 @@ import trio
 
 from opnode.cli.talk import connected_text
 from opnode.core.errors import PeerUnreachable
-from opnode.node import control_messages as messages
+from opnode.daemon import control_messages as messages
 
 CONNECTED = messages.Connected(
     peer_id="op1x",

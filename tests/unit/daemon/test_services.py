@@ -5,10 +5,10 @@ from trio.testing import memory_stream_pair
 
 from opnode.core.errors import TransferDeclined
 from opnode.core.ids import PeerId
-from opnode.node.address_book import AddressBook
-from opnode.node.chat import ChatSession, Shown
-from opnode.node.frames import HELLO, FrameStream, Hello, Refused
-from opnode.node.services import (
+from opnode.daemon.address_book import AddressBook
+from opnode.daemon.chat import ChatSession, Shown
+from opnode.daemon.frames import HELLO, FrameStream, Hello, Refused
+from opnode.daemon.services import (
     AcceptPolicy,
     ChatLine,
     FileArrived,
@@ -17,7 +17,7 @@ from opnode.node.services import (
     Services,
     ServicesConfig,
 )
-from opnode.node.transfer import FileSender, SourceFile
+from opnode.daemon.transfer import FileSender, SourceFile
 
 ANN = PeerId(bytes([1]) * 32)
 REFUSED = msgspec.msgpack.Decoder(Refused)

@@ -17,9 +17,9 @@ from opnode.core.errors import (
     TransferError,
 )
 from opnode.core.ids import PeerId
-from opnode.node.frames import HELLO, FrameStream, Hello, Refused
-from opnode.node.inbox import Inbox, PartialFile
-from opnode.node.transfer import (
+from opnode.daemon.frames import HELLO, FrameStream, Hello, Refused
+from opnode.daemon.inbox import Inbox, PartialFile
+from opnode.daemon.transfer import (
     OFFER,
     SERVICE,
     FileReceiver,

@@ -32,8 +32,8 @@ from opnode.core.errors import (
 )
 from opnode.core.ids import PeerId
 from opnode.core.text import printable
-from opnode.node.frames import READ_SIZE, FrameStream, Hello, Refused
-from opnode.node.inbox import Inbox, PartialFile
+from opnode.daemon.frames import READ_SIZE, FrameStream, Hello, Refused
+from opnode.daemon.inbox import Inbox, PartialFile
 
 SERVICE: Final = "file"
 MAX_SIZE: Final = 1 << 50

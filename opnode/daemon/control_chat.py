@@ -10,11 +10,11 @@ import trio
 
 from opnode.core.errors import PeerUnreachable
 from opnode.core.ids import PeerId, format_peer_id
-from opnode.node import control_messages as messages
-from opnode.node.chat import ChatSession
-from opnode.node.chat_desk import ChatDesk, ChatEvent, LineArrived, LineDelivered
-from opnode.node.control_messages import Event, Request
-from opnode.node.peer_connections import PeerConnections
+from opnode.daemon import control_messages as messages
+from opnode.daemon.chat import ChatSession
+from opnode.daemon.chat_desk import ChatDesk, ChatEvent, LineArrived, LineDelivered
+from opnode.daemon.control_messages import Event, Request
+from opnode.daemon.peer_connections import PeerConnections
 
 CONNECT_S: Final = 30.0
 """Seconds until a peer that cannot be reached is given up; a person waits."""

@@ -17,14 +17,14 @@ import trio
 from opnode.core.errors import OpnodeError
 from opnode.core.ids import PeerId, short
 from opnode.core.text import printable
-from opnode.node import chat, transfer
-from opnode.node.address_book import AddressBook
-from opnode.node.chat import ChatSession
-from opnode.node.chat_desk import ChatDesk
-from opnode.node.file_names import safe_file_name_untrusted
-from opnode.node.frames import HELLO, FrameStream, Hello, Refused
-from opnode.node.inbox import Inbox
-from opnode.node.transfer import FileReceiver, Offer
+from opnode.daemon import chat, transfer
+from opnode.daemon.address_book import AddressBook
+from opnode.daemon.chat import ChatSession
+from opnode.daemon.chat_desk import ChatDesk
+from opnode.daemon.file_names import safe_file_name_untrusted
+from opnode.daemon.frames import HELLO, FrameStream, Hello, Refused
+from opnode.daemon.inbox import Inbox
+from opnode.daemon.transfer import FileReceiver, Offer
 
 logger = logging.getLogger(__name__)
 

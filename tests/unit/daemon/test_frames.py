@@ -4,7 +4,7 @@ import trio
 from trio.testing import memory_stream_pair
 
 from opnode.core.errors import LocalProtocolError, RemoteProtocolError
-from opnode.node.frames import HELLO, MAX_FRAME, FrameStream, Hello, Refused
+from opnode.daemon.frames import HELLO, MAX_FRAME, FrameStream, Hello, Refused
 
 REFUSED = msgspec.msgpack.Decoder(Refused)
 

@@ -2,8 +2,8 @@ import pytest
 
 from opnode.core.errors import ConfigError, StorageError
 from opnode.core.ids import PeerId, format_peer_id
-from opnode.node import address_book
-from opnode.node.address_book import AddressBook, Petname, clean_name
+from opnode.daemon import address_book
+from opnode.daemon.address_book import AddressBook, Petname, clean_name
 
 ANN = PeerId(bytes([1]) * 32)
 BEN = PeerId(bytes([2]) * 32)

@@ -3,8 +3,8 @@ import trio
 from trio.testing import memory_stream_pair
 
 from opnode.core.errors import LocalProtocolError, RemoteProtocolError
-from opnode.node.chat import MAX_LINE, MESSAGES, ChatConfig, ChatSession, Line, Shown
-from opnode.node.frames import HELLO, FrameStream, Refused
+from opnode.daemon.chat import MAX_LINE, MESSAGES, ChatConfig, ChatSession, Line, Shown
+from opnode.daemon.frames import HELLO, FrameStream, Refused
 
 
 async def sessions(config=None):

@@ -9,13 +9,13 @@ import trio
 from opnode.core.addresses import Endpoint
 from opnode.core.errors import StorageError
 from opnode.core.ids import NodeId, PeerId, format_peer_id
-from opnode.node import control_messages as messages
+from opnode.daemon import control_messages as messages
+from opnode.daemon.control_messages import EVENTS, JsonLines
+from opnode.daemon.daemon import DaemonSettings, Ready, run_daemon, run_seed
+from opnode.daemon.services import AcceptPolicy
 from opnode.node.bootstrap import BootstrapEntry, Verdict, VerdictKind
-from opnode.node.control_messages import EVENTS, JsonLines
-from opnode.node.daemon import DaemonSettings, Ready, run_daemon, run_seed
 from opnode.node.data_directory import DataDirectory, control_socket_path
 from opnode.node.joining import JoinReport
-from opnode.node.services import AcceptPolicy
 
 ME = PeerId(bytes([9]) * 32)
 REPORT = JoinReport(

@@ -8,9 +8,9 @@ import trio
 from trio.testing import memory_stream_pair
 
 from opnode.core.errors import PeerUnreachable, StorageError
-from opnode.node import control_messages as messages
-from opnode.node.control import ControlConfig, ControlServer
-from opnode.node.control_messages import EVENTS, MAX_LINE, JsonLines
+from opnode.daemon import control_messages as messages
+from opnode.daemon.control import ControlConfig, ControlServer
+from opnode.daemon.control_messages import EVENTS, MAX_LINE, JsonLines
 
 
 class FakeVerbs:

@@ -5,8 +5,8 @@ import shutil
 import pytest
 
 from opnode.core.errors import TransferDeclined
-from opnode.node import inbox as inbox_module
-from opnode.node.inbox import Inbox, InboxConfig
+from opnode.daemon import inbox as inbox_module
+from opnode.daemon.inbox import Inbox, InboxConfig
 
 CONFIG = InboxConfig(reserve_bytes=10, reserve_share=0.02, max_kept=3, keep_s=100)
 

@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import Final
 
 from opnode.core.errors import TransferDeclined
+from opnode.daemon.file_names import MAX_TRIES, free_path, safe_file_name_untrusted
 from opnode.drivers.clock import WallClock, system_wall_clock
 from opnode.node.data_directory import sync_directory
-from opnode.node.file_names import MAX_TRIES, free_path, safe_file_name_untrusted
 
 PARTIAL: Final = ".partial"
 

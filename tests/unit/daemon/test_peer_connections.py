@@ -6,7 +6,7 @@ from trio.testing import memory_stream_pair
 
 from opnode.core.errors import PeerUnreachable
 from opnode.core.ids import PeerId
-from opnode.node.peer_connections import PeerConnections, PeerConnectionsConfig
+from opnode.daemon.peer_connections import PeerConnections, PeerConnectionsConfig
 
 ANN = PeerId(bytes([1]) * 32)
 BEN = PeerId(bytes([2]) * 32)

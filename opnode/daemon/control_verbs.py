@@ -19,16 +19,16 @@ from opnode.core.addresses import Endpoint
 from opnode.core.errors import LocalProtocolError, NetworkError, PeerUnreachable
 from opnode.core.ids import NodeId, PeerId, format_peer_id
 from opnode.core.peerfile import PeerFile, Presence
-from opnode.node import control_messages as messages
-from opnode.node.address_book import AddressBook
+from opnode.daemon import control_messages as messages
+from opnode.daemon.address_book import AddressBook
+from opnode.daemon.control_chat import ChatConversation
+from opnode.daemon.control_messages import Event, Request
+from opnode.daemon.frames import HELLO, FrameStream, Hello
+from opnode.daemon.peer_connections import PeerConnection, PeerConnections
+from opnode.daemon.plain_values import as_plain, plain_fields
+from opnode.daemon.services import ECHO, Services
+from opnode.daemon.transfer import FileSender, SentFile, SourceFile
 from opnode.node.bootstrap import backoff_s
-from opnode.node.control_chat import ChatConversation
-from opnode.node.control_messages import Event, Request
-from opnode.node.frames import HELLO, FrameStream, Hello
-from opnode.node.peer_connections import PeerConnection, PeerConnections
-from opnode.node.plain_values import as_plain, plain_fields
-from opnode.node.services import ECHO, Services
-from opnode.node.transfer import FileSender, SentFile, SourceFile
 from opnode.version import __version__
 
 LOST: Final = (trio.BrokenResourceError, trio.ClosedResourceError, trio.TooSlowError)

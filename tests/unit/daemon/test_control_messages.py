@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from trio.testing import memory_stream_pair
 
-from opnode.node import control_messages as messages
-from opnode.node.control_messages import (
+from opnode.daemon import control_messages as messages
+from opnode.daemon.control_messages import (
     EVENTS,
     MAX_LINE,
     VERBS,

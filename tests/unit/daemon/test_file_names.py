@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from opnode.node.file_names import (
+from opnode.daemon.file_names import (
     FALLBACK,
     MAX_BYTES,
     free_path,

@@ -17,7 +17,7 @@ from typing import Final
 import trio
 
 from opnode.core.errors import OpnodeError, StorageError
-from opnode.node.control_messages import (
+from opnode.daemon.control_messages import (
     Done,
     Event,
     Failed,
@@ -26,7 +26,7 @@ from opnode.node.control_messages import (
     RequestError,
     parse_request_untrusted,
 )
-from opnode.node.control_verbs import LOST, Verbs, describe
+from opnode.daemon.control_verbs import LOST, Verbs, describe
 from opnode.node.data_directory import prepare_socket_directory
 
 logger = logging.getLogger(__name__)

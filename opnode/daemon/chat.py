@@ -12,7 +12,7 @@ import trio
 
 from opnode.core.errors import LocalProtocolError, RemoteProtocolError
 from opnode.core.text import printable
-from opnode.node.frames import FrameStream, Hello, Refused
+from opnode.daemon.frames import FrameStream, Hello, Refused
 
 SERVICE: Final = "chat"
 

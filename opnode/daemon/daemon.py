@@ -13,14 +13,14 @@ from typing import TypeAlias
 import trio
 
 from opnode.core.ids import format_peer_id
-from opnode.node.address_book import AddressBook
-from opnode.node.control import ControlServer
-from opnode.node.control_verbs import Daemon, Verbs
+from opnode.daemon.address_book import AddressBook
+from opnode.daemon.control import ControlServer
+from opnode.daemon.control_verbs import Daemon, Verbs
+from opnode.daemon.peer_connections import PeerConnections
+from opnode.daemon.services import AcceptPolicy, Ask, ServiceEvent, Services
 from opnode.node.data_directory import DataDirectory, control_socket_path
 from opnode.node.joining import JoinReport
 from opnode.node.node import OverlayNode
-from opnode.node.peer_connections import PeerConnections
-from opnode.node.services import AcceptPolicy, Ask, ServiceEvent, Services
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

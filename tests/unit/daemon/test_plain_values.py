@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from opnode.core.addresses import Endpoint
-from opnode.node.plain_values import as_plain, plain_fields
+from opnode.daemon.plain_values import as_plain, plain_fields
 
 
 class Colour(enum.Enum):

@@ -15,14 +15,14 @@ from opnode.core.errors import (
     TransferDeclined,
 )
 from opnode.core.ids import NodeId, PeerId, format_peer_id
+from opnode.daemon import control_messages as messages
+from opnode.daemon.address_book import AddressBook
+from opnode.daemon.control_verbs import Daemon, Verbs, VerbsConfig
+from opnode.daemon.frames import HELLO, FrameStream
+from opnode.daemon.peer_connections import PeerConnections
+from opnode.daemon.services import AcceptPolicy, Services
+from opnode.daemon.transfer import Verdict
 from opnode.drivers.connections import ConnectTimings, Path, PathKind
-from opnode.node import control_messages as messages
-from opnode.node.address_book import AddressBook
-from opnode.node.control_verbs import Daemon, Verbs, VerbsConfig
-from opnode.node.frames import HELLO, FrameStream
-from opnode.node.peer_connections import PeerConnections
-from opnode.node.services import AcceptPolicy, Services
-from opnode.node.transfer import Verdict
 
 ME = PeerId(bytes([9]) * 32)
 ANN = PeerId(bytes([1]) * 32)

@@ -6,12 +6,12 @@ from trio.testing import memory_stream_pair
 
 from opnode.core.errors import ConfigError, PeerUnreachable
 from opnode.core.ids import PeerId
-from opnode.node import control_messages as messages
-from opnode.node.chat import MESSAGES, ChatSession, Line, Shown
-from opnode.node.chat_desk import ChatDesk
-from opnode.node.control_chat import ChatConversation
-from opnode.node.frames import HELLO, FrameStream
-from opnode.node.peer_connections import PeerConnections
+from opnode.daemon import control_messages as messages
+from opnode.daemon.chat import MESSAGES, ChatSession, Line, Shown
+from opnode.daemon.chat_desk import ChatDesk
+from opnode.daemon.control_chat import ChatConversation
+from opnode.daemon.frames import HELLO, FrameStream
+from opnode.daemon.peer_connections import PeerConnections
 
 ANN = PeerId(bytes([1]) * 32)
 

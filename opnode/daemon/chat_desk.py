@@ -13,7 +13,7 @@ import trio
 
 from opnode.core.errors import ConfigError
 from opnode.core.ids import PeerId
-from opnode.node.chat import ChatSession, Line
+from opnode.daemon.chat import ChatSession, Line
 
 VIEWER_QUEUE: Final = 64
 """Events that wait for a slow terminal; then the conversation itself waits."""

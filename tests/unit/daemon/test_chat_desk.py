@@ -4,9 +4,9 @@ from trio.testing import memory_stream_pair
 
 from opnode.core.errors import ConfigError
 from opnode.core.ids import PeerId
-from opnode.node.chat import MESSAGES, ChatSession, Line, Shown
-from opnode.node.chat_desk import ChatDesk, LineArrived, LineDelivered, SessionEnded
-from opnode.node.frames import FrameStream
+from opnode.daemon.chat import MESSAGES, ChatSession, Line, Shown
+from opnode.daemon.chat_desk import ChatDesk, LineArrived, LineDelivered, SessionEnded
+from opnode.daemon.frames import FrameStream
 
 ANN = PeerId(bytes([1]) * 32)
 

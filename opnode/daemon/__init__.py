@@ -1,0 +1,1 @@
+"""What ``opnode up`` adds to a node: files, chat, names, a socket to drive it by."""
