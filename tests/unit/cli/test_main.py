@@ -1,3 +1,4 @@
+import shlex
 import subprocess
 import sys
 
@@ -105,7 +106,7 @@ def test_a_bug_is_shown_whole(opnode, monkeypatch):
 
 
 def test_a_reader_that_goes_away_is_no_error_text():
-    command = f"{sys.executable} -m opnode --help | true"
+    command = f"{shlex.quote(sys.executable)} -m opnode --help | true"
     result = subprocess.run(  # noqa: S602 - a pipe is what is tested
         command, shell=True, capture_output=True, text=True, check=False
     )
