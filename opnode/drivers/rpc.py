@@ -408,7 +408,9 @@ class Rpc:
         self._counts["timed_out"] += 1
         exchange = pending.context
         exchange.pending = None
-        if self.on_failure is not None:
+        # Silence about a relayed request says little about the node that relays.
+        is_own_silence = not isinstance(exchange.body, _RELAYED)
+        if self.on_failure is not None and is_own_silence:
             self.on_failure(pending.destination)
         name = type(exchange.body).__name__
         exchange.listener.failed(

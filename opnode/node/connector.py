@@ -7,7 +7,6 @@ Refuses to know lookups, storage and what a connection is used for.
 
 import logging
 import random
-from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -45,6 +44,10 @@ logger = logging.getLogger(__name__)
 
 INTRODUCERS_AT_ONCE: Final = 2
 """The offer goes to two introducers at once, so that one dead one costs nothing."""
+
+NEXT_INTRODUCERS_S: Final = 1.0
+"""After this long without an answer the others are asked, too: a dead introducer is
+known as such only after seconds."""
 
 CODE_REPLACED: Final = 1
 CODE_SHUTDOWN: Final = 3
@@ -278,34 +281,31 @@ class Connector:
     async def _introduce(
         self, introducers: Sequence[IntroducerEntry], outgoing: OutgoingIntroduction
     ) -> Established:
-        """Send the offer through two introducers at once, until one brings the answer.
+        """Send the offer through two introducers at once, then through the others.
 
-        The first answer that opens counts: an introducer that makes one up, or a
-        refusal, only wastes its own turn. One that stays silent is asked once more.
+        The first answer that opens counts: an introducer that makes one up, a refusal
+        or silence only wastes its own turn.
         """
         if not introducers:
             raise PeerUnreachable("the peer's presence names no introducer")
         failures: list[PeerUnreachable] = []
         answers: list[Established] = []
-        waiting = deque(self._rng.sample(introducers, len(introducers)))
-        asked_again: set[IntroducerEntry] = set()
 
-        async def ask(entry: IntroducerEntry) -> None:
+        async def ask(entry: IntroducerEntry, delay_s: float) -> None:
+            await trio.sleep(delay_s)
             try:
                 answers.append(await self._ask(entry, outgoing))
+            except PeerUnreachable as failure:
+                failures.append(failure)
+            if answers or _is_glare(failures):
                 nursery.cancel_scope.cancel()
-            except IntroductionRefused as refusal:
-                failures.append(refusal)
-            except PeerUnreachable as silence:
-                failures.append(silence)
-                if entry not in asked_again:
-                    asked_again.add(entry)
-                    waiting.append(entry)
 
-        while waiting and not answers and not _is_glare(failures):
-            async with trio.open_nursery() as nursery:
-                for _ in range(min(INTRODUCERS_AT_ONCE, len(waiting))):
-                    nursery.start_soon(ask, waiting.popleft())
+        async with trio.open_nursery() as nursery:
+            for place, entry in enumerate(
+                self._rng.sample(introducers, len(introducers))
+            ):
+                delay_s = place // INTRODUCERS_AT_ONCE * NEXT_INTRODUCERS_S
+                nursery.start_soon(ask, entry, delay_s)
         if answers:
             return answers[0]
         raise _weightiest(failures)

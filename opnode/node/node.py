@@ -15,7 +15,12 @@ import trio
 
 from opnode.core.addresses import Endpoint
 from opnode.core.crypto import random_bytes
-from opnode.core.errors import LocalProtocolError, OpnodeError, RecordNotFound
+from opnode.core.errors import (
+    LocalProtocolError,
+    OpnodeError,
+    PeerUnreachable,
+    RecordNotFound,
+)
 from opnode.core.ids import (
     Contact,
     NodeId,
@@ -163,25 +168,22 @@ class OverlayNode:
         await presence.published.wait()
 
     async def lookup(self, peer_id: PeerId) -> PeerView:
-        """Find a peer's presences, and its peer file when the same node holds it.
+        """Find everything that is published of a peer: its file, all its locations.
 
         Raises:
             RecordNotFound: nobody holds anything that verifies for this identity.
         """
-        key = peer_key(peer_id)
-        try:
-            found = await self._parts.dht.find_first(key, _is_presence)
-        except RecordNotFound:
-            found = await self._parts.dht.find_all(key)
-            if not found:
-                name = format_peer_id(peer_id)
-                raise RecordNotFound(
-                    f"{name}: not known to any node that was asked"
-                ) from None
+        found = await self._parts.dht.find_all(peer_key(peer_id))
+        if not found:
+            name = format_peer_id(peer_id)
+            raise RecordNotFound(f"{name}: not known to any node that was asked")
         return _view(peer_id, found)
 
     async def connect(self, peer_id: PeerId) -> Connection:
         """Return the live connection to the peer, or make one.
+
+        The first presence that comes in is tried at once; only when that location
+        cannot be reached, all of them are looked up.
 
         Raises:
             RecordNotFound: the identity is not known.
@@ -196,9 +198,23 @@ class OverlayNode:
                 await trio.lowlevel.checkpoint()
                 return connection
         started_at = trio.current_time()
-        view = await self.lookup(peer_id)
+        view = await self._find_quickly(peer_id)
         lookup_s = trio.current_time() - started_at
-        return await connector.connect(view.presences, lookup_s=lookup_s)
+        try:
+            return await connector.connect(view.presences, lookup_s=lookup_s)
+        except PeerUnreachable:
+            known = (await self.lookup(peer_id)).presences
+            others = [p for p in known if p not in view.presences]
+            if not others:
+                raise
+            return await connector.connect(others, lookup_s=lookup_s)
+
+    async def _find_quickly(self, peer_id: PeerId) -> PeerView:
+        try:
+            found = await self._parts.dht.find_first(peer_key(peer_id), _is_presence)
+        except RecordNotFound:
+            return await self.lookup(peer_id)
+        return _view(peer_id, found)
 
     async def accept_connection(self) -> Connection:
         """Wait for the next connection that a peer made to us."""

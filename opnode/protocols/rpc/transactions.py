@@ -34,6 +34,8 @@ class TransactionConfig:
         cap_s: a node that needs longer is no use to a lookup.
         patience_s: a request is not given up earlier than this, so that one pause of
             a loaded machine does not make a live node look dead.
+        relayed_patience_s: the same where the answer comes from a second node behind:
+            longer than the four seconds after which the first one gives up on it.
         warm_up: round trips seen before the distribution replaces the initial timeout.
         max_pending: requests under way; 1 kB each.
         peers: nodes whose round trip and token are remembered, least recent dropped.
@@ -45,6 +47,7 @@ class TransactionConfig:
     floor_s: float = 0.02
     cap_s: float = 2.0
     patience_s: float = 0.5
+    relayed_patience_s: float = 5.0
     warm_up: int = 8
     max_pending: int = 2048
     peers: int = 4096
@@ -99,6 +102,7 @@ class Pending(Generic[Context]):
         "due_at",
         "is_measured",
         "is_slow",
+        "patience_s",
         "retransmissions",
         "sent_at",
         "timeout_s",
@@ -112,7 +116,7 @@ class Pending(Generic[Context]):
         self.destination = destination
         self.context = context
         self.datagram = b""
-        self.sent_at = self.due_at = self.timeout_s = 0.0
+        self.sent_at = self.due_at = self.timeout_s = self.patience_s = 0.0
         self.retransmissions = 0
         # Whether its answer measures the path; not once it was sent twice (Karn).
         self.is_measured = True
@@ -179,7 +183,9 @@ class Transactions(Generic[Context]):
             now: seconds.
         """
         timeout_s = self.timeout_for(pending.destination)
+        pending.patience_s = self._config.patience_s
         if is_relayed:
+            pending.patience_s = self._config.relayed_patience_s
             timeout_s = min(self._config.cap_s, timeout_s + self._first_timeout_s())
             pending.is_measured = False
         pending.sent_at = now
@@ -226,8 +232,8 @@ class Transactions(Generic[Context]):
                 pending.timeout_s *= 2
                 overdue.resend.append(pending)
                 self._schedule(pending, now + pending.timeout_s)
-            elif now < pending.sent_at + self._config.patience_s:
-                self._schedule(pending, pending.sent_at + self._config.patience_s)
+            elif now < pending.sent_at + pending.patience_s:
+                self._schedule(pending, pending.sent_at + pending.patience_s)
             else:
                 del self._pending[pending.transaction_id]
                 overdue.given_up.append(pending)
