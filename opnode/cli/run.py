@@ -333,8 +333,8 @@ class DaemonView:
             self.output.text(ready.invite, style="bold")
             if self._options.listen.host in ("0.0.0.0", "::"):  # noqa: S104 - compares
                 self.output.text(
-                    "(write the name or address at which others reach this machine"
-                    " in place of the one above)"
+                    "(where others reach this machine by another name or address,"
+                    " write that one instead)"
                 )
         self.output.text("ready", style="bold green")
 

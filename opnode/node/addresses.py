@@ -52,6 +52,17 @@ class ObservedAddresses:
         return None if self._is_wildcard() else self._local
 
     @property
+    def guess(self) -> Endpoint:
+        """The address most likely to work while nobody has reported one."""
+        hosts = sorted(
+            (host for host in self._interfaces if not is_loopback(host)),
+            key=lambda host: (not is_public(host), ":" in host, host),
+        )
+        if not self._is_wildcard() or not hosts:
+            return self._local
+        return Endpoint(hosts[0], self._local.port)
+
+    @property
     def behind_nat(self) -> bool:
         """Whether others see an address that is none of ours."""
         return bool(self.agreed) and not self._agreed_host_is_ours()

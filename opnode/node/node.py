@@ -151,10 +151,9 @@ class OverlayNode:
 
     def invite(self) -> str:
         """The line by which others join through this node."""
-        entry = BootstrapEntry(
-            self.node_public_key, self.endpoint.host, self.endpoint.port
-        )
-        return str(entry)
+        observed = self._parts.observed
+        endpoint = observed.best or observed.guess
+        return str(BootstrapEntry(self.node_public_key, *endpoint))
 
     async def wait_joined(self) -> None:
         """Wait until the node has a contact (a first seed: at once)."""

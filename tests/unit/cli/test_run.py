@@ -165,7 +165,7 @@ def test_a_seed_prints_its_invite_and_how_to_complete_it(capsys):
     view(is_seed=True).show(READY)
     out = capsys.readouterr().out
     assert READY.invite in out
-    assert "in place of the one above" in out
+    assert "write that one instead" in out
     assert out.endswith("ready\n")
     view(is_seed=True, listen=Endpoint("192.0.2.1", 1)).show(READY)
     assert "in place" not in capsys.readouterr().out

@@ -98,3 +98,13 @@ def test_behind_a_nat_an_address_is_ours_until_others_see_us_elsewhere():
         assert observed.may_be_ours(Endpoint("192.168.1.66", 4000))
         seen_at(observed, PUBLIC, Endpoint("192.168.1.7", 4000))
         assert not observed.may_be_ours(Endpoint("192.168.1.66", 4000))
+
+
+def test_an_invite_before_any_report_names_an_address_of_this_machine():
+    interfaces = ("127.0.0.1", LAN, "203.0.113.7", "2001:db8::7")
+    assert ObservedAddresses(WILDCARD, ("127.0.0.1", LAN)).guess == Endpoint(LAN, 4000)
+    bound = Endpoint("127.0.0.1", 4000)
+    assert ObservedAddresses(bound, interfaces).guess == bound
+    assert ObservedAddresses(
+        WILDCARD, ("127.0.0.1", "192.168.1.9", "8.8.8.8")
+    ).guess == Endpoint("8.8.8.8", 4000)
