@@ -22,6 +22,7 @@ import trio
 
 import opnode
 from benchmarks.figures import BenchmarkError, leaves
+from opnode.testing.overlay import entry_of
 
 HEADER = struct.Struct(">cQ")
 REPORT = struct.Struct(">Qdd")
@@ -63,7 +64,7 @@ async def open_servers(
             node = await stack.enter_async_context(opnode.open_node(config))
             if entries:
                 await node.wait_joined()
-            entries = entries or (opnode.BootstrapEntry.parse(node.invite()),)
+            entries = entries or (entry_of(node),)
             nodes.append(node)
         yield nodes
 

@@ -96,7 +96,7 @@ class RefusalCode(enum.IntEnum):
 
 
 _REFUSALS = {
-    RefusalCode.UNKNOWN_TARGET: "the introducer holds no registration of the peer",
+    RefusalCode.UNKNOWN_TARGET: "the peer is not reachable, it is probably offline",
     RefusalCode.BUSY: "the introducer or the peer is busy",
     RefusalCode.EXPIRED: "the offer came too late or came twice",
     RefusalCode.DECLINED: "the peer declined",

@@ -172,4 +172,5 @@ def _joiner(
         entries=config.bootstrap,
         remembered=tuple(contact.endpoint for contact in remembered),
         rng=world.rng,
+        is_server=config.role is Role.SERVER,
     )

@@ -22,7 +22,12 @@ from opnode.core.errors import (
     RemoteProtocolError,
 )
 from opnode.core.ids import short
-from opnode.core.peerfile import IntroducerEntry, LocationCertificate, Presence
+from opnode.core.peerfile import (
+    IntroducerEntry,
+    Location,
+    LocationCertificate,
+    Presence,
+)
 from opnode.drivers.clock import WallClock
 from opnode.drivers.connection_table import ConnectionTable
 from opnode.drivers.connections import Connection, ConnectTimings
@@ -118,6 +123,10 @@ class Connector:
     def ice(self) -> IceAgent:
         """The agent, for whoever learns our addresses."""
         return self._ice
+
+    def adopt(self, location: Location) -> None:
+        """Show a renewed certificate to peers from now on."""
+        self._desk.adopt(location)
 
     async def run(
         self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED

@@ -60,7 +60,7 @@ class JoinReport:
 class Joiner:
     """Gets the node into the overlay and brings it back when it falls out."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - collaborators, all different types
         self,
         *,
         dht: Dht,
@@ -69,8 +69,10 @@ class Joiner:
         entries: Sequence[BootstrapEntry],
         remembered: Sequence[Endpoint],
         rng: random.Random,
+        is_server: bool,
     ) -> None:
         self.joined = trio.Event()
+        self._is_first_seed = is_server and not entries and not remembered
         self._dht = dht
         self._rpc = rpc
         self._network = network
@@ -82,10 +84,15 @@ class Joiner:
             MAX_REPORTS
         )
 
+    @property
+    def is_joined(self) -> bool:
+        """Whether the node is in right now; a first seed always is."""
+        return self._is_first_seed or bool(self._dht.contacts())
+
     async def run(self) -> None:
         """Join, then watch for loneliness, until cancelled."""
-        if not self._entries and not self._remembered:
-            # A first seed: others come to it.
+        if self._is_first_seed:
+            # Others come to it.
             self.joined.set()
         attempt = 0
         while True:

@@ -8,7 +8,10 @@ from opnode.core.peerfile import Identity, Location, certify_location
 from opnode.node.data_directory import DataDirectory
 
 CERTIFICATE_LIFETIME_S: Final = 90 * 86_400
-"""A location certificate is renewed at every start; ninety days bound a stolen one."""
+"""Ninety days bound what a stolen device is good for."""
+
+CERTIFICATE_RENEWAL_S: Final = 30 * 86_400
+"""A certificate is renewed at every start, and monthly while the node runs."""
 
 NO_COMMITMENT: Final = bytes(32)
 
@@ -39,6 +42,23 @@ def load_keys(
         identity, device.signing, device.static, name=name, wall_now=wall_now
     )
     return NodeKeys(node=node, identity=identity, location=location)
+
+
+def renew_certificate(keys: NodeKeys, *, wall_now: float) -> Location:
+    """The same location under a fresh certificate.
+
+    A node that runs for months would otherwise become unfindable with its first one.
+    """
+    assert keys.identity is not None
+    assert keys.location is not None
+    old = keys.location
+    return _certified(
+        keys.identity,
+        old.signing,
+        old.static,
+        name=old.certificate.name,
+        wall_now=wall_now,
+    )
 
 
 def make_keys(*, has_identity: bool, name: str, wall_now: float) -> NodeKeys:

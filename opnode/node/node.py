@@ -51,7 +51,13 @@ from opnode.node.config import NodeConfig, Role
 from opnode.node.connector import Connector
 from opnode.node.data_directory import DataDirectory, RememberedContact
 from opnode.node.joining import JoinReport
-from opnode.node.keys import NodeKeys, load_keys, make_keys
+from opnode.node.keys import (
+    CERTIFICATE_RENEWAL_S,
+    NodeKeys,
+    load_keys,
+    make_keys,
+    renew_certificate,
+)
 from opnode.node.presence import PresenceKeeper
 
 logger = logging.getLogger(__name__)
@@ -149,8 +155,10 @@ class OverlayNode:
         """What became of each bootstrap entry, as it happens."""
         return self._parts.joiner.reports
 
-    def invite(self) -> str:
-        """The line by which others join through this node."""
+    def invite(self) -> str | None:
+        """The line by which others join through this node; a leaf has none."""
+        if self._config.role is not Role.SERVER:
+            return None
         observed = self._parts.observed
         endpoint = observed.best or observed.guess
         return str(BootstrapEntry(self.node_public_key, *endpoint))
@@ -171,7 +179,11 @@ class OverlayNode:
 
         Raises:
             RecordNotFound: nobody holds anything that verifies for this identity.
+            PeerUnreachable: there is nobody to ask.
         """
+        if not self._parts.joiner.is_joined:
+            await trio.lowlevel.checkpoint()
+            raise PeerUnreachable("this node is not connected to any other node")
         found = await self._parts.dht.find_all(peer_key(peer_id))
         if not found:
             name = format_peer_id(peer_id)
@@ -239,7 +251,7 @@ class OverlayNode:
             endpoint=self.endpoint,
             observed=parts.observed.agreed,
             behind_nat=parts.observed.behind_nat,
-            joined=parts.joiner.joined.is_set(),
+            joined=parts.joiner.is_joined,
             contacts=len(parts.dht.contacts()),
             introducers=presence.introducers if presence else (),
             connections=len(parts.connector.connections()) if parts.connector else 0,
@@ -264,6 +276,7 @@ class OverlayNode:
             nursery.start_soon(parts.joiner.run)
             if parts.presence is not None:
                 nursery.start_soon(self._keep_presence, parts.presence)
+                nursery.start_soon(self._keep_certificate, parts.presence)
             if parts.directory is not None:
                 nursery.start_soon(self._keep_contacts, parts.directory)
             task_status.started()
@@ -277,6 +290,14 @@ class OverlayNode:
     async def _keep_presence(self, presence: PresenceKeeper) -> None:
         await self._parts.joiner.joined.wait()
         await presence.run()
+
+    async def _keep_certificate(self, presence: PresenceKeeper) -> None:
+        while True:
+            await trio.sleep(CERTIFICATE_RENEWAL_S)
+            wall_now = self._wall_clock()
+            location = renew_certificate(self._parts.keys, wall_now=wall_now)
+            presence.adopt(location)
+            self.connector.adopt(location)
 
     async def _keep_contacts(self, directory: DataDirectory) -> None:
         while True:

@@ -84,6 +84,10 @@ class PresenceKeeper:
         self._holders: list[Contact] = []
         self._look_at = 0.0
 
+    def adopt(self, location: Location) -> None:
+        """Publish under a renewed certificate from the next time on."""
+        self._location = location
+
     @property
     def introducers(self) -> tuple[IntroducerEntry, ...]:
         """Whom the published presence names."""

@@ -22,7 +22,9 @@ LOOPBACK = Endpoint("127.0.0.1", 0)
 
 def entry_of(node: OverlayNode) -> BootstrapEntry:
     """How others join through ``node``."""
-    return BootstrapEntry.parse(node.invite())
+    invite = node.invite()
+    assert invite is not None, "nobody joins through a leaf"
+    return BootstrapEntry.parse(invite)
 
 
 @contextlib.asynccontextmanager

@@ -143,6 +143,12 @@ class IntroductionDesk:
         self._refused: Counter[RefusalCode] = Counter()
         self._now = 0.0
 
+    def adopt(self, location: Location) -> None:
+        """Show a renewed certificate of the same location from now on."""
+        assert location.static.public == self._own_static
+        self._location = location
+        self._certificate = location.certificate.pack()
+
     def offer(
         self,
         remote: LocationCertificate,

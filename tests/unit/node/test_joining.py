@@ -57,7 +57,7 @@ def entry(endpoint, key=KEY):
     return BootstrapEntry(key, endpoint.host, endpoint.port)
 
 
-def make_joiner(dht, entries=(), remembered=()):
+def make_joiner(dht, entries=(), remembered=(), *, is_server=False):
     network = VirtualNetwork(random.Random(1))
     return Joiner(
         dht=dht,
@@ -66,6 +66,7 @@ def make_joiner(dht, entries=(), remembered=()):
         entries=entries,
         remembered=remembered,
         rng=random.Random(1),
+        is_server=is_server,
     )
 
 
@@ -143,11 +144,22 @@ async def test_remembered_contacts_bring_it_back_without_any_seed(autojump_clock
 
 
 async def test_a_first_seed_is_joined_at_once(autojump_clock):
-    joiner = make_joiner(ScriptedDht(alive=()))
+    joiner = make_joiner(ScriptedDht(alive=()), is_server=True)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(joiner.run)
         with trio.fail_after(1):
             await joiner.joined.wait()
+        assert joiner.is_joined
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_leaf_without_any_entry_is_not_joined(autojump_clock):
+    joiner = make_joiner(ScriptedDht(alive=()))
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(joiner.run)
+        await trio.sleep(100)
+        assert not joiner.joined.is_set()
+        assert not joiner.is_joined
         nursery.cancel_scope.cancel()
 
 
@@ -157,7 +169,9 @@ async def test_a_node_that_lost_all_contacts_joins_again(autojump_clock):
     async with trio.open_nursery() as nursery:
         nursery.start_soon(joiner.run)
         await joiner.joined.wait()
+        assert joiner.is_joined
         dht.known.clear()
+        assert not joiner.is_joined
         await trio.sleep(60)
         assert dht.known
         nursery.cancel_scope.cancel()

@@ -213,3 +213,36 @@ async def test_a_presence_outlives_its_holders(autojump_clock):
             overlay.network.kill(f"10.0.0.{number}")
         await trio.sleep(6000)
         assert (await alice.lookup(bob.peer_id)).presences
+
+
+async def test_a_node_stays_findable_for_longer_than_its_first_certificate(
+    autojump_clock,
+):
+    async with open_overlay() as overlay:
+        bob = await overlay.user()
+        first = (await bob.lookup(bob.peer_id)).presences[0].certificate
+        # A hundred days, without the idle minutes in between.
+        for _ in range(4):
+            autojump_clock.jump(25 * 86_400.0)
+            await trio.sleep(3000)
+        alice = await overlay.user()
+        connection = await alice.connect(bob.peer_id)
+        assert connection.certificate.static_public == first.static_public
+        assert connection.certificate.created_at > first.created_at
+
+
+async def test_a_node_without_anybody_says_so(autojump_clock):
+    async with open_overlay() as overlay:
+        alice = await overlay.user()
+        overlay.network.kill("10.0.0.1")
+        await trio.sleep(2000)
+        assert not alice.statistics().joined
+        with pytest.raises(PeerUnreachable, match="not connected to any other node"):
+            await alice.lookup(alice.peer_id)
+
+
+async def test_nobody_is_invited_through_a_leaf(autojump_clock):
+    async with open_overlay() as overlay:
+        seed, alice = await overlay.seed(), await overlay.user()
+        assert seed.invite() is not None
+        assert alice.invite() is None
