@@ -19,8 +19,14 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from opnode.core.addresses import Endpoint
-    from opnode.core.errors import OpnodeError
+    from opnode.core.errors import (
+        IntroductionRefused,
+        OpnodeError,
+        PeerUnreachable,
+        RecordNotFound,
+    )
     from opnode.core.ids import PeerId, format_peer_id, parse_peer_id
+    from opnode.core.peerfile import PeerFile, Presence
     from opnode.drivers.channel import Channel
     from opnode.drivers.connections import Connection
     from opnode.node.bootstrap import BootstrapEntry, read_seeds_file
@@ -33,11 +39,16 @@ __all__ = [
     "Channel",
     "Connection",
     "Endpoint",
+    "IntroductionRefused",
     "NodeConfig",
     "OpnodeError",
     "OverlayNode",
+    "PeerFile",
     "PeerId",
+    "PeerUnreachable",
     "PeerView",
+    "Presence",
+    "RecordNotFound",
     "Role",
     "__version__",
     "format_peer_id",
@@ -52,7 +63,12 @@ _HOMES = {
     "Connection": "opnode.drivers.connections",
     "Endpoint": "opnode.core.addresses",
     "NodeConfig": "opnode.node.config",
+    "IntroductionRefused": "opnode.core.errors",
     "OpnodeError": "opnode.core.errors",
+    "PeerFile": "opnode.core.peerfile",
+    "PeerUnreachable": "opnode.core.errors",
+    "Presence": "opnode.core.peerfile",
+    "RecordNotFound": "opnode.core.errors",
     "OverlayNode": "opnode.node.node",
     "PeerId": "opnode.core.ids",
     "PeerView": "opnode.node.node",

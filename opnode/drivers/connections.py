@@ -8,7 +8,7 @@ import enum
 import math
 from collections import deque
 from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Final, Protocol, Self
 
 import trio
 
@@ -114,6 +114,14 @@ class Connection:
         self.confirmed = trio.Event()
         self.closed = trio.Event()
         self.armed_at = math.inf
+
+    async def __aenter__(self) -> Self:
+        """Use the connection for the length of the block."""
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        """Close it, for everybody who uses it."""
+        await self.aclose()
 
     @property
     def peer_id(self) -> PeerId:
