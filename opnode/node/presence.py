@@ -81,6 +81,7 @@ class PresenceKeeper:
         self._publish_at = -1.0
         self._sequence = 0
         self._peer_file_held = False
+        self._is_reported = False
         self._holders: list[Contact] = []
         self._look_at = 0.0
 
@@ -171,6 +172,7 @@ class PresenceKeeper:
             self._entries = entries
             self._publish_at = trio.current_time() + lifetime_s * RENEW_AT
             self.published.set()
+            self._is_reported = False
 
     async def _put_presence(self, record: SignedRecord) -> bool:
         """Renew at the holders of last time; look for the closest now and then."""
@@ -182,7 +184,7 @@ class PresenceKeeper:
         is_held_here = self._dht.hold_if_close(record, self._holders)
         self._holders = await self._dht.put_at(record, self._holders)
         if not (self._holders or is_held_here):
-            logger.warning("publishing: no node would hold the presence")
+            self._report("no node would hold the presence")
         return bool(self._holders) or is_held_here
 
     async def _publish_peer_file(self) -> bool:
@@ -194,11 +196,17 @@ class PresenceKeeper:
         try:
             holders = await self._dht.put(record, republish=republish)
         except NetworkError as error:
-            logger.warning("publishing: %s", error)
+            self._report(str(error))
             return False
         if not holders:
-            logger.warning("publishing: no node would hold the record")
+            self._report("no node would hold the record")
         return holders > 0
+
+    def _report(self, problem: str) -> None:
+        """Warn once; it is tried every few seconds until it works."""
+        level = logging.DEBUG if self._is_reported else logging.WARNING
+        self._is_reported = True
+        logger.log(level, "publishing: %s; trying again", problem)
 
     def _pause_s(self) -> float:
         """Seconds until the registrations must be refreshed."""

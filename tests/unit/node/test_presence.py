@@ -181,6 +181,15 @@ async def test_it_is_not_published_until_somebody_holds_it(autojump_clock):
     assert RecordKind.PEER_FILE in kinds
 
 
+async def test_a_failure_that_goes_on_is_warned_of_once(autojump_clock, caplog):
+    dht = RecordingDht([contact(1)])
+    dht.holders = 0
+    with caplog.at_level("WARNING"):
+        await run_for(make_keeper(dht, RecordingIntroductions()), 60)
+    assert len(dht.put_records) > 10
+    assert len(caplog.records) == 1
+
+
 async def test_without_any_introducer_it_tries_again_soon(autojump_clock):
     dht = RecordingDht([])
     keeper = make_keeper(dht, RecordingIntroductions())
