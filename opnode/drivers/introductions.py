@@ -118,6 +118,10 @@ class Introductions:
             task_status.started()
             await trio.sleep_forever()
 
+    def is_stranger(self, entry: IntroducerEntry) -> bool:
+        """Whether we hold no token of this introducer."""
+        return not self._rpc.token_for(entry.endpoint)
+
     async def introduce(self, entry: IntroducerEntry, sealed: bytes) -> bytes:
         """Send a sealed offer through one introducer; returns the sealed answer.
 

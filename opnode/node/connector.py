@@ -62,8 +62,8 @@ CODE_SHUTDOWN: Final = 3
 class ConnectorConfig:
     """Limits and deadlines.
 
-    ``attempt_s``: one introduction to one location, from the offer to the path; below
-    the ten seconds after which an introducer forgets the way back.
+    ``attempt_s``: one introduction to one location, from the offer to the path; as long
+    as an introducer keeps an offer.
     ``check_rto_s``: first retransmission of an ICE check when no round trip has been
     measured; the introduction's own round trip replaces it.
     ``max_unaccepted``: connections nobody accepted yet; more callers hear "busy".
@@ -310,9 +310,10 @@ class Connector:
                 nursery.cancel_scope.cancel()
 
         async with trio.open_nursery() as nursery:
-            for place, entry in enumerate(
-                self._rng.sample(introducers, len(introducers))
-            ):
+            shuffled = self._rng.sample(introducers, len(introducers))
+            # Whoever was asked during the lookup needs no round trip for a token.
+            ordered = sorted(shuffled, key=self._introductions.is_stranger)
+            for place, entry in enumerate(ordered):
                 delay_s = place // INTRODUCERS_AT_ONCE * NEXT_INTRODUCERS_S
                 nursery.start_soon(ask, entry, delay_s)
         if answers:

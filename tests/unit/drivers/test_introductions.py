@@ -301,3 +301,11 @@ async def test_a_node_that_is_its_own_introducer_limits_each_source(autojump_clo
         with pytest.raises(IntroductionRefused) as caught:
             await flood()
         assert caught.value.code is RefusalCode.BUSY
+
+
+async def test_whoever_answered_us_lately_is_no_stranger(autojump_clock):
+    async with open_nodes() as (introducer, target, caller, _, _):
+        entry = introducer.entry_for(target.key)
+        assert caller.introductions.is_stranger(entry)
+        await caller.rpc.request(introducer.rpc.local, Ping())
+        assert not caller.introductions.is_stranger(entry)
