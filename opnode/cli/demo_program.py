@@ -106,10 +106,16 @@ class Program:
 
     async def _wait_change(self) -> None:
         if self._has_ended:
-            log = await trio.Path(self._log).read_text("utf-8", "replace")
-            reason = log.strip()[-MAX_LOG_TEXT:] or "it said nothing"
+            reason = await self._last_words()
             raise DemoFailed(f"the {self.name} ended early: {reason}")
         await self._changed.wait()
+
+    async def _last_words(self) -> str:
+        """Why it ended: its error, or what it wrote to its log if it had none."""
+        message = self._last.get("error", {}).get("message")
+        log = await trio.Path(self._log).read_text("utf-8", "replace")
+        words = str(message or "") or log.strip()
+        return words[-MAX_LOG_TEXT:] or "it said nothing"
 
     async def _read(self) -> None:
         assert self._process is not None

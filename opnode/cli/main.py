@@ -7,7 +7,9 @@ Owns the table of commands; each one's module is imported when it is used, so th
 # ruff: noqa: D301 - click needs the character "\b" to leave a block unwrapped.
 
 import importlib
+import json
 import os
+import re
 import sys
 from typing import Final, NamedTuple
 
@@ -19,6 +21,10 @@ from opnode.version import __version__
 
 FAILED: Final = 1
 """Exit code of a command that was understood and did not succeed; wrong use is 2."""
+
+INTERRUPTED: Final = "interrupted"
+
+WORD_BEGINS: Final = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
 
 
 class LazyCommand(NamedTuple):
@@ -101,26 +107,68 @@ def main() -> None:
         cli(standalone_mode=False)
         sys.stdout.flush()
     except click.ClickException as error:
-        error.show()
-        sys.exit(error.exit_code)
+        _fail_with_click(error)
     except BrokenPipeError:
-        # The reader of our output is gone, as with `| head`: nothing more to say.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _drop_output()
         sys.exit(FAILED)
-    except (KeyboardInterrupt, click.Abort):
-        fail("interrupted")
-    except OpnodeError as error:
-        fail(str(error))
+    except (KeyboardInterrupt, click.Abort, OpnodeError) as error:
+        fail(error)
     except BaseExceptionGroup as group:
         _fail_with_group(group)
     except click.exceptions.Exit as ending:
         sys.exit(ending.exit_code)
 
 
-def fail(text: str) -> None:
+def fail(error: BaseException) -> None:
     """Say in one line why the command did not succeed, and end."""
-    click.echo(f"opnode: {printable(text)}", err=True)
+    is_ours = isinstance(error, OpnodeError)
+    text = printable(str(error)) if is_ours else INTERRUPTED
+    if _is_json():
+        _write_error(error_code(error) if is_ours else INTERRUPTED, text)
+    else:
+        click.echo(f"opnode: {text}", err=True)
     sys.exit(FAILED)
+
+
+def error_code(error: BaseException) -> str:
+    """Name an error for programs, in snake case.
+
+    What the running node reported keeps its name: ``PeerUnreachable`` of the control
+    protocol and the exception of that name are both ``peer_unreachable``.
+    """
+    code = getattr(error, "code", None)
+    name = code if isinstance(code, str) else type(error).__name__
+    return WORD_BEGINS.sub("_", name).lower()
+
+
+def _is_json() -> bool:
+    """Whether the command line asks for JSON; holds even where it is wrong use."""
+    arguments = sys.argv[1:]
+    if "--" in arguments:
+        arguments = arguments[: arguments.index("--")]
+    return "--json" in arguments
+
+
+def _write_error(code: str, message: str) -> None:
+    """Write the last line of a command that reports in JSON."""
+    event = {"event": "error", "code": code, "message": message}
+    try:
+        click.echo(json.dumps(event, separators=(",", ":")))
+    except BrokenPipeError:
+        _drop_output()
+
+
+def _drop_output() -> None:
+    """The reader of our output is gone, as with `| head`: nothing more to say."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _fail_with_click(error: click.ClickException) -> None:
+    if _is_json():
+        _write_error(error_code(error), printable(error.format_message()))
+    else:
+        error.show()
+    sys.exit(error.exit_code)
 
 
 def _fail_with_group(group: BaseExceptionGroup[BaseException]) -> None:
@@ -131,4 +179,4 @@ def _fail_with_group(group: BaseExceptionGroup[BaseException]) -> None:
     error: BaseException = ours
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
-    fail("interrupted" if isinstance(error, KeyboardInterrupt) else str(error))
+    fail(error)

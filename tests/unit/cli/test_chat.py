@@ -76,8 +76,9 @@ def test_a_chat_that_breaks_names_the_lines_without_a_receipt(opnode, node, tmp_
     assert "(line 2 not delivered, as far as we know: two)" in ended.out
     assert "line 1 not" not in ended.out
     ended = opnode("chat", "ann", "--data", tmp_path, "--json", typed="one\ntwo\n")
-    last = json.loads(ended.out.splitlines()[-1])
-    assert last == {"event": "not delivered", "number": 2, "text": "two"}
+    told, last = map(json.loads, ended.out.splitlines()[-2:])
+    assert told == {"event": "not delivered", "number": 2, "text": "two"}
+    assert (last["event"], last["code"]) == ("error", "peer_unreachable")
 
 
 def test_the_end_of_the_peer_ends_the_chat(opnode, node, tmp_path):

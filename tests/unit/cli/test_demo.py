@@ -39,11 +39,12 @@ def test_a_failure_is_reported_and_nothing_is_left(opnode, temporary, monkeypatc
 
     monkeypatch.setattr(Story, "_tell", fail)
     ended = opnode("demo", "--json")
-    result = json.loads(ended.out)
-    assert ended.code == 1
-    assert ended.err == "opnode: the seed ended early: port in use\n"
+    result, error = map(json.loads, ended.out.splitlines())
+    assert (ended.code, ended.err) == (1, "")
     assert list(result) == KEYS
-    assert (result["ok"], result["error"]) == (False, ended.err[8:-1])
+    text = "the seed ended early: port in use"
+    assert (result["ok"], result["error"]) == (False, text)
+    assert error == {"event": "error", "code": "demo_failed", "message": text}
     assert not temporary.exists()
 
 

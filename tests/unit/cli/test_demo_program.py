@@ -52,6 +52,18 @@ async def test_a_program_that_ends_early_tells_its_log(start):
             await program.wait_event("ready")
 
 
+ERRS = """
+print('{"event":"error","code":"config_error","message":"port taken"}', flush=True)
+"""
+
+
+async def test_a_program_that_fails_tells_its_error(start):
+    async with trio.open_nursery() as nursery:
+        program = await start(nursery, ERRS)
+        with pytest.raises(DemoFailed, match="the seed ended early: port taken"):
+            await program.wait_event("ready")
+
+
 RECEIVES = """
 import time
 for done in (10, 40, 60, 100):

@@ -1,3 +1,4 @@
+import json
 import shlex
 import subprocess
 import sys
@@ -6,8 +7,15 @@ import click
 import pytest
 
 from opnode.cli import main as main_module
+from opnode.cli.client import VerbFailed
 from opnode.cli.main import COMMANDS, cli
-from opnode.core.errors import PeerUnreachable
+from opnode.core.errors import (
+    DataDirectoryInUse,
+    IceFailed,
+    IntroductionRefused,
+    PeerUnreachable,
+    RefusalCode,
+)
 from opnode.version import __version__
 
 HEAVY = ("trio", "msgspec", "cryptography", "nacl", "rich", "aioice", "sqlite3")
@@ -96,6 +104,46 @@ def test_a_failure_is_one_line_and_exits_with_1(opnode, monkeypatch, error, text
     raising(monkeypatch, error)
     ended = opnode()
     assert (ended.code, ended.err) == (1, text)
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "message"),
+    [
+        (PeerUnreachable("a\x1b\n"), "peer_unreachable", "a\ufffd\ufffd"),
+        (IceFailed("no way"), "ice_failed", "no way"),
+        (
+            IntroductionRefused(RefusalCode.DECLINED),
+            "introduction_refused",
+            "the peer declined",
+        ),
+        (VerbFailed("RequestTimeout", "late"), "request_timeout", "late"),
+        (KeyboardInterrupt(), "interrupted", "interrupted"),
+        (
+            ExceptionGroup("a", [DataDirectoryInUse("busy")]),
+            "data_directory_in_use",
+            "busy",
+        ),
+    ],
+)
+def test_a_failure_is_one_line_of_json_with_its_code(
+    opnode, monkeypatch, error, code, message
+):
+    raising(monkeypatch, error)
+    ended = opnode("id", "--json")
+    assert (ended.code, ended.err) == (1, "")
+    assert len(ended.out.splitlines()) == 1
+    expected = {"event": "error", "code": code, "message": message}
+    assert json.loads(ended.out) == expected
+
+
+def test_wrong_use_is_a_line_of_json_too_where_it_was_asked_for(opnode):
+    ended = opnode("ping", "--json")
+    assert (ended.code, ended.err) == (2, "")
+    event = json.loads(ended.out)
+    assert (event["event"], event["code"]) == ("error", "missing_parameter")
+    assert "PEER" in event["message"]
+    named = opnode("contacts", "--", "--json")
+    assert (named.code, named.out) == (2, "")
 
 
 def test_a_bug_is_shown_whole(opnode, monkeypatch):

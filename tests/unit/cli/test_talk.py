@@ -3,7 +3,6 @@ import os
 import signal
 import threading
 
-import pytest
 import trio
 
 from opnode.cli.talk import connected_text
@@ -103,12 +102,20 @@ def test_a_connection_in_use_already_shows_no_old_timings():
     assert connected_text(reused) == "connected already: path direct, e"
 
 
-@pytest.mark.parametrize("json_flag", [[], ["--json"]])
-def test_a_failure_is_one_line_on_standard_error(opnode, node, tmp_path, json_flag):
+def test_a_failure_is_one_line_on_standard_error(opnode, node, tmp_path):
     node.answers[messages.Ping] = [PeerUnreachable("no location answered")]
-    ended = opnode("ping", "ann", "--data", tmp_path, *json_flag)
+    ended = opnode("ping", "ann", "--data", tmp_path)
     assert (ended.code, ended.out) == (1, "")
     assert ended.err == "opnode: no location answered\n"
+
+
+def test_a_failure_is_one_line_of_json_for_programs(opnode, node, tmp_path):
+    node.answers[messages.Ping] = [PeerUnreachable("no location answered")]
+    ended = opnode("ping", "ann", "--data", tmp_path, "--json")
+    assert (ended.code, ended.err) == (1, "")
+    assert ended.out == (
+        '{"event":"error","code":"peer_unreachable","message":"no location answered"}\n'
+    )
 
 
 def test_send_asks_for_the_absolute_path(opnode, node, tmp_path, monkeypatch):
