@@ -13,8 +13,9 @@ from opnode.protocols.introductions.introducer import IntroducerConfig
 class Role(enum.Enum):
     """The node's place in the DHT. An explicit choice always wins.
 
-    ``AUTO`` starts as a leaf and stays one until other nodes can prove its port by
-    dialling back; ``SERVER`` is entered into the tables of others; ``LEAF`` never is.
+    ``AUTO`` is a leaf today; that other nodes prove its port by dialling back, and make
+    it a server, is to come. ``SERVER`` is entered into the tables of others; ``LEAF``
+    never is.
     """
 
     AUTO = "auto"
@@ -40,7 +41,7 @@ class NodeConfig:
         location_name: what the owner calls this device; public in the certificate.
         network_name: nodes of different networks do not hear each other.
         presence_lifetime_s: seconds that a published presence is valid; the node
-            republishes at half of it.
+            republishes at 0.6 of it.
         registration_lifetime_s: seconds that an introducer keeps our registration.
         nat_keepalive_s: seconds between refreshes while a NAT is in the way. 25 s is
             below the 30 s binding lifetime of the strictest home gateways measured.

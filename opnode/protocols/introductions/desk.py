@@ -55,7 +55,7 @@ class IntroductionConfig:
 
     Attributes:
         answer_lifetime_s: How long an offer may wait for a decision, and a decision
-            is kept for copies of the offer: as long as introducers keep the way back.
+            is kept for copies of the offer: longer than introducers keep an offer.
         max_outgoing: Calls being made at once; a person makes few, a bot many.
         max_deciding: Offers awaiting a decision; more than a person can look at.
         max_deciding_per_caller: One call and the attempt that replaces it.
