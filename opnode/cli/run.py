@@ -283,9 +283,9 @@ class DaemonView:
         if not entries and not self._options.is_seed:
             self.output.text(
                 "no bootstrap entry: only nodes met in earlier runs can be asked. To"
-                " join, stop this and pass --bootstrap with the invite of a node that"
-                " runs (`opnode id` and `opnode seed` show theirs), or start the first"
-                " one of a network with: opnode seed",
+                " join, stop this and pass --bootstrap with the invite of a seed, or of"
+                " a node that runs with --role server (`opnode id` shows it), or start"
+                " the first one of a network with: opnode seed",
                 style="yellow",
             )
 
@@ -328,7 +328,7 @@ class DaemonView:
 
     def _show_ready(self, ready: Ready) -> None:
         self.output.event({"event": "ready", **msgspec.to_builtins(ready)})
-        if ready.peer_id is None:
+        if ready.peer_id is None and ready.invite is not None:
             self.output.text("invite, for --bootstrap and bootstrap_seeds.json:")
             self.output.text(ready.invite, style="bold")
             if self._options.listen.host in ("0.0.0.0", "::"):  # noqa: S104 - compares

@@ -181,9 +181,15 @@ def _show_identity(event: Event, output: Output) -> None:
     if not isinstance(event, messages.Identity):
         return
     output.text(event.peer_id or "a seed: no identity", style="bold")
-    output.table(
-        "", {"endpoint": event.endpoint, "node": event.node_id, "invite": event.invite}
-    )
+    rows = {"endpoint": event.endpoint, "node": event.node_id}
+    if event.invite is not None:
+        rows["invite"] = event.invite
+    output.table("", rows)
+    if event.invite is None:
+        output.text(
+            "a leaf: others cannot join through it (run with --role server where"
+            " others can reach you)"
+        )
 
 
 def _show_status(event: Event, output: Output) -> None:

@@ -130,12 +130,12 @@ class _Event(msgspec.Struct, frozen=True, kw_only=True, tag_field="event"):
 
 
 class Identity(_Event, frozen=True, kw_only=True, tag="identity"):
-    """Who this node is. A seed has no ``peer_id``."""
+    """Who this node is. A seed has no ``peer_id``, a leaf no ``invite``."""
 
     peer_id: str | None
     node_id: str
     endpoint: str
-    invite: str
+    invite: str | None
 
 
 class StatusReport(_Event, frozen=True, kw_only=True, tag="status"):

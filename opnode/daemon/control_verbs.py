@@ -94,8 +94,8 @@ class ControlledNode(Protocol):
     def endpoint(self) -> Endpoint:
         """Where others reach it."""
 
-    def invite(self) -> str:
-        """The line by which others join through it."""
+    def invite(self) -> str | None:
+        """The line by which others join through it; a leaf has none."""
 
     async def lookup(self, peer_id: PeerId) -> FoundPeer:
         """Find a peer."""

@@ -25,10 +25,13 @@ from opnode.node.node import OverlayNode
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ready:
-    """The node is in the overlay and can be found; a seed has no ``peer_id``."""
+    """The node is in the overlay and can be found; a seed has no ``peer_id``.
+
+    ``invite`` is ``None`` at a leaf, which nobody joins through.
+    """
 
     endpoint: str
-    invite: str
+    invite: str | None
     node_id: str
     peer_id: str | None
     contacts: int

@@ -1,3 +1,4 @@
+import dataclasses
 import json
 from pathlib import Path
 
@@ -174,11 +175,17 @@ def test_a_seed_prints_its_invite_and_how_to_complete_it(capsys):
     assert (event["event"], event["invite"]) == ("ready", READY.invite)
 
 
+def test_the_invite_of_a_leaf_is_null_for_programs(capsys):
+    leaf = dataclasses.replace(READY, peer_id="op1x", invite=None)
+    view(is_json=True).show(leaf)
+    assert json.loads(capsys.readouterr().out)["invite"] is None
+
+
 def test_a_node_without_entries_says_how_to_name_one(capsys):
     view().started(ANN, "0.0.0.0:5", 0)
     out = capsys.readouterr().out
     assert format_peer_id(ANN) in out
-    assert "pass --bootstrap with the invite" in out
+    assert "the invite of a seed, or of a node that runs with --role server" in out
     assert "with: opnode seed" in out
 
 

@@ -31,6 +31,17 @@ def test_id_shows_the_peer_id_first(opnode, node, tmp_path):
     assert ended.code == 0
 
 
+def test_id_of_a_leaf_says_that_nobody_joins_through_it(opnode, node, tmp_path):
+    node.answers[messages.Id] = [
+        messages.Identity(peer_id="op1x", node_id="ab", endpoint="e", invite=None)
+    ]
+    out = opnode("id", "--data", tmp_path).out
+    assert "a leaf: others cannot join through it (run with --role server" in out
+    assert "invite" not in out
+    ended = opnode("id", "--data", tmp_path, "--json")
+    assert json.loads(ended.out)["invite"] is None
+
+
 def test_status_shows_every_counter(opnode, node, tmp_path):
     node.answers[messages.Status] = [
         messages.StatusReport(

@@ -187,6 +187,12 @@ async def test_id_tells_who_the_node_is(world):
     assert identity.invite.startswith("opnode://")
 
 
+async def test_id_of_a_leaf_has_no_invite(world, monkeypatch):
+    monkeypatch.setattr(world, "invite", lambda: None)
+    (identity,) = await world.run(messages.Id())
+    assert identity.invite is None
+
+
 async def test_status_shows_every_part(world):
     await world.run(messages.Ping(peer="ann", count=0))
     report = (await world.run(messages.Status()))[-1]
