@@ -13,6 +13,7 @@ import click
 from opnode.core.addresses import Endpoint
 from opnode.core.errors import ConfigError
 from opnode.core.ids import parse_peer_id
+from opnode.core.peerfile import MAX_NAME_SIZE
 from opnode.node.bootstrap import BootstrapEntry
 
 Command = TypeVar("Command", bound=Callable[..., object])
@@ -56,6 +57,29 @@ class EntryType(click.ParamType):  # type: ignore[type-arg]  # generic since cli
             return BootstrapEntry.parse(str(value))
         except ConfigError as error:
             self.fail(f"found {error.found}, expected {error.expected}", param, ctx)
+
+
+class LocationNameType(click.ParamType):  # type: ignore[type-arg]  # generic since click 8.2 only
+    """What the owner calls a device; travels in its certificate."""
+
+    name = "TEXT"
+
+    def convert(
+        self,
+        value: object,
+        param: click.Parameter | None,
+        ctx: click.Context | None,
+    ) -> str:
+        """Check that a certificate can carry it, or fail with what was expected."""
+        text = str(value)
+        # What the command line had that was no UTF-8 arrives as lone surrogates.
+        size = len(text.encode("utf-8", "surrogateescape"))
+        if size > MAX_NAME_SIZE:
+            expected = f"expected at most {MAX_NAME_SIZE}"
+            self.fail(f"found {size} bytes, {expected}", param, ctx)
+        if not text.isprintable():
+            self.fail(f"found {text!a}, expected printable text", param, ctx)
+        return text
 
 
 class PeerType(click.ParamType):  # type: ignore[type-arg]  # generic since click 8.2 only

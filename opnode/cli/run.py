@@ -21,6 +21,7 @@ import msgspec
 from opnode.cli.options import (
     EndpointType,
     EntryType,
+    LocationNameType,
     common_options,
 )
 from opnode.cli.output import Output, set_up_logging, size_text
@@ -70,6 +71,7 @@ class RunOptions:
     accept: AcceptPolicy
     inbox: Path
     is_seed: bool
+    name: str = ""
 
 
 def node_options(command: Callable[..., None]) -> Callable[..., None]:
@@ -119,6 +121,12 @@ def node_options(command: Callable[..., None]) -> Callable[..., None]:
     metavar="DIR",
     help="Where received files go. Default: inbox, in the data directory.",
 )
+@click.option(
+    "--name",
+    type=LocationNameType(),
+    default="",
+    help="What you call this device, for all to see. Default: no name.",
+)
 def up(  # noqa: PLR0913 - click hands over one argument per option
     *,
     data: Path | None,
@@ -130,6 +138,7 @@ def up(  # noqa: PLR0913 - click hands over one argument per option
     role: str,
     accept: str,
     inbox: Path | None,
+    name: str,
 ) -> None:
     """Run your node until Ctrl-C.
 
@@ -152,6 +161,7 @@ def up(  # noqa: PLR0913 - click hands over one argument per option
         accept=AcceptPolicy(accept),
         inbox=inbox or directory / "inbox",
         is_seed=False,
+        name=name,
     )
     if options.accept is not AcceptPolicy.NEVER:
         _check_inbox(options.inbox)
@@ -238,6 +248,7 @@ async def _run_node(options: RunOptions, view: "DaemonView") -> None:
         data_dir=options.data,
         role=options.role,
         has_identity=not options.is_seed,
+        location_name=options.name,
         network_name=NETWORK_NAME,
     )
     async with open_node(config) as node:

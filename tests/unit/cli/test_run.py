@@ -8,6 +8,7 @@ from opnode.cli import run as run_module
 from opnode.cli.output import Output
 from opnode.cli.run import SEED_LISTEN, DaemonView, RunOptions
 from opnode.core.addresses import Endpoint
+from opnode.core.errors import PeerUnreachable
 from opnode.core.ids import PeerId, format_peer_id
 from opnode.daemon.daemon import Ready
 from opnode.daemon.services import (
@@ -63,6 +64,7 @@ def test_up_takes_its_options(opnode, started, tmp_path):
     opnode(
         *["up", "--data", tmp_path, "--listen", "127.0.0.1:7", *entries],
         *["--role", "leaf", "--accept", "never", "--inbox", tmp_path / "in"],
+        *["--name", "Ännes Rechner"],
     )
     (options,) = started
     assert options == RunOptions(
@@ -73,7 +75,48 @@ def test_up_takes_its_options(opnode, started, tmp_path):
         accept=AcceptPolicy.NEVER,
         inbox=tmp_path / "in",
         is_seed=False,
+        name="Ännes Rechner",
     )
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("x" * 33, "found 33 bytes, expected at most 32"),
+        ("ä" * 17, "found 34 bytes, expected at most 32"),
+        ("a\x1b[2J", r"found 'a\x1b[2J', expected printable text"),
+        ("a\udcff", r"found 'a\udcff', expected printable text"),
+    ],
+)
+def test_a_name_that_no_certificate_carries_is_wrong_use(
+    opnode, started, tmp_path, name, text
+):
+    ended = opnode("up", "--data", tmp_path, "--name", name)
+    assert ended.code == 2
+    assert "'--name'" in ended.err
+    assert text in ended.err
+    assert started == []
+
+
+def test_a_device_has_no_name_unless_it_is_given_one(opnode, started, tmp_path):
+    opnode("up", "--data", tmp_path)
+    opnode("up", "--data", tmp_path, "--name", "ä" * 16)
+    assert [options.name for options in started] == ["", "ä" * 16]
+
+
+async def test_the_name_reaches_the_node(monkeypatch, tmp_path):
+    configs = []
+
+    def note(config):
+        configs.append(config)
+        raise PeerUnreachable("far enough")
+
+    monkeypatch.setattr(run_module, "open_node", note)
+    named = view()
+    options = dataclasses.replace(named._options, name="desk")
+    with pytest.raises(PeerUnreachable):
+        await run_module._run_node(options, named)
+    assert configs[0].location_name == "desk"
 
 
 def test_a_seed_listens_on_the_port_of_its_invite_and_has_a_directory_of_its_own(
