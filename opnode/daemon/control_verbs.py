@@ -24,7 +24,12 @@ from opnode.daemon.address_book import AddressBook
 from opnode.daemon.control_chat import ChatConversation
 from opnode.daemon.control_messages import Event, Request
 from opnode.daemon.frames import HELLO, FrameStream, Hello
-from opnode.daemon.peer_connections import PeerConnection, PeerConnections
+from opnode.daemon.peer_connections import (
+    FELL_SILENT,
+    NORMAL,
+    PeerConnection,
+    PeerConnections,
+)
 from opnode.daemon.plain_values import as_plain, plain_fields
 from opnode.daemon.services import ECHO, Services
 from opnode.daemon.transfer import FileSender, SentFile, SourceFile
@@ -381,7 +386,7 @@ class Verbs:
                 with contextlib.suppress(*LOST):
                     await connection.ping()
             if waiting.cancelled_caught:
-                await connection.aclose()
+                connection.close(NORMAL, FELL_SILENT)
                 return
             heard_at = trio.current_time()
 

@@ -8,7 +8,7 @@ import logging
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Protocol, TypeAlias
+from typing import Final, Protocol, TypeAlias
 
 import trio
 
@@ -16,6 +16,11 @@ from opnode.core.ids import PeerId, short
 from opnode.drivers.connections import ConnectTimings, Path
 
 logger = logging.getLogger(__name__)
+
+NORMAL: Final = 0
+"""The close code of an end that is nobody's fault against the protocol."""
+
+FELL_SILENT: Final = "the peer fell silent"
 
 
 class PeerConnection(Protocol):
@@ -41,8 +46,8 @@ class PeerConnection(Protocol):
     async def ping(self) -> float:
         """Measure a round trip, in seconds."""
 
-    async def aclose(self) -> None:
-        """End it."""
+    def close(self, code: int, reason: str) -> None:
+        """End it now; both sides see the reason. Safe to call more than once."""
 
     def statistics(self) -> object:
         """Counters of the transport."""
@@ -183,7 +188,7 @@ class PeerConnections:
             with trio.fail_after(self._config.probe_s):
                 await link.connection.ping()
         except (trio.TooSlowError, trio.BrokenResourceError, trio.ClosedResourceError):
-            await link.connection.aclose()
+            link.connection.close(NORMAL, FELL_SILENT)
             return False
         return True
 
@@ -203,7 +208,7 @@ class PeerConnections:
             connection = await self._node.accept_connection()
             if sum(map(len, self._links.values())) >= self._config.max_links:
                 logger.warning("%s refused: too many", short(connection.peer_id))
-                await connection.aclose()
+                connection.close(NORMAL, "too many connections")
                 continue
             await self._enter(connection, is_ours=False)
 
@@ -246,4 +251,4 @@ class PeerConnections:
             for links in list(self._links.values()):
                 for link in links:
                     if link.is_ours and not link.users and link.used_at <= limit:
-                        await link.connection.aclose()
+                        link.connection.close(NORMAL, "not used any more")

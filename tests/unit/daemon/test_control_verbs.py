@@ -83,10 +83,17 @@ class FakeConnection:
             await trio.sleep_forever()
         return 0.0015
 
-    async def aclose(self):
+    def close(self, code, reason):
+        assert code == 0
+        self._world.close_reasons.append(reason)
         self.closed.set()
         for channel in self._channels:
-            await channel.aclose()
+            channel.send_stream.close()
+            channel.receive_stream.close()
+
+    async def aclose(self):
+        self.close(0, "")
+        await trio.lowlevel.checkpoint()
 
     def statistics(self):
         return Statistics(None)
@@ -103,6 +110,7 @@ class World:
         self.is_seed = is_seed
         self.is_silent = False
         self.cuts = []
+        self.close_reasons = []
         self.stopped = 0
         self.events = []
         self.remote_events = []
@@ -307,6 +315,7 @@ async def test_k_6_a_peer_that_fell_silent_is_given_up_and_the_transfer_goes_on(
     world.remote.serve_channel = swallow_first
     events = await world.run(messages.Send(peer="ann", path=str(path)))
     assert any(isinstance(event, messages.Interrupted) for event in events)
+    assert world.close_reasons[0] == "the peer fell silent"
     assert (world.inbox / "a.bin").read_bytes() == path.read_bytes()
 
 

@@ -40,9 +40,14 @@ class FakeConnection:
             await trio.sleep_forever()
         return 0.001
 
-    async def aclose(self):
+    def close(self, code, reason):
+        assert code == 0
+        self.close_reason = reason
         self.closed.set()
         self._channels[0].close()
+
+    async def aclose(self):
+        self.close(0, "")
 
     def statistics(self):
         return None
@@ -160,6 +165,7 @@ async def test_k_7_a_silent_connection_is_asked_before_it_is_used(
     async with world.pool.borrow(ANN) as second:
         assert second is not first
     assert first.closed.is_set()
+    assert first.close_reason == "the peer fell silent"
 
 
 async def test_k_7_our_unused_connection_is_closed_and_a_used_one_is_not(
@@ -172,6 +178,7 @@ async def test_k_7_our_unused_connection_is_closed_and_a_used_one_is_not(
         assert not connection.closed.is_set()
     await trio.sleep(50)
     assert connection.closed.is_set()
+    assert connection.close_reason == "not used any more"
     assert world.pool.connections() == ()
 
 
@@ -207,3 +214,4 @@ async def test_connections_beyond_the_limit_are_refused(nursery):
     await trio.testing.wait_all_tasks_blocked()
     assert not first.closed.is_set()
     assert second.closed.is_set()
+    assert second.close_reason == "too many connections"
