@@ -82,7 +82,9 @@ def test_a_chat_that_breaks_names_the_lines_without_a_receipt(opnode, node, tmp_
 
 
 def test_the_end_of_the_peer_ends_the_chat(opnode, node, tmp_path):
-    node.answers[messages.Chat] = conversation(heard=["bye"], fails=True)
+    node.answers[messages.Chat] = conversation(
+        heard=["bye"], receipts=False, fails=True
+    )
     ended = opnode("chat", "ann", "--data", tmp_path, typed="x\n")
     assert (ended.code, ended.err) == (1, "opnode: the peer ended the chat\n")
 
