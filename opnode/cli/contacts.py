@@ -48,7 +48,17 @@ def add(
 def list_(*, data: Path | None, is_json: bool, is_verbose: bool) -> None:
     """Show everybody who has a name."""
     set_up_logging(is_verbose=is_verbose)
-    _change(messages.ListContacts(), data, is_json=is_json)
+    output = Output(is_json=is_json)
+    shown = 0
+
+    def show(event: Event, output: Output) -> None:
+        nonlocal shown
+        shown += 1
+        _show(event, output)
+
+    ask_node(messages.ListContacts(), data, output, show)
+    if not shown:
+        output.text("no contacts yet; add one with: opnode contacts add NAME PEER")
 
 
 @contacts.command("remove")

@@ -24,6 +24,14 @@ def test_add_list_and_remove_ask_the_node(opnode, node, tmp_path):
     ]
 
 
+def test_an_empty_list_says_how_to_add_somebody(opnode, node, tmp_path):
+    out = opnode("contacts", "list", "--data", tmp_path).out
+    assert out == "no contacts yet; add one with: opnode contacts add NAME PEER\n"
+    assert opnode("contacts", "list", "--data", tmp_path, "--json").out == ""
+    node.answers[messages.ListContacts] = [ANN]
+    assert "no contacts" not in opnode("contacts", "list", "--data", tmp_path).out
+
+
 def test_a_name_that_cannot_be_used_fails_with_its_reason(opnode, node, tmp_path):
     node.answers[messages.AddContact] = [ConfigError("name", "''", "one")]
     ended = opnode("contacts", "add", "", PEER, "--data", tmp_path)
