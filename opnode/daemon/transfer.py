@@ -152,7 +152,7 @@ class SourceFile:
             found = path.stat()
             # Before it is opened: to open a named pipe waits for whoever writes to it.
             if not stat.S_ISREG(found.st_mode):
-                text = f"{path}, not a regular file"
+                text = f"{path}, {kind_of_file(found.st_mode)}"
                 raise ConfigError("file", text, "a regular file")
             with path.open("rb"):
                 pass
@@ -167,6 +167,18 @@ class SourceFile:
         name = self.path.name.encode("utf-8", "replace").decode()
         transfer_id = digest.digest()[:16]
         return Offer(name, self.size, transfer_id, self.modified)
+
+
+def kind_of_file(mode: int) -> str:
+    """Name what is there instead of a regular file."""
+    named = (
+        (stat.S_ISDIR, "a directory"),
+        (stat.S_ISCHR, "a device"),
+        (stat.S_ISBLK, "a device"),
+        (stat.S_ISFIFO, "a named pipe"),
+        (stat.S_ISSOCK, "a socket"),
+    )
+    return next((kind for is_it, kind in named if is_it(mode)), "no regular file")
 
 
 class FileSender:

@@ -2,7 +2,9 @@ import errno
 import hashlib
 import os
 import random
+import socket
 import threading
+from pathlib import Path
 
 import msgspec
 import pytest
@@ -397,11 +399,19 @@ async def test_t_10_a_sender_that_stalls_is_given_up_and_its_part_kept(tmp_path)
     assert part.read_bytes() == bytes(50)
 
 
-def test_only_a_file_can_be_sent(tmp_path):
+def test_only_a_file_can_be_sent(tmp_path, monkeypatch):
+    # A socket has no long path: it is bound from here.
+    monkeypatch.chdir(tmp_path)
     with pytest.raises(ConfigError, match="No such file"):
         SourceFile.inspect(tmp_path / "none")
-    with pytest.raises(ConfigError, match="file"):
+    with pytest.raises(ConfigError, match=", a directory, expected a regular file"):
         SourceFile.inspect(tmp_path)
+    with pytest.raises(ConfigError, match="/dev/null, a device, expected"):
+        SourceFile.inspect(Path("/dev/null"))
+    with socket.socket(socket.AF_UNIX) as bound:
+        bound.bind("s")
+        with pytest.raises(ConfigError, match="s, a socket, expected"):
+            SourceFile.inspect(tmp_path / "s")
 
 
 def test_a_named_pipe_is_refused_without_waiting_for_its_writer(tmp_path):
@@ -417,7 +427,7 @@ def test_a_named_pipe_is_refused_without_waiting_for_its_writer(tmp_path):
     thread = threading.Thread(target=inspect, daemon=True)
     thread.start()
     thread.join(5)
-    assert "not a regular file" in found[0]
+    assert "pipe, a named pipe, expected a regular file" in found[0]
 
 
 def test_the_same_file_makes_the_same_offer_and_a_changed_one_another(tmp_path):
