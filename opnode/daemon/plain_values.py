@@ -12,9 +12,12 @@ from typing import Final
 import msgspec
 
 from opnode.core.addresses import Endpoint
+from opnode.core.ids import PeerId, format_peer_id
 
 MAX_DEPTH: Final = 8
 """Values nest less than this; a cycle would be a bug in a statistics type."""
+
+PEER_ID_FIELD: Final = "peer_id"
 
 
 def plain_fields(value: object) -> dict[str, object]:
@@ -28,7 +31,8 @@ def plain_fields(value: object) -> dict[str, object]:
 def as_plain(value: object, depth: int = 0) -> object:
     """Return ``value`` made of dicts, lists, strings, numbers, booleans and None.
 
-    Bytes become hexadecimal digits, endpoints their text, enums their value.
+    Bytes become hexadecimal digits, endpoints their text, enums their value, and a
+    ``peer_id`` the text that people exchange.
     """
     if depth > MAX_DEPTH:
         raise ValueError(f"nested deeper than {MAX_DEPTH}")
@@ -37,10 +41,17 @@ def as_plain(value: object, depth: int = 0) -> object:
         return simple
     named = _named(value)
     if named is not None:
-        return {str(_key(key)): as_plain(v, depth + 1) for key, v in named.items()}
+        return {str(_key(k)): _field(k, v, depth + 1) for k, v in named.items()}
     if isinstance(value, Sequence | Set):
         return [as_plain(item, depth + 1) for item in value]
     return str(value)
+
+
+def _field(name: object, value: object, depth: int) -> object:
+    # Only the name tells a peer id from other bytes: at run time it is nothing else.
+    if name == PEER_ID_FIELD and isinstance(value, bytes):
+        return format_peer_id(PeerId(value))
+    return as_plain(value, depth)
 
 
 def _simple(value: object) -> object | None:

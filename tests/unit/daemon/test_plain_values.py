@@ -6,6 +6,7 @@ import msgspec
 import pytest
 
 from opnode.core.addresses import Endpoint
+from opnode.core.ids import PeerId, format_peer_id
 from opnode.daemon.plain_values import as_plain, plain_fields
 
 
@@ -54,6 +55,13 @@ def test_statistics_of_any_kind_become_plain_values():
         "nothing": None,
         "is_on": True,
     }
+
+
+def test_a_peer_id_is_written_as_people_exchange_it():
+    ann = PeerId(bytes([1]) * 32)
+    plain = as_plain([{"peer_id": ann, "node_id": b"\x01"}, {"peer_id": None}])
+    text = format_peer_id(ann)
+    assert plain == [{"peer_id": text, "node_id": "01"}, {"peer_id": None}]
 
 
 def test_a_value_without_fields_has_no_row():
