@@ -24,7 +24,7 @@ import trio
 from opnode.cli.client import ControlClient, open_client
 from opnode.cli.demo_program import DemoFailed, Program
 from opnode.cli.options import json_option, verbose_option
-from opnode.cli.output import Output, set_up_logging, size_text
+from opnode.cli.output import Output, ms_text, set_up_logging, size_text
 from opnode.cli.progress import TransferBar
 from opnode.cli.signals import run_until_signal
 from opnode.core.crypto import random_bytes
@@ -182,12 +182,12 @@ class Story:
         result.ice_ms = met.ice_ms
         result.first_byte_ms = met.first_byte_ms
         result.path = met.path
-        self._line(f"lookup: found by the id in {met.lookup_ms:.1f} ms")
+        self._line(f"lookup: found by the id in {ms_text(met.lookup_ms)}")
         self._line(
             f"introduction: offer and answer, sealed, through the seed in"
-            f" {met.introduce_ms:.1f} ms"
+            f" {ms_text(met.introduce_ms)}"
         )
-        self._line(f"ICE: found a {met.path} path in {met.ice_ms:.1f} ms")
+        self._line(f"ICE: found a {met.path} path in {ms_text(met.ice_ms)}")
         self._line(
             f"first byte there and back {met.first_byte_ms or 0:.1f} ms after the"
             " lookup began, encrypted end to end"

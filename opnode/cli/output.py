@@ -104,6 +104,11 @@ def rate_text(count: float, seconds: float) -> str:
     return f"{size_text(count / seconds)}/s" if seconds > 0 else "at once"
 
 
+def ms_text(value: float | None) -> str:
+    """Write a time in milliseconds; ``None`` was not measured."""
+    return "not measured" if value is None else f"{value:.1f} ms"
+
+
 def _printable_json(line: str) -> str:
     """Write what does not print as escapes; letters of all languages stay."""
     if line.isprintable():

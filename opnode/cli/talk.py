@@ -14,7 +14,7 @@ import click
 
 from opnode.cli.client import open_client
 from opnode.cli.options import common_options, peer_argument
-from opnode.cli.output import Output, set_up_logging
+from opnode.cli.output import Output, ms_text, set_up_logging
 from opnode.cli.progress import TransferBar
 from opnode.cli.signals import run_until_signal
 from opnode.core.errors import ConfigError
@@ -257,9 +257,9 @@ def connected_text(event: messages.Connected) -> str:
     if event.reused:
         return f"connected already: {where}"
     parts = [
-        f"lookup {event.lookup_ms:.1f} ms",
-        f"introduction {event.introduce_ms:.1f} ms",
-        f"ICE {event.ice_ms:.1f} ms",
+        f"lookup {ms_text(event.lookup_ms)}",
+        f"introduction {ms_text(event.introduce_ms)}",
+        f"ICE {ms_text(event.ice_ms)}",
     ]
     if event.first_byte_ms is not None:
         parts.append(f"first byte after {event.first_byte_ms:.1f} ms")

@@ -173,15 +173,16 @@ class Connected(_Event, frozen=True, kw_only=True, tag="connected"):
 
     ``first_byte_ms``: from the start of the lookup (of the request, if ``reused``) to
     the first byte that came back from the peer; ``None`` where no echo was asked for.
+    The three before it: what making the connection took; ``None`` if it was there.
     """
 
     peer_id: str
     path: str
     endpoint: str
     reused: bool
-    lookup_ms: float
-    introduce_ms: float
-    ice_ms: float
+    lookup_ms: float | None
+    introduce_ms: float | None
+    ice_ms: float | None
     first_byte_ms: float | None = None
 
 

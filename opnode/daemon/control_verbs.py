@@ -265,11 +265,12 @@ class Verbs:
         self, peer_id: PeerId, request: messages.Ping, client: Client
     ) -> None:
         started_at = trio.current_time()
-        reused = self._connections.has_live(peer_id)
+        live = self._connections.connections()
         async with self._borrow(peer_id) as connection:
             with trio.fail_after(self._config.ping_s):
                 await echo_one_byte(connection)
             first_byte_s = trio.current_time() - started_at
+            reused = connection in live
             await client.send(
                 connected(connection, reused=reused, first_byte_s=first_byte_s)
             )
@@ -318,10 +319,10 @@ class Verbs:
         while True:
             meter = _Meter(source.size, report_s)
             limit_s = self._connect_limit_s(failures)
-            reused = self._connections.has_live(peer_id)
+            live = self._connections.connections()
             try:
                 async with self._borrow(peer_id, limit_s) as connection:
-                    await client.send(connected(connection, reused=reused))
+                    await client.send(connected(connection, reused=connection in live))
                     return await self._send_once(connection, source, meter, client)
             except (*LOST, NetworkError) as error:
                 has_begun = has_begun or meter.has_begun
@@ -461,17 +462,18 @@ async def echo_one_byte(connection: PeerConnection) -> None:
 def connected(
     connection: PeerConnection, *, reused: bool, first_byte_s: float | None = None
 ) -> messages.Connected:
-    """Describe a connection: its path and what making it took."""
-    path, timings = connection.path, connection.timings
+    """Describe a connection: its path and what making it took, if that was now."""
+    path = connection.path
+    timings = None if reused else connection.timings
     first_byte_ms = None if first_byte_s is None else milliseconds(first_byte_s)
     return messages.Connected(
         peer_id=format_peer_id(connection.peer_id),
         path=path.kind.value if path else "none",
         endpoint=str(path.endpoint) if path else "",
         reused=reused,
-        lookup_ms=milliseconds(timings.lookup_s) if timings else 0.0,
-        introduce_ms=milliseconds(timings.introduce_s) if timings else 0.0,
-        ice_ms=milliseconds(timings.ice_s) if timings else 0.0,
+        lookup_ms=milliseconds(timings.lookup_s) if timings else None,
+        introduce_ms=milliseconds(timings.introduce_s) if timings else None,
+        ice_ms=milliseconds(timings.ice_s) if timings else None,
         first_byte_ms=first_byte_ms,
     )
 

@@ -158,10 +158,6 @@ class PeerConnections:
         links = [link for links in self._links.values() for link in links]
         return tuple(link.connection for link in links if link.is_alive)
 
-    def has_live(self, peer_id: PeerId) -> bool:
-        """Whether a connection to the peer is there already."""
-        return any(link.is_alive for link in self._links.get(peer_id, ()))
-
     async def _live_link(self, peer_id: PeerId) -> Link:
         lock = self._locks.setdefault(peer_id, trio.Lock())
         try:

@@ -205,6 +205,7 @@ async def test_status_shows_every_part(world):
     await world.run(messages.Ping(peer="ann", count=0))
     report = (await world.run(messages.Status()))[-1]
     assert report.node["contacts"] == 3
+    assert report.node["peer_id"] == report.peer_id == format_peer_id(ME)
     assert report.services["channels"] == 0
     assert report.connections[0]["name"] == "ann"
     assert report.connections[0]["path"] == "direct"
@@ -230,7 +231,22 @@ async def test_ping_tells_path_timings_and_round_trips(world):
 
 async def test_a_second_ping_uses_the_same_connection(world):
     await world.run(messages.Ping(peer="ann", count=0))
-    assert (await world.run(messages.Ping(peer="ann", count=0)))[-1].reused
+    again = (await world.run(messages.Ping(peer="ann", count=0)))[-1]
+    assert again.reused
+    assert (again.lookup_ms, again.introduce_ms, again.ice_ms) == (None, None, None)
+    assert again.first_byte_ms > 0
+
+
+async def test_a_ping_that_found_its_connection_dead_tells_the_timings_of_the_new_one(
+    autojump_clock, tmp_path, nursery
+):
+    world = World(tmp_path, nursery)
+    await nursery.start(world.pool.run)
+    await world.run(messages.Ping(peer="ann", count=0))
+    await trio.sleep(10)
+    world.is_silent = True
+    again = (await world.run(messages.Ping(peer="ann", count=0)))[-1]
+    assert (again.reused, again.lookup_ms) == (False, 1)
 
 
 async def test_pings_that_all_get_lost_are_a_failure(autojump_clock, tmp_path, nursery):
