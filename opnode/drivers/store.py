@@ -99,7 +99,7 @@ class StoreConfig:
         local_group_records: the same for a private or loopback network. A lab or a
             home lives in one of them, and no stranger has an address there.
         unbound_kept_s: CHUNK and CLAIM cost nothing to make. They are kept for a day
-            after they were last brought; owners bring theirs every hour.
+            after they were last brought; owners bring theirs every six hours.
         mirrored_keys: bags kept parsed in memory; a bag is at most 40 kB, mostly 1 kB.
     """
 

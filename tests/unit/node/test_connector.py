@@ -153,7 +153,7 @@ def offers_of_strangers(certificate, count):
         yield desk.offer(certificate, half, 0.0).message
 
 
-async def test_offers_whose_callers_vanish_keep_nobody_else_from_calling(
+async def test_i12_offers_whose_callers_vanish_keep_nobody_else_from_calling(
     autojump_clock,
 ):
     async with open_overlay() as overlay:
