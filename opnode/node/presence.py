@@ -83,6 +83,7 @@ class PresenceKeeper:
         self._peer_file_held = False
         self._is_reported = False
         self._holders: list[Contact] = []
+        self._missed: list[Contact] = []
         self._look_at = 0.0
 
     def adopt(self, location: Location) -> None:
@@ -173,6 +174,7 @@ class PresenceKeeper:
             self._publish_at = trio.current_time() + lifetime_s * RENEW_AT
             self.published.set()
             self._is_reported = False
+            await self._put_where_missed(record)
 
     async def _put_presence(self, record: SignedRecord) -> bool:
         """Renew at the holders of last time; look for the closest now and then."""
@@ -182,10 +184,18 @@ class PresenceKeeper:
             self._holders = closest[:PRESENCE_HOLDERS]
             self._look_at = now + LOOK_EVERY_S
         is_held_here = self._dht.hold_if_close(record, self._holders)
-        self._holders = await self._dht.put_at(record, self._holders)
+        asked = self._holders
+        self._holders = await self._dht.put_at(record, asked)
+        self._missed = [holder for holder in asked if holder not in self._holders]
         if not (self._holders or is_held_here):
             self._report("no node would hold the presence")
         return bool(self._holders) or is_held_here
+
+    async def _put_where_missed(self, record: SignedRecord) -> None:
+        """Ask silent holders once more: readers may know only those."""
+        missed, self._missed = self._missed, []
+        if missed:
+            self._holders += await self._dht.put_at(record, missed)
 
     async def _publish_peer_file(self) -> bool:
         wall_now = self._wall_clock()

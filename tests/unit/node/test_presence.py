@@ -29,6 +29,8 @@ class RecordingDht:
     def __init__(self, nodes):
         self.nodes = nodes
         self.put_records = []
+        self.deaf_once = set()
+        self.asked_at = []
         self.holders = 1
 
     async def closest_nodes(self, _key):
@@ -43,7 +45,10 @@ class RecordingDht:
     async def put_at(self, record, holders):
         await trio.sleep(0.01)
         self.put_records.append(record)
-        return list(holders) if self.holders else []
+        deaf = [holder for holder in holders if holder in self.deaf_once]
+        self.deaf_once -= set(deaf)
+        self.asked_at.append([holder for holder in holders if holder not in deaf])
+        return list(self.asked_at[-1]) if self.holders else []
 
     def hold_if_close(self, _record, _holders):
         return False
@@ -188,6 +193,13 @@ async def test_a_failure_that_goes_on_is_warned_of_once(autojump_clock, caplog):
         await run_for(make_keeper(dht, RecordingIntroductions()), 60)
     assert len(dht.put_records) > 10
     assert len(caplog.records) == 1
+
+
+async def test_a_holder_that_stayed_silent_is_asked_once_more(autojump_clock):
+    dht = RecordingDht([contact(1), contact(2)])
+    dht.deaf_once = {contact(1)}
+    await run_for(make_keeper(dht, RecordingIntroductions()), 10)
+    assert dht.asked_at == [[contact(2)], [contact(1)]]
 
 
 async def test_without_any_introducer_it_tries_again_soon(autojump_clock):
