@@ -11,7 +11,7 @@ import click
 import trio
 from rich.console import Console
 
-from benchmarks import channel, connect, idle, startup
+from benchmarks import channel, connect, handshake, idle, startup
 from benchmarks.figures import BenchmarkError, Report, json_line, leaves, print_table
 from opnode.core.errors import OpnodeError
 
@@ -39,6 +39,21 @@ def connect_command(connects: int, nodes: int, *, as_json: bool) -> None:
 def channel_command(runs: int, mebibytes: int, *, as_json: bool) -> None:
     """Megabytes per second on one channel between two processes."""
     _report(functools.partial(channel.run, runs=runs, mebibytes=mebibytes), as_json)
+
+
+@benchmarks.command("handshake")
+@click.option("--connects", default=400, show_default=True, type=click.IntRange(0))
+@click.option("--connections", default=10_000, show_default=True, type=int)
+@click.option("--seconds", default=60.0, show_default=True, type=click.FloatRange(1))
+@as_json
+def handshake_command(
+    connects: int, connections: int, seconds: float, *, as_json: bool
+) -> None:
+    """What connections cost to make, to accept and to hold."""
+    measured = functools.partial(
+        handshake.run, connects=connects, connections=connections, seconds=seconds
+    )
+    _report(measured, as_json)
 
 
 @benchmarks.command("idle")
