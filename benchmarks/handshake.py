@@ -133,7 +133,10 @@ def _handshake(locations: list[Location], seed: int) -> None:
         (pair.b, theirs.keys, pair.a),
     ):
         end.connection = RudpConnection(
-            initiator=end is pair.a, keys=keys, config=RudpConfig(), rng=random.Random(seed)
+            initiator=end is pair.a,
+            keys=keys,
+            config=RudpConfig(),
+            rng=random.Random(seed),
         )
         end.connection.set_path(other.endpoint, pair.now)
     pair.drive(lambda: all(_is_ready(end.connection) for end in (pair.a, pair.b)))
@@ -175,9 +178,7 @@ async def _accept(
     return measure([len(accepted) / cpu_s]), facts
 
 
-async def _keep_accepting(
-    node: opnode.OverlayNode, accepted: list[Connection]
-) -> None:
+async def _keep_accepting(node: opnode.OverlayNode, accepted: list[Connection]) -> None:
     while True:
         accepted.append(await node.accept_connection())
 

@@ -30,6 +30,7 @@ class ConnectionTable:
         self._pushes = 0
         self._resume: deque[Connection] = deque()
         self._wake = trio.Event()
+        self._is_visiting = False
 
     def open(self, rudp: RudpConnection, peer: LocationCertificate) -> Connection:
         """Enter a keyed transport into the table.
@@ -67,7 +68,7 @@ class ConnectionTable:
             return
         connection.armed_at = deadline
         self._push(connection)
-        if self._heap[0][2] is connection:
+        if self._heap[0][2] is connection and not self._is_visiting:
             self._wake.set()
 
     def _push(self, connection: Connection) -> None:
@@ -96,7 +97,10 @@ class ConnectionTable:
                 await self._wake.wait()
             await trio.lowlevel.checkpoint()
             self._wake = trio.Event()
+            # Whatever a visit arms is seen before the next sleep: no need to be woken.
+            self._is_visiting = True
             self._visit(trio.current_time())
+            self._is_visiting = False
 
     @property
     def timers(self) -> int:

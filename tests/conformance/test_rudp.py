@@ -1192,13 +1192,13 @@ def test_another_seed_of_the_rng_moves_only_the_keep_alive():
     keys, _ = seeded_keys()
     config = replace(RudpConfig(), keep_alive_s=10.0)
     deadlines = set()
-    for seed in range(5):
+    for seed in range(20):
         connection = RudpConnection(
             initiator=True, keys=keys, config=config, rng=random.Random(seed)
         )
         connection.set_path(THERE, 0.0)
         deadline = connection.next_deadline()
         assert deadline is not None
-        assert 8.0 <= deadline <= 10.0
+        assert 7.75 <= deadline <= 10.0
         deadlines.add(deadline)
-    assert len(deadlines) == 5
+    assert len(deadlines) >= 5
