@@ -120,6 +120,69 @@ class NetworkContract:
         assert one.send(bytes(65_508), other.local)
         assert one.statistics().send_errors == 1
 
+    async def test_a_run_of_too_large_segments_is_counted_not_raised(
+        self, clock: Clock, pair: Pair
+    ):
+        one, other = pair
+        assert one.send(bytes(2 * 65_508), other.local, 65_508)
+        assert one.statistics().send_errors == one.statistics().too_large == 2
+        assert one.send(bytes(2400), other.local, 1200)
+        assert await receive_datagrams(other, 2) == [bytes(1200)] * 2
+
+    @pytest.mark.parametrize("ecn", [0, 1, 2, 3])
+    async def test_the_ip_codepoint_arrives_with_datagrams_and_runs(
+        self, clock: Clock, pair: Pair, ecn: int
+    ):
+        one, other = pair
+        assert one.send(b"alone", other.local, ecn=ecn)
+        assert one.send(bytes(3000), other.local, 1000, ecn)
+        marks = []
+        with trio.fail_after(5):
+            while other.statistics().datagrams_in < 4:
+                await other.wait_readable()
+                while (received := other.receive()) is not None:
+                    marks.append(received.ecn)
+        assert set(marks) == {ecn}
+
+    async def test_datagrams_with_different_codepoints_are_told_apart(
+        self, clock: Clock, pair: Pair
+    ):
+        one, other = pair
+        for ecn in (2, 2, 3, 2):
+            assert one.send(bytes(100), other.local, ecn=ecn)
+        found = []
+        with trio.fail_after(5):
+            while other.statistics().datagrams_in < 4:
+                await other.wait_readable()
+                while (received := other.receive()) is not None:
+                    count = len(received.buffer) // received.segment_size
+                    found += [received.ecn] * count
+        assert found == [2, 2, 3, 2]
+
+    async def test_datagrams_of_two_sources_are_told_apart(
+        self, clock: Clock, network: Network, address: str, pair: Pair
+    ):
+        one, other = pair
+        third = await network.bind(Endpoint(address, 0))
+        for sender in (one, third, third, one):
+            assert sender.send(str(sender.local).encode(), other.local)
+        sources = []
+        with trio.fail_after(5):
+            while other.statistics().datagrams_in < 4:
+                data, size, source = await receive_one(other)
+                assert data == str(source).encode() * (len(data) // size)
+                sources += [source] * (len(data) // size)
+        assert sorted(sources) == sorted([one.local, third.local] * 2)
+        third.close()
+
+    async def test_the_largest_datagram_arrives_whole(self, clock: Clock, pair: Pair):
+        one, other = pair
+        for fill in (b"a", b"b", b"c"):
+            assert one.send(fill * 65_507, other.local)
+        assert await receive_datagrams(other, 3) == [
+            fill * 65_507 for fill in (b"a", b"b", b"c")
+        ]
+
     async def test_statistics_count_datagrams_and_bytes_both_ways(
         self, clock: Clock, pair: Pair
     ):

@@ -282,7 +282,11 @@ class Connection:
     # ConnectionSink: what the socket hub calls.
 
     def receive_run(
-        self, buffer: memoryview, segment_size: int, source: Endpoint
+        self,
+        buffer: memoryview,
+        segment_size: int,
+        source: Endpoint,
+        ecn: int,  # noqa: ARG002 - the transport does not ask for it yet
     ) -> None:
         """Take a run of packets of this connection from the socket."""
         self._rudp.receive_run(buffer, segment_size, source, trio.current_time())

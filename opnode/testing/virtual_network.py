@@ -16,6 +16,7 @@ import struct
 import zlib
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import trio
 
@@ -33,6 +34,7 @@ _FIRST_EPHEMERAL_PORT = 49_152
 _LAST_PORT = 65_535
 _MAX_DATAGRAM = 65_507
 _MAX_SEGMENTS = 64
+_CE = 3
 # Like a kernel: what does not fit into the receive buffer is dropped.
 _RECEIVE_BUFFER_BYTES = 8 << 20
 # Flows whose order is remembered; beyond it those that are in the past are forgotten.
@@ -58,12 +60,18 @@ class Link:
     # Bottleneck between two sockets; datagrams that would wait longer are dropped.
     bytes_per_s: float = math.inf
     queue_s: float = 0.1
+    # Datagrams with an ECN codepoint that would wait longer are marked CE (RFC 3168).
+    mark_queue_s: float = math.inf
+    # Probability that a router on the way clears the ECN codepoint.
+    bleach: float = 0.0
+    # UDP payload of the largest datagram; larger ones vanish, nobody is told.
+    max_datagram: int = _MAX_DATAGRAM
 
     def __post_init__(self) -> None:
         low, high = self.latency_s
         if not 0 <= low <= high:
             raise ConfigError("latency_s", f"({low}, {high})", "0 <= low <= high")
-        for name in ("loss", "duplicate", "reorder"):
+        for name in ("loss", "duplicate", "reorder", "bleach"):
             value = getattr(self, name)
             if not 0 <= value <= 1:
                 raise ConfigError(name, str(value), "a probability from 0 to 1")
@@ -78,17 +86,31 @@ class VirtualNetworkStatistics:
     lost: int = 0
     duplicated: int = 0
     cut: int = 0
+    too_large: int = 0
+    marked: int = 0
     nobody_there: int = 0
+
+
+class _Arrival(NamedTuple):
+    """A datagram in flight or arrived; sorts by time, then by its running number."""
+
+    at: float
+    order: int
+    data: bytes
+    source: Endpoint
+    ecn: int
 
 
 class _Flow:
     """Order and queue of the datagrams from one socket to another."""
 
-    __slots__ = ("idle_at", "last_at")
+    __slots__ = ("idle_at", "last_at", "waited_s")
 
     def __init__(self) -> None:
         self.last_at = -math.inf
         self.idle_at = -math.inf
+        # How long the last datagram waits at the bottleneck.
+        self.waited_s = 0.0
 
 
 class VirtualNetwork:
@@ -113,6 +135,7 @@ class VirtualNetwork:
         self._order = 0
         self._sent = self._delivered = self._lost = 0
         self._duplicated = self._cut = self._nobody_there = 0
+        self._too_large = self._marked = 0
 
     def host(self, address: str) -> "VirtualHost":
         """The host with this numeric address, made when it is asked for first."""
@@ -156,6 +179,8 @@ class VirtualNetwork:
             lost=self._lost,
             duplicated=self._duplicated,
             cut=self._cut,
+            too_large=self._too_large,
+            marked=self._marked,
             nobody_there=self._nobody_there,
         )
 
@@ -175,7 +200,9 @@ class VirtualNetwork:
         """Addresses given to `add_name`, or none."""
         return self._names.get(name, ())
 
-    def carry(self, data: bytes, source: Endpoint, destination: Endpoint) -> None:
+    def carry(
+        self, data: bytes, source: Endpoint, destination: Endpoint, ecn: int = 0
+    ) -> None:
         """Send one datagram on its way. Hot: about 100 000 a second, so kept plain."""
         now = trio.current_time()
         if self._started_at is None:
@@ -202,36 +229,49 @@ class VirtualNetwork:
         if link.loss and rng.random() < link.loss:
             self._lost += 1
             return
-        arrives_at = self._arrival(len(data), source, destination, now)
+        if len(data) > link.max_datagram:
+            self._too_large += 1
+            return
+        if ecn and link.bleach and rng.random() < link.bleach:
+            ecn = 0
+        flow = self._flow(source, destination, now)
+        arrives_at = self._arrival(len(data), flow, now)
         if arrives_at is None:
             self._lost += 1
             return
-        self._deliver(target, arrives_at, data, source)
+        if ecn and flow.waited_s > link.mark_queue_s:
+            ecn = _CE
+            self._marked += 1
+        self._deliver(target, arrives_at, data, source, ecn)
         if link.duplicate and rng.random() < link.duplicate:
             self._duplicated += 1
-            self._deliver(target, now + rng.uniform(*link.latency_s), data, source)
+            again_at = now + rng.uniform(*link.latency_s)
+            self._deliver(target, again_at, data, source, ecn)
 
     def _deliver(
-        self, target: "VirtualSocket", arrives_at: float, data: bytes, source: Endpoint
+        self,
+        target: "VirtualSocket",
+        arrives_at: float,
+        data: bytes,
+        source: Endpoint,
+        ecn: int,
     ) -> None:
         # The running number makes the order of simultaneous arrivals definite.
         self._order += 1
-        if target.arrive(arrives_at, self._order, data, source):
+        if target.arrive(_Arrival(arrives_at, self._order, data, source, ecn)):
             self._delivered += 1
         else:
             self._lost += 1
 
-    def _arrival(
-        self, size: int, source: Endpoint, destination: Endpoint, now: float
-    ) -> float | None:
+    def _arrival(self, size: int, flow: _Flow, now: float) -> float | None:
         """When a datagram arrives; None when the bottleneck's queue is full."""
         link, rng = self.link, self._rng
         low, high = link.latency_s
-        flow = self._flow(source, destination, now)
         departs_at = now
         if link.bytes_per_s != math.inf:
             departs_at = max(now, flow.idle_at)
-            if departs_at - now > link.queue_s:
+            flow.waited_s = departs_at - now
+            if flow.waited_s > link.queue_s:
                 return None
             departs_at += size / link.bytes_per_s
             flow.idle_at = departs_at
@@ -319,15 +359,16 @@ class VirtualSocket:
         self._network = network
         self._endpoint = endpoint
         self._shown = endpoint
-        # In flight and arrived: (arrives_at, order, data, source).
-        self._arrivals: list[tuple[float, int, bytes, Endpoint]] = []
+        # In flight and arrived, a heap.
+        self._arrivals: list[_Arrival] = []
         self._queued_bytes = 0
         self._closed = False
         self._stalled = False
         self._sleepers: set[trio.CancelScope] = set()
         self._writable = trio.lowlevel.ParkingLot()
         self._datagrams_in = self._bytes_in = 0
-        self._datagrams_out = self._bytes_out = self._send_errors = 0
+        self._datagrams_out = self._bytes_out = 0
+        self._send_errors = self._too_large = 0
 
     @property
     def local(self) -> Endpoint:
@@ -346,14 +387,15 @@ class VirtualSocket:
         arrivals = self._arrivals
         if not arrivals or arrivals[0][0] > now:
             return None
-        _, _, data, source = heapq.heappop(arrivals)
+        _, _, data, source, ecn = heapq.heappop(arrivals)
         segment_size = size = len(data)
         run = [data]
         while arrivals and arrivals[0][0] <= now and len(run) < _MAX_SEGMENTS:
-            following = arrivals[0][2]
+            following = arrivals[0].data
             total = size + len(following)
             if (
-                arrivals[0][3] != source
+                arrivals[0].source != source
+                or arrivals[0].ecn != ecn
                 or not 0 < len(following) <= segment_size
                 or total > _MAX_DATAGRAM
             ):
@@ -367,9 +409,11 @@ class VirtualSocket:
         self._bytes_in += size
         self._datagrams_in += len(run)
         joined = data if len(run) == 1 else b"".join(run)
-        return Received(memoryview(joined), segment_size, source)
+        return Received(memoryview(joined), segment_size, source, ecn)
 
-    def send(self, data: Buffer, destination: Endpoint, segment_size: int = 0) -> bool:
+    def send(
+        self, data: Buffer, destination: Endpoint, segment_size: int = 0, ecn: int = 0
+    ) -> bool:
         """See `DatagramSocket.send`."""
         self._check_open()
         if self._stalled:
@@ -382,10 +426,11 @@ class VirtualSocket:
         ):
             if len(segment) > _MAX_DATAGRAM or not 0 < destination.port <= _LAST_PORT:
                 self._send_errors += 1
+                self._too_large += len(segment) > _MAX_DATAGRAM
                 continue
             self._datagrams_out += 1
             self._bytes_out += len(segment)
-            self._network.carry(bytes(segment), source, destination)
+            self._network.carry(bytes(segment), source, destination, ecn)
         return True
 
     async def wait_readable(self) -> None:
@@ -431,6 +476,7 @@ class VirtualSocket:
             datagrams_out=self._datagrams_out,
             bytes_out=self._bytes_out,
             send_errors=self._send_errors,
+            too_large=self._too_large,
         )
 
     def stall(self) -> None:
@@ -442,14 +488,14 @@ class VirtualSocket:
         self._stalled = False
         self._writable.unpark_all()
 
-    def arrive(self, at: float, order: int, data: bytes, source: Endpoint) -> bool:
+    def arrive(self, arrival: _Arrival) -> bool:
         """Take a datagram from the network; False when the buffer is full."""
-        if self._queued_bytes + len(data) > _RECEIVE_BUFFER_BYTES:
+        if self._queued_bytes + len(arrival.data) > _RECEIVE_BUFFER_BYTES:
             return False
-        self._queued_bytes += len(data)
-        heapq.heappush(self._arrivals, (at, order, data, source))
+        self._queued_bytes += len(arrival.data)
+        heapq.heappush(self._arrivals, arrival)
         for scope in self._sleepers:
-            scope.deadline = min(scope.deadline, at)
+            scope.deadline = min(scope.deadline, arrival.at)
         return True
 
     def forget_arrivals(self) -> None:

@@ -1,5 +1,6 @@
 import errno
 import socket
+import sys
 
 import pytest
 
@@ -37,12 +38,18 @@ class TestWithoutOffload(NetworkContract):
     def address(self) -> str:
         return "127.0.0.1"
 
-    async def test_one_segment_goes_to_the_kernel_at_once(self, pair: Pair):
-        assert pair[0].max_segments == 1
+    async def test_datagrams_that_wait_are_joined_to_runs(self, pair: Pair):
+        one, other = pair
+        assert one.send(bytes(20 * 1200 + 7), other.local, 1200)
+        await other.wait_readable()
+        received = other.receive()
+        assert received is not None
+        assert len(received.buffer) == 20 * 1200 + 7
+        assert received.segment_size == 1200
 
 
 class FailingRaw:
-    """A kernel socket whose sends fail as the script says, then work."""
+    """A kernel socket whose calls fail as the script says (0: not), then work."""
 
     def __init__(self, **failures: list[int]) -> None:
         self.raw = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
@@ -57,7 +64,8 @@ class FailingRaw:
             script = self.failures.get(name)
             if script:
                 number = script.pop(0)
-                raise OSError(number, "scripted")
+                if number:
+                    raise OSError(number, "scripted")
             return real(*arguments)
 
         return call
@@ -66,33 +74,70 @@ class FailingRaw:
         return self.raw.fileno()
 
 
-async def test_offload_that_fails_is_replaced_by_single_sends_for_good():
+async def test_a_destination_that_offload_fails_for_gets_single_sends():
     receiver = await SystemNetwork().bind(Endpoint("127.0.0.1", 0))
-    sender = SystemSocket(FailingRaw(sendmsg=[errno.EIO]), offload=True)
-    if sender.max_segments == 1:
+    raw = FailingRaw(sendmsg=[errno.EIO])
+    sender = SystemSocket(raw, offload=True)
+    if not sender.has_segmentation:
         pytest.skip("this kernel has no segmentation offload")
     assert sender.send(bytes(3000), receiver.local, 1000)
     assert await receive_datagrams(receiver, 3) == [bytes(1000)] * 3
-    assert sender.max_segments == 1
+    raw.failures["sendmsg"] = [errno.EIO]
     assert sender.send(bytes(2000), receiver.local, 1000)
     assert await receive_datagrams(receiver, 2) == [bytes(1000)] * 2
+    assert raw.failures["sendmsg"] == [errno.EIO], "a second run was tried"
+    assert sender.has_segmentation
     sender.close()
     receiver.close()
 
 
+async def test_offload_that_fails_for_many_destinations_is_given_up():
+    sender = SystemSocket(FailingRaw(sendmsg=[errno.EIO] * 65), offload=True)
+    if not sender.has_segmentation:
+        pytest.skip("this kernel has no segmentation offload")
+    for port in range(20_000, 20_065):
+        assert sender.send(bytes(2000), Endpoint("127.0.0.1", port), 1000)
+    assert not sender.has_segmentation
+    sender.close()
+
+
 async def test_a_bad_destination_does_not_switch_offload_off():
     sender = await SystemNetwork().bind(Endpoint("127.0.0.1", 0))
-    before = sender.max_segments
-    assert sender.send(bytes(3000), Endpoint("127.0.0.1", 0), 1000)
-    assert sender.max_segments == before
+    assert isinstance(sender, SystemSocket)
+    before = sender.has_segmentation
+    bad = Endpoint("127.0.0.1", 0)
+    assert sender.send(bytes(3000), bad, 1000)
+    assert sender.has_segmentation == before
+    assert bad not in sender._unsegmented
     assert sender.statistics().send_errors > 0
+    sender.close()
+
+
+@pytest.mark.parametrize("refusal", [errno.EMSGSIZE, errno.EINVAL])
+async def test_too_large_segments_do_not_switch_offload_off(refusal: int):
+    raw = FailingRaw(sendmsg=[refusal], sendto=[errno.EMSGSIZE] * 2)
+    sender = SystemSocket(raw, offload=True)
+    if not sender.has_segmentation:
+        pytest.skip("this kernel has no segmentation offload")
+    assert sender.send(bytes(4000), sender.local, 2000)
+    assert sender.statistics().too_large == 2
+    assert sender.local not in sender._unsegmented
+    sender.close()
+
+
+async def test_datagrams_leave_with_dont_fragment():
+    sender = await SystemNetwork().bind(Endpoint("127.0.0.1", 0))
+    assert isinstance(sender, SystemSocket)
+    if sys.platform == "linux":
+        probe = 3
+        assert sender._raw.getsockopt(socket.IPPROTO_IP, 10) == probe
     sender.close()
 
 
 @pytest.mark.parametrize("name", ["sendto", "sendmsg"])
 async def test_a_full_kernel_buffer_is_reported_and_not_counted(name: str):
     sender = SystemSocket(FailingRaw(**{name: [errno.EAGAIN]}), offload=True)
-    size = 1000 if name == "sendmsg" and sender.max_segments > 1 else 0
+    size = 1000 if name == "sendmsg" and sender.has_segmentation else 0
     if name == "sendmsg" and not size:
         pytest.skip("this kernel has no segmentation offload")
     assert not sender.send(bytes(2000), sender.local, size)
@@ -110,13 +155,28 @@ async def test_a_full_buffer_between_single_sends_is_reported():
     sender.close()
 
 
+async def test_a_run_goes_on_where_the_full_buffer_stopped_it():
+    raw = FailingRaw(sendto=[])
+    sender = SystemSocket(raw, offload=False)
+    run = b"a" * 1000 + b"b" * 1000 + b"c" * 10
+    raw.failures["sendto"] = [0, errno.EAGAIN]
+    assert not sender.send(run, sender.local, 1000)
+    assert sender.send(run, sender.local, 1000)
+    assert await receive_datagrams(sender, 3) == [
+        run[:1000],
+        run[1000:2000],
+        run[2000:],
+    ]
+    sender.close()
+
+
 async def test_other_send_errors_on_a_run_are_counted():
     sender = SystemSocket(FailingRaw(sendmsg=[errno.ENETUNREACH]), offload=True)
-    if sender.max_segments == 1:
+    if not sender.has_segmentation:
         pytest.skip("this kernel has no segmentation offload")
     assert sender.send(bytes(2000), sender.local, 1000)
     assert sender.statistics().send_errors == 1
-    assert sender.max_segments > 1
+    assert sender.has_segmentation
     sender.close()
 
 
@@ -132,7 +192,7 @@ async def test_icmp_errors_on_receive_are_counted_and_skipped(offload: bool):
 
 
 async def test_a_socket_that_only_fails_gives_up_for_this_time():
-    raw = FailingRaw(recvfrom_into=[errno.ECONNREFUSED] * 100)
+    raw = FailingRaw(recvmsg_into=[errno.ECONNREFUSED] * 100)
     sock = SystemSocket(raw, offload=False)
     assert sock.receive() is None
     assert sock.statistics().receive_errors == 16
@@ -140,9 +200,9 @@ async def test_a_socket_that_only_fails_gives_up_for_this_time():
 
 
 async def test_a_kernel_without_offload_is_used_without_it():
-    raw = FailingRaw(setsockopt=[errno.ENOPROTOOPT], getsockopt=[errno.ENOPROTOOPT])
+    raw = FailingRaw(setsockopt=[errno.ENOPROTOOPT] * 3, getsockopt=[errno.ENOPROTOOPT])
     sock = SystemSocket(raw, offload=True)
-    assert sock.max_segments == 1
+    assert not sock.has_segmentation
     sock.send(bytes(2000), sock.local, 1000)
     assert await receive_datagrams(sock, 2) == [bytes(1000)] * 2
     sock.close()

@@ -30,12 +30,14 @@ def rudp(connection: int, payload: bytes = b"payload") -> bytes:
 class RecordingSink:
     def __init__(self) -> None:
         self.runs: list[tuple[bytes, int, Endpoint]] = []
+        self.marks: list[int] = []
         self.flushes = 0
 
     def receive_run(
-        self, buffer: memoryview, segment_size: int, source: Endpoint
+        self, buffer: memoryview, segment_size: int, source: Endpoint, ecn: int
     ) -> None:
         self.runs.append((bytes(buffer), segment_size, source))
+        self.marks.append(ecn)
 
     def flush(self) -> None:
         self.flushes += 1
@@ -51,7 +53,7 @@ class RecordingSink:
 
 class BrokenSink(RecordingSink):
     def receive_run(
-        self, buffer: memoryview, segment_size: int, source: Endpoint
+        self, buffer: memoryview, segment_size: int, source: Endpoint, ecn: int
     ) -> None:
         raise RuntimeError("sink")
 
@@ -150,6 +152,29 @@ async def test_a_mixed_run_is_split_and_each_sink_is_flushed_once(setup: Setup):
     assert [sink.flushes for sink in sinks] == [1, 1]
 
 
+async def test_two_connections_that_take_turns_keep_their_runs(setup: Setup):
+    sinks = [RecordingSink(), RecordingSink()]
+    for number, sink in enumerate(sinks):
+        setup.hub.add_connection(number.to_bytes(8), sink)
+    runs = [rudp(0) * 3, rudp(1) * 2, rudp(0) * 2]
+    setup.peer.send(b"".join(runs), HUB, 16)
+    await trio.testing.wait_all_tasks_blocked()
+    assert sinks[0].runs == [(runs[0], 16, PEER), (runs[2], 16, PEER)]
+    assert sinks[1].runs == [(runs[1], 16, PEER)]
+
+
+async def test_the_codepoint_reaches_the_connection_and_the_wire(setup: Setup):
+    sink = RecordingSink()
+    setup.hub.add_connection((7).to_bytes(8), sink)
+    setup.peer.send(rudp(7), HUB, ecn=3)
+    setup.hub.send(b"back", PEER, ecn=1)
+    await trio.testing.wait_all_tasks_blocked()
+    assert sink.marks == [3]
+    received = setup.peer.receive()
+    assert received is not None
+    assert received.ecn == 1
+
+
 async def test_many_datagrams_in_one_wake_up_flush_a_sink_once(setup: Setup):
     sink = RecordingSink()
     setup.hub.add_connection((7).to_bytes(8), sink)
@@ -171,7 +196,7 @@ async def test_a_removed_connection_gets_nothing_more(setup: Setup):
 async def test_a_sink_that_goes_away_during_the_drain_is_not_flushed(setup: Setup):
     class Leaving(RecordingSink):
         def receive_run(
-            self, buffer: memoryview, segment_size: int, source: Endpoint
+            self, buffer: memoryview, segment_size: int, source: Endpoint, ecn: int
         ) -> None:
             setup.hub.remove_connection((7).to_bytes(8))
 

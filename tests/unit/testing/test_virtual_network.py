@@ -273,3 +273,38 @@ def test_the_same_seed_gives_the_same_trace_and_another_seed_another_one():
     assert sent > 300
     assert first == second
     assert first != other
+
+
+async def marks_received(sock) -> list[int]:
+    marks = []
+    while (received := sock.receive()) is not None:
+        marks += [received.ecn] * (len(received.buffer) // received.segment_size)
+    return marks
+
+
+async def test_a_datagram_above_the_size_of_the_link_vanishes_uncounted_by_its_sender(
+    autojump_clock: Clock,
+):
+    network, one, other = await two_sockets(Link(max_datagram=1300))
+    one.send(bytes(1300), other.local)
+    one.send(bytes(1301), other.local)
+    assert await marks_received(other) == [0]
+    assert network.statistics().too_large == 1
+    assert one.statistics().send_errors == 0
+
+
+async def test_a_long_queue_marks_what_has_a_codepoint(autojump_clock: Clock):
+    link = Link(bytes_per_s=100_000, mark_queue_s=0.015)
+    network, one, other = await two_sockets(link)
+    for _ in range(3):
+        one.send(bytes(1000), other.local, ecn=2)
+    one.send(bytes(1000), other.local)
+    await trio.sleep(1)
+    assert await marks_received(other) == [2, 2, 3, 0]
+    assert network.statistics().marked == 1
+
+
+async def test_a_bleaching_link_clears_the_codepoint(autojump_clock: Clock):
+    _, one, other = await two_sockets(Link(bleach=1.0))
+    one.send(b"x", other.local, ecn=2)
+    assert await marks_received(other) == [0]
