@@ -11,8 +11,9 @@ import click
 import trio
 from rich.console import Console
 
-from benchmarks import channel, connect, handshake, idle, startup
+from benchmarks import channel, connect, handshake, idle, link, startup
 from benchmarks.figures import BenchmarkError, Report, json_line, leaves, print_table
+from benchmarks.link_emulator import LinkSpec
 from opnode.core.errors import OpnodeError
 
 as_json = click.option("--json", "as_json", is_flag=True, help="One line of JSON.")
@@ -67,6 +68,38 @@ def idle_command(
     """Bytes per second of a node that nobody uses."""
     measured = functools.partial(
         idle.run, nodes=nodes, seconds=seconds, identities=identities
+    )
+    _report(measured, as_json)
+
+
+@benchmarks.command("link")
+@click.option("--mbit", default=100.0, show_default=True, type=click.FloatRange(1, 200))
+@click.option("--rtt-ms", default=50.0, show_default=True, type=click.FloatRange(1))
+@click.option("--loss-percent", default=1.0, show_default=True, help="Where loss is.")
+@click.option("--seconds", default=20.0, show_default=True, type=click.FloatRange(4))
+@click.option("--runs", default=1, show_default=True, type=click.IntRange(1))
+@click.option("--algorithm", type=click.Choice(["cubic", "bbr"]), help="Ours.")
+@click.option("--only", multiple=True, type=click.Choice(link.SCENARIOS))
+@as_json
+def link_command(  # noqa: PLR0913, PLR0917 - one argument per option
+    mbit: float,
+    rtt_ms: float,
+    loss_percent: float,
+    seconds: float,
+    runs: int,
+    algorithm: str | None,
+    only: tuple[str, ...],
+    *,
+    as_json: bool,
+) -> None:
+    """Share of an emulated link, fairness and queue beside the kernel's TCP (root)."""
+    measured = functools.partial(
+        link.run,
+        spec=LinkSpec(mbit=mbit, rtt_s=rtt_ms / 1000, loss=loss_percent / 100),
+        seconds=seconds,
+        runs=runs,
+        algorithm=algorithm or "",
+        only=only or link.SCENARIOS,
     )
     _report(measured, as_json)
 

@@ -79,7 +79,6 @@ async def open_linked_pair(
     async with trio.open_nursery() as nursery:
         ends: list[LinkedEnd] = []
         for index, keys in enumerate(transport_keys()):
-            host = network.host(HOSTS[index])
             rudp = RudpConnection(
                 initiator=index == 0,
                 keys=keys,
@@ -87,18 +86,20 @@ async def open_linked_pair(
                 # As above: repeatable, not secret.
                 rng=random.Random(seed),  # noqa: S311
             )
-            ends.append(await _open_end(host, HOSTS[index], rudp, nursery))
+            host, local = HOSTS[index], Endpoint(HOSTS[index], 0)
+            ends.append(await open_end(network.host(host), local, rudp, nursery))
         for end, other in zip(ends, reversed(ends), strict=True):
             end.connection.set_path(Path(PathKind.DIRECT, other.hub.local))
         yield LinkedPair(network, *ends)
         nursery.cancel_scope.cancel()
 
 
-async def _open_end(
-    network: Network, host: str, rudp: RudpConnection, nursery: trio.Nursery
+async def open_end(
+    network: Network, local: Endpoint, rudp: RudpConnection, nursery: trio.Nursery
 ) -> LinkedEnd:
-    hub = SocketHub(await network.bind(Endpoint(host, 0)))
+    """One end on any network, real ones too, that has no path yet."""
+    hub = SocketHub(await network.bind(local))
     table = ConnectionTable(hub)
     await nursery.start(hub.run)
     await nursery.start(table.run)
-    return LinkedEnd(hub, table, table.open(rudp, seeded_certificate(host)))
+    return LinkedEnd(hub, table, table.open(rudp, seeded_certificate(local.host)))
