@@ -11,11 +11,14 @@ from opnode.protocols.rudp.connection import RudpConnection
 from opnode.testing.linked import open_linked_pair, seeded_certificate, transport_keys
 
 
-def make_rudp(label):
+class BuggyRudp(RudpConnection):
+    def handle_deadline(self, now):
+        raise KeyError("a bug")
+
+
+def make_rudp(label, kind=RudpConnection):
     keys, _ = transport_keys(label)
-    return RudpConnection(
-        initiator=True, keys=keys, config=RudpConfig(), rng=random.Random(1)
-    )
+    return kind(initiator=True, keys=keys, config=RudpConfig(), rng=random.Random(1))
 
 
 async def test_a_full_table_refuses_by_name(autojump_clock):
@@ -57,13 +60,9 @@ async def test_a_bug_in_one_connection_leaves_the_timers_of_the_others(
 ):
     async with open_linked_pair() as pair:
         table = pair.first.table
-        broken = table.open(make_rudp("broken"), seeded_certificate("broken"))
+        rudp = make_rudp("broken", BuggyRudp)
+        broken = table.open(rudp, seeded_certificate("broken"))
         broken.set_path(Path(PathKind.DIRECT, pair.second.hub.local))
-
-        def fail(_):
-            raise KeyError("a bug")
-
-        broken.handle_deadline = fail
         await trio.sleep(300)
         assert broken.closed.is_set()
         assert table.connections() == [pair.first.connection]
