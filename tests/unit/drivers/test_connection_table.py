@@ -13,7 +13,7 @@ from opnode.testing.linked import open_linked_pair, seeded_certificate, transpor
 
 class BuggyRudp(RudpConnection):
     def handle_deadline(self, now):
-        raise KeyError("a bug")
+        raise KeyError(f"a bug at {now}")
 
 
 def make_rudp(label, kind=RudpConnection):
