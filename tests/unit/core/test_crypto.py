@@ -4,20 +4,28 @@ import hashlib
 import hmac
 
 import pytest
+from cryptography.exceptions import UnsupportedAlgorithm
 
+from opnode.core import crypto
 from opnode.core.crypto import (
+    CIPHERTEXT_SIZE,
+    ENCAPSULATION_KEY_SIZE,
     AeadError,
+    MlKem768,
+    MlKem768Key,
     SigningKey,
     StaticKey,
     TransportKeys,
     constant_time_equal,
     expand,
+    extract,
     hkdf2,
     hkdf3,
     hmac_sha256,
     keyed_digest,
     new_aead,
     random_bytes,
+    require_ml_kem,
     sha256,
     verify,
 )
@@ -212,3 +220,77 @@ def test_constant_time_comparison_compares():
     assert constant_time_equal(b"same", b"same")
     assert not constant_time_equal(b"same", b"sama")
     assert not constant_time_equal(b"same", b"sam")
+
+
+def test_ml_kem_gives_both_ends_the_same_secret_in_the_sizes_of_fips_203():
+    kem = MlKem768()
+    key = kem.generate()
+    secret, ciphertext = kem.encapsulate(key.public)
+    assert (len(key.public), len(ciphertext), len(secret)) == (
+        ENCAPSULATION_KEY_SIZE,
+        CIPHERTEXT_SIZE,
+        32,
+    )
+    assert key.decapsulate(ciphertext) == secret
+
+
+def test_ml_kem_keys_and_secrets_are_fresh_each_time():
+    kem = MlKem768()
+    key = kem.generate()
+    assert kem.generate().public != key.public
+    assert kem.encapsulate(key.public) != kem.encapsulate(key.public)
+
+
+def test_an_ml_kem_key_comes_back_from_its_seed():
+    seed = bytes(range(64))
+    secret, ciphertext = MlKem768().encapsulate(MlKem768Key.from_seed(seed).public)
+    assert MlKem768Key.from_seed(seed).decapsulate(ciphertext) == secret
+    with pytest.raises(ValueError, match="64"):
+        MlKem768Key.from_seed(seed[:-1])
+
+
+def test_a_changed_ml_kem_ciphertext_gives_another_secret_always_the_same():
+    key = MlKem768Key.from_seed(bytes(64))
+    secret, ciphertext = MlKem768().encapsulate(key.public)
+    changed = bytes([ciphertext[0] ^ 1]) + ciphertext[1:]
+    other = key.decapsulate(changed)
+    assert other != secret
+    assert key.decapsulate(changed) == other
+
+
+@pytest.mark.parametrize("public", [b"", bytes(1183), bytes(1185), b"\xff" * 1184])
+def test_what_is_no_encapsulation_key_is_refused(public):
+    with pytest.raises(ValueError, match="ML-KEM"):
+        MlKem768().encapsulate(public)
+
+
+def test_a_ciphertext_of_another_size_is_refused():
+    key = MlKem768Key.from_seed(bytes(64))
+    for size in (0, 1087, 1089):
+        with pytest.raises(ValueError, match="ML-KEM"):
+            key.decapsulate(bytes(size))
+
+
+def test_an_ml_kem_key_shows_only_its_public_half():
+    key = MlKem768Key.from_seed(bytes(64))
+    assert repr(key) == f"MlKem768Key(public={key.public.hex()[:8]})"
+
+
+def test_without_ml_kem_nothing_starts(monkeypatch):
+    class Unsupported:
+        @staticmethod
+        def from_public_bytes(_: bytes) -> None:
+            raise UnsupportedAlgorithm("no such thing")
+
+    require_ml_kem()
+    monkeypatch.setattr(crypto, "MLKEM768PublicKey", Unsupported)
+    with pytest.raises(ImportError, match=r"OpenSSL 3\.5"):
+        require_ml_kem()
+
+
+def test_extract_is_rfc_5869_s_first_step():
+    # RFC 5869 §A.1.
+    found = extract(bytes(range(13)), b"\x0b" * 22)
+    assert found.hex() == (
+        "077709362c2e32df0ddc3f0dc47bba6390b6c73bb50f9c3122ec844ad7c2b3e5"
+    )
