@@ -8,6 +8,7 @@ knows nothing of what is signed or sealed; callers separate their domains with a
 import hashlib
 import hmac
 import secrets
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol, Self
 
@@ -19,6 +20,7 @@ from cryptography.hazmat.primitives.asymmetric.mlkem import (
     MLKEM768PrivateKey,
     MLKEM768PublicKey,
 )
+from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 KEY_SIZE = 32
@@ -276,6 +278,20 @@ def require_ml_kem() -> None:
         ) from None
     except ValueError:
         return
+
+
+def block_encryptor(key: bytes) -> Callable[[bytes], bytes]:
+    """Return AES-256 on whole 16-byte blocks, each by itself: a random function.
+
+    For deriving bytes from counters. It hides nothing of what is put in twice, so it
+    is no way to encrypt.
+
+    Raises:
+        ValueError: The key has another size.
+    """
+    _check_size("an AES-256 key", key)
+    mode = modes.ECB()  # noqa: S305 - blocks are counters, none comes twice
+    return Cipher(algorithms.AES(key), mode).encryptor().update
 
 
 def sha256(*parts: bytes) -> bytes:

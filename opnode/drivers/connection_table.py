@@ -41,12 +41,13 @@ class ConnectionTable:
         if len(self._connections) >= self.config.max_connections:
             limit = self.config.max_connections
             raise PeerUnreachable(f"this node holds {limit} connections, its limit")
-        if rudp.local_id in self._connections:
+        own_id = rudp.local_ids[0]
+        if own_id in self._connections:
             raise LocalProtocolError("two connections with the same keys")
         rudp.max_segments = self.hub.max_segments
         connection = Connection(self, rudp, peer)
-        self._connections[rudp.local_id] = connection
-        self.hub.add_connection(rudp.local_id, connection)
+        self._connections[own_id] = connection
+        self.hub.add_connection(own_id, connection)
         return connection
 
     def connections(self) -> list[Connection]:

@@ -18,7 +18,7 @@ from opnode.core.peerfile import LocationCertificate
 from opnode.drivers.channel import Channel
 from opnode.drivers.socket_hub import SocketHub
 from opnode.protocols.rudp import events
-from opnode.protocols.rudp.connection import RudpConnection
+from opnode.protocols.rudp.connection import RudpConnection, Transmission
 from opnode.protocols.rudp.lifetime import ConnectionState
 from opnode.protocols.rudp.statistics import RudpStatistics
 
@@ -131,7 +131,7 @@ class Connection:
         self._datagrams: deque[bytes] | None = None
         self._pings: dict[int, tuple[trio.Event, list[float]]] = {}
         self._arrival: trio.Event | None = None
-        self._blocked: list[tuple[bytes, Endpoint, int]] = []
+        self._blocked: list[Transmission] = []
         self._path: Path | None = None
         self._closed_reason: str | None = None
         self._closed_by_us = False
@@ -160,7 +160,7 @@ class Connection:
     @property
     def connection_id(self) -> bytes:
         """Our id of this connection on the wire, 8 bytes."""
-        return self._rudp.local_id
+        return self._rudp.local_ids[0]
 
     @property
     def is_over(self) -> bool:
@@ -344,7 +344,7 @@ class Connection:
             if not burst:
                 return
             for index, transmission in enumerate(burst):
-                if not hub.send(*transmission):
+                if not hub.send(*transmission[:3]):
                     self._blocked.extend(burst[index:])
                     hub.when_writable(self._on_writable)
                     return
@@ -352,7 +352,7 @@ class Connection:
 
     def _on_writable(self) -> None:
         while self._blocked:
-            if not self._hub.send(*self._blocked[0]):
+            if not self._hub.send(*self._blocked[0][:3]):
                 self._hub.when_writable(self._on_writable)
                 return
             self._blocked.pop(0)

@@ -10,7 +10,7 @@ from itertools import pairwise
 import pytest
 
 from opnode.core.addresses import Endpoint
-from opnode.core.crypto import expand
+from opnode.core.crypto import expand, new_aead
 from opnode.core.errors import LocalProtocolError
 from opnode.protocols.rudp import packet
 from opnode.protocols.rudp.config import RudpConfig
@@ -28,16 +28,19 @@ from opnode.protocols.rudp.events import (
     PingAcknowledged,
     Side,
 )
-from opnode.protocols.rudp.lifetime import ConnectionState
-from opnode.protocols.rudp.packet import (
+from opnode.protocols.rudp.frames import (
+    BASE_CHUNK_SIZE,
+    INITIAL_CHANNEL_CREDIT,
+    INITIAL_CONNECTION_CREDIT,
+    MAX_OFFSET,
     AckFrame,
     ChannelCountFrame,
     ChannelCreditFrame,
-    CloseCode,
     CloseFrame,
     ConnectionCreditFrame,
     DataFrame,
     DatagramFrame,
+    FrameType,
     PingFrame,
     ResetFrame,
     StopReadingFrame,
@@ -51,6 +54,8 @@ from opnode.protocols.rudp.packet import (
     encode_reset,
     encode_stop_reading,
 )
+from opnode.protocols.rudp.lifetime import ConnectionState
+from opnode.protocols.rudp.violation import CloseCode
 from opnode.testing.pair import End, LinkConfig, Pair, seeded_keys
 from tests.unit.protocols.rudp.far_end import ELSEWHERE, THERE, FarEnd
 
@@ -72,14 +77,16 @@ def data(channel_id: int, offset: int, text: bytes, *, fin: bool = False) -> byt
 # --- packets --------------------------------------------------------------------------
 
 
-def test_r_01_the_nonce_is_the_header_s_end_and_the_header_is_associated_data():
+def test_r_01_the_nonce_is_the_end_of_the_header_and_all_that_has_a_meaning_is_in_it():
     far = FarEnd()
     wire = far.packet(encode_ping(7), number=5)
-    header = b"\xe0" + far.connection.local_id + bytes(7) + b"\x05"
+    number = (far.its_id.offset + 5).to_bytes(7, "big")
+    header = b"\xe0" + far.connection.local_ids[0] + b"\0" + number
     assert wire[:17] == header
-    sealed = far._seal.encrypt(bytes(4) + header[9:], b"\x01\x00\x00\x00\x07", header)
-    assert wire[17:] == sealed
-    assert len(wire) == 17 + 5 + 16
+    _, keys = seeded_keys()
+    opened = new_aead(keys.receive).decrypt(header[5:], wire[17:], None)
+    assert opened[1:] == b"\x01\x00\x00\x00\x07"
+    assert len(wire) == 17 + 1 + 5 + 16
 
 
 def test_r_01_packet_numbers_start_at_0_and_grow_by_one():
@@ -104,12 +111,13 @@ def test_r_02_one_changed_bit_anywhere_makes_a_packet_have_no_effect():
     assert far.events() == [DatagramReceived(b"hello")]
 
 
-def test_r_03_connection_ids_come_from_the_handshake_hash_and_the_role():
-    keys, _ = seeded_keys()
+def test_r_03_connection_ids_come_from_the_owner_s_receiving_key_and_the_role():
+    _, keys = seeded_keys()
     far = FarEnd()
-    ours = expand(keys.handshake_hash, b"opnode rudp responder", 8)
-    theirs = expand(keys.handshake_hash, b"opnode rudp initiator", 8)
-    assert (far.connection.local_id, far.connection.remote_id) == (ours, theirs)
+    secret = expand(keys.receive, b"opnode rudp ids", 32)
+    found = expand(secret, b"opnode rudp id responder " + bytes(4), 16)
+    assert far.connection.local_ids[0] == found[:8] == far.its_id.wire_id
+    assert far.its_id.offset == int.from_bytes(found[8:], "big") % (1 << 54)
 
 
 def test_r_04_a_packet_number_is_accepted_once():
@@ -137,13 +145,12 @@ def test_r_04_numbers_below_the_replay_floor_are_refused():
     [
         lambda wire: b"\xe1" + wire[1:],
         lambda wire: wire[:1] + bytes(8) + wire[9:],
-        lambda wire: wire[:9] + b"\x01" + wire[10:],
         lambda wire: wire[:9] + b"\x80" + wire[10:],
-        lambda wire: wire[:33],
+        lambda wire: wire[:34],
         lambda wire: wire[:9],
-        lambda wire: wire + bytes(1201 - len(wire)),
+        lambda wire: wire + bytes(65_508 - len(wire)),
     ],
-    ids=["type", "id", "key phase", "flag", "no frame", "no header", "1201 bytes"],
+    ids=["type", "id", "flag", "no frame", "no header", "65508 bytes"],
 )
 def test_r_05_packets_of_another_shape_are_malformed(spoil):
     far = settled()
@@ -165,7 +172,7 @@ def test_r_06_nothing_is_sent_before_a_path_is_set():
 
 def test_r_07_the_connection_ends_when_its_key_has_protected_2_28_packets():
     far = settled()
-    far.connection._builder.next_number = packet.MAX_PACKETS_PER_KEY
+    far.connection._sealer.next_number = 1 << 28
     far.connection.ping(far.now)
     assert [frame.code for frame in far.frames(CloseFrame)] == [CloseCode.KEY_EXHAUSTED]
     closed = far.closed()
@@ -180,7 +187,7 @@ def test_r_07_the_connection_ends_when_its_key_has_protected_2_28_packets():
         b"\xff",
         encode_ping(1)[:-1],
         data(0, 0, b"abc")[:-1],
-        data(0, packet.MAX_OFFSET, b"a"),
+        data(0, MAX_OFFSET, b"a"),
         encode_datagram(b"abc")[:-1],
         encode_close(0, "bye")[:-1],
         b"\x0b" + bytes(4) + (257).to_bytes(2, "big") + bytes(257),
@@ -189,7 +196,7 @@ def test_r_07_the_connection_ends_when_its_key_has_protected_2_28_packets():
         b"\x02" + bytes(4) + bytes(8) + b"\x01" + bytes(3) + b"\x02",
         b"\x02" + bytes(4) + bytes(8) + b"\x01" + bytes(4),
         b"\x02" + bytes(4) + bytes(7) + b"\x09\x02" + bytes(3) + b"\x01" + bytes(8),
-        encode_reset(0, 0, packet.MAX_OFFSET + 1),
+        encode_reset(0, 0, MAX_OFFSET + 1),
     ],
 )
 def test_r_08_a_frame_that_cannot_be_read_closes_with_frame_encoding(plaintext):
@@ -358,7 +365,7 @@ def test_r_15_reordering_that_looked_like_loss_makes_the_threshold_grow():
 def test_r_16_without_an_answer_the_oldest_bytes_leave_again_with_a_ping():
     far = settled()
     channel = far.connection.open_channel(far.now)
-    far.connection.send(channel, bytes(4 * packet.CHUNK_SIZE), far.now)
+    far.connection.send(channel, bytes(4 * BASE_CHUNK_SIZE), far.now)
     assert len(far.frames(DataFrame)) == 4
     deadline = far.connection.next_deadline()
     assert deadline is not None
@@ -371,8 +378,13 @@ def test_r_16_without_an_answer_the_oldest_bytes_leave_again_with_a_ping():
         far.connection.handle_deadline(far.now)
         frames = [frame for _, frames in far.sent() for frame in frames]
         assert frames == [
-            DataFrame(channel, 0, bytes(packet.CHUNK_SIZE), fin=False),
-            DataFrame(channel, packet.CHUNK_SIZE, bytes(packet.CHUNK_SIZE), fin=False),
+            DataFrame(channel, 0, bytes(BASE_CHUNK_SIZE), fin=False),
+            DataFrame(
+                channel,
+                BASE_CHUNK_SIZE,
+                bytes(BASE_CHUNK_SIZE),
+                fin=False,
+            ),
             PingFrame(0),
         ]
     for shorter, longer in pairwise(waits):
@@ -422,7 +434,7 @@ def test_r_19_persistent_congestion_takes_the_window_to_the_bottom():
     far = settled()
     far.acknowledge(*sent_pings(far, 1))
     channel = far.connection.open_channel(far.now)
-    far.connection.send(channel, bytes(3 * packet.CHUNK_SIZE), far.now)
+    far.connection.send(channel, bytes(3 * BASE_CHUNK_SIZE), far.now)
     numbers = [number for number, _ in far.sent()]
     for _ in range(6):
         deadline = far.connection.next_deadline()
@@ -431,7 +443,7 @@ def test_r_19_persistent_congestion_takes_the_window_to_the_bottom():
         far.connection.handle_deadline(far.now)
         numbers += [number for number, _ in far.sent()]
     far.acknowledge(numbers[-1])
-    assert far.connection.statistics().congestion_window == 2 * packet.PACKET_SIZE
+    assert far.connection.statistics().congestion_window == 2 * packet.BASE_PACKET_SIZE
 
 
 # --- channels -------------------------------------------------------------------------
@@ -550,8 +562,8 @@ def test_r_22_nothing_is_sent_beyond_the_peer_s_credit():
                 if isinstance(part, DataFrame):
                     highest = max(highest, part.offset + len(part.data))
         far.acknowledge(*(number for number, _ in frames))
-    assert highest == packet.INITIAL_CHANNEL_CREDIT
-    far.feed(encode_channel_credit(channel, packet.INITIAL_CHANNEL_CREDIT + 10))
+    assert highest == INITIAL_CHANNEL_CREDIT
+    far.feed(encode_channel_credit(channel, INITIAL_CHANNEL_CREDIT + 10))
     assert [len(frame.data) for frame in far.frames(DataFrame)] == [10]
     far.feed(encode_channel_credit(channel, 5))
     assert far.frames(DataFrame) == []
@@ -572,8 +584,8 @@ def test_r_22_the_connection_s_credit_stops_all_channels_together():
                         stop, highest.get(part.channel_id, 0)
                     )
         far.acknowledge(*(number for number, _ in frames))
-    assert sum(highest.values()) == packet.INITIAL_CONNECTION_CREDIT
-    far.feed(encode_connection_credit(packet.INITIAL_CONNECTION_CREDIT + 7))
+    assert sum(highest.values()) == INITIAL_CONNECTION_CREDIT
+    far.feed(encode_connection_credit(INITIAL_CONNECTION_CREDIT + 7))
     assert sum(len(frame.data) for frame in far.frames(DataFrame)) == 7
 
 
@@ -756,7 +768,7 @@ def held_after(far: FarEnd, payloads: Iterator[bytes]) -> int:
         frames: list[bytes] = []
         size = sent = 0
         for frame in payloads:
-            if size + len(frame) > packet.MAX_PLAINTEXT:
+            if size + len(frame) > packet.BASE_PACKET_SIZE - packet.OVERHEAD:
                 far.feed(*frames)
                 far.sent()
                 far.events()
@@ -820,17 +832,17 @@ def test_r_30_small_pieces_that_nobody_reads_cost_what_they_hold(size):
 
 def test_r_31_the_longest_datagram_fills_a_packet_and_a_longer_one_is_refused():
     far = settled()
-    assert far.connection.send_datagram(bytes(1164), far.now)
+    assert far.connection.send_datagram(bytes(1163), far.now)
     (burst,) = far.connection.datagrams_to_send(far.now)
-    assert len(burst.data) == packet.PACKET_SIZE
-    with pytest.raises(LocalProtocolError, match="1164"):
-        far.connection.send_datagram(bytes(1165), far.now)
+    assert len(burst.data) == packet.BASE_PACKET_SIZE
+    with pytest.raises(LocalProtocolError, match="1163"):
+        far.connection.send_datagram(bytes(1164), far.now)
 
 
 def test_r_31_the_longest_datagram_leaves_although_an_acknowledgement_waits():
     far = settled()
     far.feed(encode_datagram(b"x"))
-    far.connection.send_datagram(bytes(1164), far.now)
+    far.connection.send_datagram(bytes(1163), far.now)
     assert len(far.frames(DatagramFrame)) == 1
     far.wait(0.005)
     assert len(far.frames(AckFrame)) == 1
@@ -867,7 +879,7 @@ def test_r_32_another_host_starts_round_trip_and_window_anew():
     far.feed(encode_ping(0), source=ELSEWHERE)
     figures = far.connection.statistics()
     assert figures.smoothed_rtt_s is None
-    assert figures.congestion_window == 32 * packet.PACKET_SIZE
+    assert figures.congestion_window == 32 * packet.BASE_PACKET_SIZE
 
 
 def test_r_32_a_forged_packet_moves_nothing():
@@ -966,8 +978,8 @@ def test_r_39_the_acknowledgement_of_a_packet_sent_there_opens_the_path():
     far = with_much_to_send()
     far.feed(encode_ping(0), source=ELSEWHERE)
     ((number, _),) = far.sent()
-    far.feed(encode_ack(0.0, [(number, number + 1)]), source=ELSEWHERE)
-    assert sent_to(far, ELSEWHERE) > 30 * packet.PACKET_SIZE
+    far.feed(encode_ack(0.0, [far.receipt(number, number + 1)]), source=ELSEWHERE)
+    assert sent_to(far, ELSEWHERE) > 30 * packet.BASE_PACKET_SIZE
 
 
 def test_r_39_acknowledging_older_packets_proves_nothing():
@@ -975,9 +987,9 @@ def test_r_39_acknowledging_older_packets_proves_nothing():
     older = [number for number, _ in far.sent()]
     far.feed(encode_ping(0), source=ELSEWHERE)
     sent_to(far, ELSEWHERE)
-    wire = far.packet(encode_ack(0.0, [(older[0], older[-1] + 1)]))
+    wire = far.packet(encode_ack(0.0, [far.receipt(older[0], older[-1] + 1)]))
     far.arrive(wire, source=ELSEWHERE)
-    assert sent_to(far, ELSEWHERE) <= 3 * len(wire) + 2 * packet.PACKET_SIZE
+    assert sent_to(far, ELSEWHERE) <= 3 * len(wire) + 2 * packet.BASE_PACKET_SIZE
 
 
 def test_r_39_an_answer_from_elsewhere_proves_nothing():
@@ -986,8 +998,10 @@ def test_r_39_an_answer_from_elsewhere_proves_nothing():
     far.next_number += 1
     far.feed(encode_ping(0), source=ELSEWHERE)
     ((number, _),) = far.sent()
-    far.feed(encode_ack(0.0, [(number, number + 1)]), number=late, source=THERE)
-    assert sent_to(far, ELSEWHERE) < packet.PACKET_SIZE
+    far.feed(
+        encode_ack(0.0, [far.receipt(number, number + 1)]), number=late, source=THERE
+    )
+    assert sent_to(far, ELSEWHERE) < packet.BASE_PACKET_SIZE
 
 
 def test_r_39_guessing_what_was_sent_there_ends_the_connection():
@@ -995,10 +1009,10 @@ def test_r_39_guessing_what_was_sent_there_ends_the_connection():
     older = [number for number, _ in far.sent()]
     far.feed(encode_ping(0), source=ELSEWHERE)
     sent_to(far, ELSEWHERE)
-    far.feed(encode_ack(0.0, [(older[-1] + 1, older[-1] + 2)]), source=ELSEWHERE)
+    far.feed(encode_ack(0.0, [(older[-1] + 1, older[-1] + 2, 0)]), source=ELSEWHERE)
     closed = far.closed()
     assert closed is not None
-    assert closed.code == CloseCode.PROTOCOL_VIOLATION
+    assert closed.code == CloseCode.FALSE_RECEIPT
 
 
 def test_r_39_closing_keeps_to_the_budget_too():
@@ -1021,7 +1035,10 @@ def test_r_39_a_path_that_was_set_or_proven_before_is_open_at_once(how):
         far.connection.set_path(ELSEWHERE, far.now)
     else:
         far.feed(encode_ping(0), source=THERE)
-    assert sent_to(far, ELSEWHERE if how == "set" else THERE) > 20 * packet.PACKET_SIZE
+    assert (
+        sent_to(far, ELSEWHERE if how == "set" else THERE)
+        > 20 * packet.BASE_PACKET_SIZE
+    )
 
 
 # --- life -----------------------------------------------------------------------------
@@ -1131,7 +1148,7 @@ def test_r_37_without_keep_alive_nothing_is_sent():
 def test_r_38_a_peer_that_breaks_a_rule_ends_its_own_connection_only():
     good, bad = Pair(), Pair(seed=2)
     bad.run_for(0.5)
-    bad.a.connection._controls._waiting[(packet.FrameType.PADDING, 0)] = None
+    bad.a.connection._controls._waiting[(FrameType.PADDING, 0)] = None
     bad.a.connection._channels.encode_control = lambda _: b"\xee"  # type: ignore[method-assign]  # a peer gone mad
     bad.run_for(1.0)
     assert isinstance(bad.b.events[-1], Closed)

@@ -9,10 +9,11 @@ from collections.abc import Callable
 
 from opnode.protocols.rudp import packet
 from opnode.protocols.rudp.events import ChannelReadable, Closed, DatagramReceived
-from opnode.protocols.rudp.packet import encode_data, encode_datagram, encode_ping
+from opnode.protocols.rudp.frames import encode_data, encode_datagram, encode_ping
 from tests.unit.protocols.rudp.far_end import THERE, FarEnd
 
 Target = Callable[[bytes], None]
+_ROOM = packet.BASE_PACKET_SIZE - packet.OVERHEAD
 
 
 def drive(far: FarEnd) -> list[object]:
@@ -35,7 +36,7 @@ def stranger_target(data: bytes) -> None:
     far = FarEnd()
     size = data[0] * 8 if data else 0
     far.connection.receive_run(memoryview(data), size, THERE, far.now)
-    addressed = bytes([packet.PACKET_TYPE]) + far.connection.local_id + data
+    addressed = bytes([packet.PACKET_TYPE]) + far.connection.local_ids[0] + data
     far.connection.receive_run(memoryview(addressed), size, THERE, far.now)
     assert drive(far) == []
     far.feed(encode_datagram(b"genuine"))
@@ -48,7 +49,7 @@ def mutated_target(data: bytes) -> None:
     far.settle()
     far.events()
     genuine = b"".join(
-        far.packet(encode_data(0, 1152 * index, bytes(1152), fin=False))
+        far.packet(encode_data(0, 1151 * index, bytes(1151), fin=False))
         for index in range(3)
     )
     changed = bytearray(genuine)
@@ -56,7 +57,7 @@ def mutated_target(data: bytes) -> None:
         place = int.from_bytes(data[start : start + 2], "big")
         changed[place % len(changed)] ^= data[start + 2]
     run = memoryview(bytes(changed[: len(changed) - len(data) % 7]))
-    far.connection.receive_run(run, packet.PACKET_SIZE, THERE, far.now)
+    far.connection.receive_run(run, packet.BASE_PACKET_SIZE, THERE, far.now)
     drive(far)
     far.arrive(*(genuine[start : start + 1200] for start in range(0, 3600, 1200)))
     assert far.connection.statistics().packets_received == far.next_number
@@ -69,9 +70,9 @@ def mad_peer_target(data: bytes) -> None:
     far = FarEnd()
     channel = far.connection.open_channel(far.now)
     far.connection.send(channel, bytes(5000), far.now)
-    far.feed(encode_ping(1) + data[: packet.MAX_PLAINTEXT - 5])
+    far.feed(encode_ping(1) + data[: _ROOM - 5])
     drive(far)
-    far.feed(data[: packet.MAX_PLAINTEXT] or b"\0")
+    far.feed(data[:_ROOM] or b"\0")
     events = drive(far)
     assert not any(isinstance(event, Closed) for event in events[:-1])
     assert (

@@ -6,10 +6,10 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from opnode.protocols.rudp import packet
+from opnode.protocols.rudp import frames
 from opnode.protocols.rudp.config import RudpConfig
 from opnode.protocols.rudp.events import ChannelOpened, ChannelReset, Closed
-from opnode.protocols.rudp.packet import (
+from opnode.protocols.rudp.frames import (
     AckFrame,
     DataFrame,
     encode_ack,
@@ -307,18 +307,19 @@ def test_acknowledgements_survive_the_wire(delay_us, steps):
     ranges = []
     top = 5000
     for gap, length in steps:
-        ranges.append((top - length, top))
+        ranges.append((top - length, top, top % 256))
         top -= length + gap
     (frame,) = parse_frames(encode_ack(delay_us / 1e6, ranges))
     assert isinstance(frame, AckFrame)
-    assert frame.ranges == tuple(ranges)
+    assert frame.ranges == tuple(found[:2] for found in ranges)
+    assert frame.proofs == bytes(found[2] for found in ranges)
     assert abs(frame.delay_s - delay_us / 1e6) <= 1e-6
 
 
 @given(
     st.integers(0, 2**32 - 1),
     st.integers(0, 2**61),
-    st.binary(max_size=packet.CHUNK_SIZE),
+    st.binary(max_size=frames.BASE_CHUNK_SIZE),
     st.booleans(),
 )
 def test_data_frames_survive_the_wire(channel_id, offset, text, fin):

@@ -1,24 +1,23 @@
-"""Which packet numbers arrived, and when to say so; authenticates nothing.
+"""What is owed to the peer for packets that arrived; authenticates nothing."""
 
-Also the replay window: a number is accepted once, and never again below the floor.
-"""
-
-from itertools import islice
-
-from opnode.core.ranges import RangeSet
-from opnode.protocols.rudp.packet import MAX_ACK_RANGES, encode_ack
+from opnode.protocols.rudp.frames import MAX_ACK_RANGES, EcnCounts, encode_ack
+from opnode.protocols.rudp.receipts import Receipts
 
 # A second packet that wants an acknowledgement gets it at once (RFC 9000 §13.2.2).
 _PACKETS_PER_ACK = 2
 # With more holes than this to report, the acknowledgement asks to be acknowledged
 # itself, after which the ranges that it told need not be told again.
 _RANGES_BEFORE_ASKING = 8
+# RFC 3168 §5.
+_ECT1, _ECT0 = 1, 2
+_NO_ECN = EcnCounts(0, 0, 0)
 
 
 class Acknowledgements:
     """Received packet numbers and the acknowledgement that is owed for them."""
 
     __slots__ = (
+        "_ecn",
         "_eliciting",
         "_largest_at",
         "_max_delay_s",
@@ -35,8 +34,7 @@ class Acknowledgements:
             max_ranges: Ranges remembered; below the oldest all counts as seen.
             max_delay_s: How long a lone packet may wait.
         """
-        self.received = RangeSet(max_ranges=max_ranges)
-        self.received.prune_below(0)
+        self.received = Receipts(max_ranges=max_ranges)
         # One above the largest number received.
         self.next_number = 0
         self.is_due = False
@@ -44,16 +42,23 @@ class Acknowledgements:
         self._max_delay_s = max_delay_s
         self._eliciting = 0
         self._largest_at = 0.0
+        self._ecn: EcnCounts | None = None
 
-    def is_known(self, number: int) -> bool:
-        """Whether a packet number was seen, or is too old to tell."""
-        floor = self.received.floor
-        return (floor is not None and number < floor) or number in self.received
-
-    def extend(self, first: int, stop: int) -> None:
+    def extend(self, first: int, stop: int, proof: int) -> None:
         """Add consecutive packet numbers ``[first, stop)``, the highest so far."""
-        self.received.add(first, stop)
+        self.received.add(first, stop, proof)
         self.next_number = stop
+
+    def count_ecn(self, codepoint: int, packets: int) -> None:
+        """Count packets that arrived with an ECN codepoint, 1 to 3."""
+        ect0, ect1, ce = self._ecn or _NO_ECN
+        if codepoint == _ECT0:
+            ect0 += packets
+        elif codepoint == _ECT1:
+            ect1 += packets
+        else:
+            ce += packets
+        self._ecn = EcnCounts(ect0, ect1, ce)
 
     def on_received(self, *, eliciting: int, at_once: bool, now: float) -> None:
         """Note a run whose numbers were added to ``received``.
@@ -89,8 +94,8 @@ class Acknowledgements:
 
     def encode(self, now: float) -> bytes:
         """Return the ACK frame; call ``on_sent`` when it leaves."""
-        ranges = list(islice(reversed(self.received), MAX_ACK_RANGES))
-        return encode_ack(now - self._largest_at, ranges)
+        ranges = self.received.highest(MAX_ACK_RANGES)
+        return encode_ack(now - self._largest_at, ranges, self._ecn)
 
     def on_sent(self) -> None:
         """The acknowledgement is on its way; nothing is owed."""
@@ -99,8 +104,5 @@ class Acknowledgements:
         self.deadline = None
 
     def on_confirmed(self, below: int) -> None:
-        """The peer has an ACK frame that ended at `below`: forget what it told.
-
-        The last range told is kept, so that ``received`` never becomes empty.
-        """
-        self.received.prune_below(min(below, self.next_number - 1))
+        """The peer has an ACK frame that ended at `below`: forget what it told."""
+        self.received.forget_below(below)

@@ -1,4 +1,4 @@
-"""Builds and seals outgoing packets, a burst of equal ones at a time.
+"""Composes outgoing packets, a burst of equal ones at a time.
 
 Decides what goes into a packet; whether a packet may go is told by the congestion
 window, and what becomes of it is the business of recovery.
@@ -6,29 +6,26 @@ window, and what becomes of it is the business of recovery.
 
 from collections import deque
 
-from opnode.core.crypto import Aead
 from opnode.protocols.rudp.acknowledgements import Acknowledgements
 from opnode.protocols.rudp.channel import Channel
 from opnode.protocols.rudp.channel_table import ChannelTable
 from opnode.protocols.rudp.control_queue import PROBE_PING_ID, ControlQueue
-from opnode.protocols.rudp.packet import (
-    CHUNK_SIZE,
+from opnode.protocols.rudp.frames import (
+    BULK_OVERHEAD,
     DATA_HEADER_SIZE,
-    DATA_TYPE,
     DATAGRAM_HEADER_SIZE,
-    MAX_BURST_SEGMENTS,
-    MAX_PLAINTEXT,
-    PACKET_SIZE,
     FrameType,
     encode_data,
     encode_datagram,
     encode_ping,
-    pack_data_header,
-    pack_header,
-    pack_nonce,
+)
+from opnode.protocols.rudp.packet import (
+    BASE_PACKET_SIZE,
+    OVERHEAD,
+    burst_limit,
 )
 from opnode.protocols.rudp.recovery import ControlKey, Recovery, SentPiece, SentRun
-from opnode.protocols.rudp.send_buffer import SendBuffer
+from opnode.protocols.rudp.sealer import PacketSealer
 
 # A burst waits until a quarter of the window is free: with a packet sent for every
 # packet acknowledged, bursts would shrink to nothing.
@@ -43,34 +40,31 @@ class BurstBuilder:
     def __init__(
         self,
         *,
-        aead: Aead,
-        prefix: bytes,
+        sealer: PacketSealer,
         channels: ChannelTable,
         controls: ControlQueue,
         acks: Acknowledgements,
         recovery: Recovery,
     ) -> None:
-        """Start with packet number 0.
+        """Start with nothing to send.
 
         Args:
-            aead: Seals under the key for what we send.
-            prefix: Type byte and the peer's connection id.
+            sealer: Numbers and seals the packets.
             channels: Where stream bytes come from.
             controls: Where control frames come from.
             acks: What must be acknowledged.
             recovery: Told about every packet that wants an acknowledgement.
         """
-        self.next_number = 0
         self.max_segments = 1
+        # All packets of a burst have this size, but the last may be shorter.
+        self.packet_size = BASE_PACKET_SIZE
         # Packets that may leave whatever the congestion window says (RFC 9002 §7.5).
         self.probes = 0
         self.datagrams: deque[bytes] = deque()
         # Whether the last burst ended for want of congestion window.
         self.is_window_limited = False
-        self.packets_sent = 0
         self.bytes_sent = 0
-        self._encrypt = aead.encrypt
-        self._prefix = prefix
+        self._sealer = sealer
         self._channels = channels
         self._controls = controls
         self._acks = acks
@@ -85,17 +79,19 @@ class BurstBuilder:
             window: The congestion window in bytes.
 
         Returns:
-            Packets of 1200 bytes, the last may be shorter; empty when nothing may go.
+            Packets of ``packet_size`` bytes, the last may be shorter; empty when
+            nothing may go.
         """
         acks = self._acks
         in_flight = self._recovery.bytes_in_flight
-        allowed = max((window - in_flight) // PACKET_SIZE, self.probes)
-        limit = min(self.max_segments, MAX_BURST_SEGMENTS)
+        packet_size = self.packet_size
+        allowed = max((window - in_flight) // packet_size, self.probes)
+        limit = min(self.max_segments, burst_limit(packet_size))
         parts: list[bytes] = []
         room = min(allowed, limit)
         if room > 0 and (acks.is_due or self._controls or self.datagrams):
             room -= limit == room
-        enough = max(min(limit, window // PACKET_SIZE // _WAIT_FRACTION), 1)
+        enough = max(min(limit, window // packet_size // _WAIT_FRACTION), 1)
         self.is_window_limited = allowed < enough and bool(self._channels.active)
         count = 0
         if self._channels.active and (
@@ -107,32 +103,17 @@ class BurstBuilder:
             parts += self._add_mixed(now, may_send=may_send)
         if not parts:
             return b""
-        self.packets_sent += len(parts) // 2
         burst = b"".join(parts)
         self.bytes_sent += len(burst)
         return burst
 
     def build_probe(self, now: float) -> bytes:
         """Build a packet with a PING alone, for when there is room for nothing else."""
-        sealed = self.seal(encode_ping(PROBE_PING_ID))
+        sealed = self._sealer.seal(encode_ping(PROBE_PING_ID))
         run = self._remember(sealed, now)
         run.controls = ((FrameType.PING, PROBE_PING_ID),)
-        self.packets_sent += 1
         self.bytes_sent += run.size
         return b"".join(sealed)
-
-    def skip(self, count: int) -> range:
-        """Leave out packet numbers; returns which."""
-        skipped = range(self.next_number, self.next_number + count)
-        self.next_number = skipped.stop
-        return skipped
-
-    def seal(self, plaintext: bytes) -> list[bytes]:
-        """Seal one packet under the next number; returns header and ciphertext."""
-        number = self.next_number
-        self.next_number = number + 1
-        header = pack_header(self._prefix, number)
-        return [header, self._encrypt(pack_nonce(0, number), plaintext, header)]
 
     def _add_bulk(self, parts: list[bytes], room: int, now: float) -> int:
         """Add up to `room` full packets of stream data; returns how many."""
@@ -151,60 +132,38 @@ class BurstBuilder:
     def _serve(
         self, channel: Channel, parts: list[bytes], room: int, now: float
     ) -> int:
-        channels, out = self._channels, channel.outgoing
+        channels, out, sealer = self._channels, channel.outgoing, self._sealer
+        chunk = self.packet_size - BULK_OVERHEAD
         added = 0
         while added < room:
             start, stop = out.next_range(channels.new_bytes_left)
-            count = min((stop - start) // CHUNK_SIZE, room - added)
+            count = min((stop - start) // chunk, room - added)
             if count <= 0:
                 break
-            self._seal_run(parts, out, start, count)
+            number = sealer.next_number
+            data = out.view(start, start + count * chunk)
+            sealer.seal_bulk(parts, out.channel_id, start, data, chunk)
             run = SentRun(
-                self.next_number - count,
-                self.next_number,
-                size=PACKET_SIZE,
+                number,
+                number + count,
+                size=self.packet_size,
                 sent_at=now,
             )
-            run.buffer, run.offset, run.chunk = out, start, CHUNK_SIZE
+            run.buffer, run.offset, run.chunk = out, start, chunk
             self._recovery.on_sent(run)
-            channels.take_range(channel, start, start + count * CHUNK_SIZE)
+            channels.take_range(channel, start, start + count * chunk)
             self.probes = max(self.probes - count, 0)
             added += count
         return added
-
-    def _seal_run(
-        self, parts: list[bytes], out: SendBuffer, start: int, count: int
-    ) -> None:
-        """Seal consecutive full packets; the hot loop of sending, 1.5 µs a packet."""
-        number = self.next_number
-        self.next_number = number + count
-        size = count * CHUNK_SIZE
-        view = out.view(start, start + size)
-        channel_id, prefix, append = out.channel_id, self._prefix, parts.append
-        encrypt = self._encrypt
-        for position in range(0, size, CHUNK_SIZE):
-            header = pack_header(prefix, number)
-            append(header)
-            append(
-                encrypt(
-                    pack_nonce(0, number),
-                    pack_data_header(
-                        DATA_TYPE, channel_id, start + position, CHUNK_SIZE
-                    )
-                    + view[position : position + CHUNK_SIZE],
-                    header,
-                )
-            )
-            number += 1
 
     def _add_mixed(self, now: float, *, may_send: bool) -> list[bytes]:
         """Build the packet for everything that fills no packet of its own."""
         acks, datagrams = self._acks, self.datagrams
         ack = acks.encode(now) if acks.is_pending else b""
-        space = MAX_PLAINTEXT - len(ack)
+        space = self.packet_size - OVERHEAD - len(ack)
         needed = len(datagrams[0]) + DATAGRAM_HEADER_SIZE if datagrams else 0
         if needed > space and not acks.is_due:
-            ack, space = b"", MAX_PLAINTEXT
+            ack, space = b"", self.packet_size - OVERHEAD
         frames: list[bytes] = []
         keys: list[ControlKey] = []
         pieces: list[SentPiece] = []
@@ -222,7 +181,7 @@ class BurstBuilder:
         acks_below = acks.next_number if ack else 0
         if ack:
             acks.on_sent()
-        sealed = self.seal(ack + b"".join(frames))
+        sealed = self._sealer.seal(ack + b"".join(frames))
         if frames:
             run = self._remember(sealed, now)
             run.controls, run.pieces = tuple(keys), tuple(pieces)
@@ -232,8 +191,8 @@ class BurstBuilder:
     def _remember(self, sealed: list[bytes], now: float) -> SentRun:
         """Tell recovery about the one packet that was sealed last."""
         run = SentRun(
-            self.next_number - 1,
-            self.next_number,
+            self._sealer.next_number - 1,
+            self._sealer.next_number,
             size=sum(map(len, sealed)),
             sent_at=now,
         )
@@ -266,7 +225,7 @@ class BurstBuilder:
     def _next_piece(self, channel: Channel, space: int) -> SentPiece | None:
         out = channel.outgoing
         start, stop = out.next_range(self._channels.new_bytes_left)
-        if stop - start >= CHUNK_SIZE:
+        if stop - start >= self.packet_size - BULK_OVERHEAD:
             return None
         stop = min(stop, start + space)
         fin = out.fin_pending and stop == out.written

@@ -2,13 +2,10 @@
 
 import enum
 
-from opnode.protocols.rudp.packet import (
-    INITIAL_CHANNEL_CREDIT,
-    CloseCode,
-    PeerViolationError,
-)
+from opnode.protocols.rudp.frames import INITIAL_CHANNEL_CREDIT
 from opnode.protocols.rudp.receive_buffer import IslandLimit, ReceiveBuffer
 from opnode.protocols.rudp.send_buffer import SendBuffer
+from opnode.protocols.rudp.violation import CloseCode, PeerViolationError
 
 
 class SendState(enum.Enum):

@@ -5,7 +5,7 @@ neither packets nor time.
 """
 
 from opnode.core.errors import LocalProtocolError
-from opnode.protocols.rudp import packet
+from opnode.protocols.rudp import frames
 from opnode.protocols.rudp.channel import (
     Channel,
     Credit,
@@ -24,9 +24,10 @@ from opnode.protocols.rudp.events import (
     ChannelStopped,
     ChannelWritable,
 )
-from opnode.protocols.rudp.packet import CloseCode, FrameType, PeerViolationError
+from opnode.protocols.rudp.frames import FrameType
 from opnode.protocols.rudp.receive_buffer import IslandLimit
 from opnode.protocols.rudp.recovery import ControlKey, SentPiece
+from opnode.protocols.rudp.violation import CloseCode, PeerViolationError
 
 # Channel numbers travel in 32 bits, and the lowest one says who opened it.
 _MAX_CHANNELS_OPENED = 1 << 31
@@ -49,10 +50,10 @@ class ChannelTable:
         """Start without channels and ask for the credit frames of the start."""
         self.active: dict[int, Channel] = {}
         self.credit = Credit(
-            initial=packet.INITIAL_CONNECTION_CREDIT, window=config.connection_window
+            initial=frames.INITIAL_CONNECTION_CREDIT, window=config.connection_window
         )
         self._count_credit = Credit(
-            initial=packet.INITIAL_CHANNEL_COUNT, window=config.max_channels
+            initial=frames.INITIAL_CHANNEL_COUNT, window=config.max_channels
         )
         self._channels: dict[int, Channel] = {}
         self._islands = IslandLimit(config.max_gaps)
@@ -61,8 +62,8 @@ class ChannelTable:
         self._controls = controls
         self._own_parity = 0 if initiator else 1
         self._opened = 0
-        self._may_open = packet.INITIAL_CHANNEL_COUNT
-        self._send_limit = packet.INITIAL_CONNECTION_CREDIT
+        self._may_open = frames.INITIAL_CHANNEL_COUNT
+        self._send_limit = frames.INITIAL_CONNECTION_CREDIT
         self._send_used = 0
         controls.add(FrameType.CONNECTION_CREDIT)
         controls.add(FrameType.CHANNEL_COUNT)
@@ -284,7 +285,7 @@ class ChannelTable:
 
         One that waits for the connection's credit alone stays.
         """
-        if not channel.has_work(packet.MAX_OFFSET):
+        if not channel.has_work(frames.MAX_OFFSET):
             self.active.pop(channel.channel_id, None)
 
     def move_to_back(self, channel: Channel) -> None:
@@ -296,11 +297,11 @@ class ChannelTable:
         """Make a control frame, empty when it has become needless."""
         kind, number = key
         if kind == FrameType.PING:
-            return packet.encode_ping(number)
+            return frames.encode_ping(number)
         if kind == FrameType.CONNECTION_CREDIT:
-            return packet.encode_connection_credit(self.credit.raise_limit())
+            return frames.encode_connection_credit(self.credit.raise_limit())
         if kind == FrameType.CHANNEL_COUNT:
-            return packet.encode_channel_count(self._count_credit.raise_limit())
+            return frames.encode_channel_count(self._count_credit.raise_limit())
         channel = self._channels.get(number)
         return b"" if channel is None else _encode_for(channel, kind)
 
@@ -424,9 +425,9 @@ def _encode_for(channel: Channel, kind: int) -> bytes:
     number = channel.channel_id
     if kind == FrameType.RESET:
         size = channel.outgoing.sent
-        return packet.encode_reset(number, channel.reset_code, size)
+        return frames.encode_reset(number, channel.reset_code, size)
     if kind == FrameType.STOP_READING:
-        return packet.encode_stop_reading(number, channel.stop_code)
+        return frames.encode_stop_reading(number, channel.stop_code)
     if channel.incoming.final_size is not None:
         return b""
-    return packet.encode_channel_credit(number, channel.credit.raise_limit())
+    return frames.encode_channel_credit(number, channel.credit.raise_limit())

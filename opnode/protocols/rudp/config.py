@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from opnode.core.errors import ConfigError
-from opnode.protocols.rudp import packet
+from opnode.protocols.rudp import frames, packet
 
 _MIB = 1024 * 1024
 
@@ -55,7 +55,7 @@ class RudpConfig:
     max_window: int = 16 * _MIB
     initial_rtt_s: float = 0.1
     min_pto_s: float = 0.01
-    max_ack_delay_s: float = packet.MAX_ACK_DELAY_S
+    max_ack_delay_s: float = frames.MAX_ACK_DELAY_S
     keep_alive_s: float = 25.0
     idle_timeout_s: float = 90.0
 
@@ -65,22 +65,22 @@ class RudpConfig:
         Raises:
             ConfigError: Names the field.
         """
-        _at_least("channel_window", self.channel_window, packet.INITIAL_CHANNEL_CREDIT)
+        _at_least("channel_window", self.channel_window, frames.INITIAL_CHANNEL_CREDIT)
         _at_least(
             "connection_window",
             self.connection_window,
-            max(packet.INITIAL_CONNECTION_CREDIT, self.channel_window),
+            max(frames.INITIAL_CONNECTION_CREDIT, self.channel_window),
         )
-        _at_least("send_buffer", self.send_buffer, packet.CHUNK_SIZE)
-        _at_least("max_channels", self.max_channels, packet.INITIAL_CHANNEL_COUNT)
+        _at_least("send_buffer", self.send_buffer, frames.BASE_CHUNK_SIZE)
+        _at_least("max_channels", self.max_channels, frames.INITIAL_CHANNEL_COUNT)
         _at_least("initial_window_packets", self.initial_window_packets, 2)
-        _at_least("max_window", self.max_window, 2 * packet.PACKET_SIZE)
+        _at_least("max_window", self.max_window, 2 * packet.BASE_PACKET_SIZE)
         _at_least("idle_timeout_s", self.idle_timeout_s, 1)
-        if not 0 <= self.max_ack_delay_s <= packet.MAX_ACK_DELAY_S:
+        if not 0 <= self.max_ack_delay_s <= frames.MAX_ACK_DELAY_S:
             raise ConfigError(
                 "max_ack_delay_s",
                 self.max_ack_delay_s,
-                f"0 to {packet.MAX_ACK_DELAY_S}, which the peer counts on",
+                f"0 to {frames.MAX_ACK_DELAY_S}, which the peer counts on",
             )
 
 

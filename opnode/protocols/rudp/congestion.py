@@ -1,6 +1,6 @@
 """How many bytes may be in flight: CUBIC (RFC 9438); sees bytes and times only."""
 
-from opnode.protocols.rudp.packet import PACKET_SIZE
+from opnode.protocols.rudp.packet import BASE_PACKET_SIZE
 
 # RFC 9438 §4.1 and §4.6: growth in segments per second cubed, and what a loss leaves.
 _C = 0.4
@@ -8,7 +8,7 @@ _BETA = 0.7
 # RFC 9438 §4.3: as aggressive as Reno although a loss halves less.
 _RENO_ALPHA = 3.0 * (1.0 - _BETA) / (1.0 + _BETA)
 # RFC 9002 §7.2.
-_MIN_WINDOW = 2 * PACKET_SIZE
+_MIN_WINDOW = 2 * BASE_PACKET_SIZE
 
 
 class CongestionWindow:
@@ -89,12 +89,12 @@ class CongestionWindow:
         if self._epoch_start is None:
             self._epoch_start = now
             self._w_max = max(self._w_max, window)
-            self._k = ((self._w_max - window) / PACKET_SIZE / _C) ** (1 / 3)
+            self._k = ((self._w_max - window) / BASE_PACKET_SIZE / _C) ** (1 / 3)
             self._reno_window = window
         ahead = now - self._epoch_start + rtt_s - self._k
-        target = self._w_max + _C * ahead * ahead * ahead * PACKET_SIZE
+        target = self._w_max + _C * ahead * ahead * ahead * BASE_PACKET_SIZE
         target = min(max(target, window), 1.5 * window)
         alpha = 1.0 if self._reno_window >= self._reno_target else _RENO_ALPHA
-        self._reno_window += alpha * PACKET_SIZE * size / window
+        self._reno_window += alpha * BASE_PACKET_SIZE * size / window
         grown = window + (target - window) * size / window
         self.window = min(int(max(grown, self._reno_window)), self._max_window)

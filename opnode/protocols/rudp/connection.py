@@ -8,14 +8,15 @@ import random
 from typing import NamedTuple
 
 from opnode.core.addresses import Endpoint
-from opnode.core.crypto import TransportKeys, expand, new_aead
+from opnode.core.crypto import TransportKeys
 from opnode.core.errors import LocalProtocolError
-from opnode.protocols.rudp import packet
+from opnode.protocols.rudp import frames
 from opnode.protocols.rudp.acknowledgements import Acknowledgements
 from opnode.protocols.rudp.burst import BurstBuilder
 from opnode.protocols.rudp.channel_table import ChannelTable
 from opnode.protocols.rudp.config import RudpConfig
 from opnode.protocols.rudp.congestion import CongestionWindow
+from opnode.protocols.rudp.connection_ids import ConnectionIds
 from opnode.protocols.rudp.control_queue import PROBE_PING_ID, ControlQueue
 from opnode.protocols.rudp.delivery_rate import DeliveryRate
 from opnode.protocols.rudp.event_queue import EventQueue
@@ -27,33 +28,36 @@ from opnode.protocols.rudp.events import (
     PingAcknowledged,
     Side,
 )
-from opnode.protocols.rudp.lifetime import ConnectionState, Lifetime
-from opnode.protocols.rudp.packet import (
-    PACKET_SIZE,
+from opnode.protocols.rudp.frames import (
     AckFrame,
     ChannelCountFrame,
     ChannelCreditFrame,
-    CloseCode,
     CloseFrame,
     ConnectionCreditFrame,
     DatagramFrame,
     Frame,
     FrameType,
-    PeerViolationError,
     ResetFrame,
     StopReadingFrame,
 )
+from opnode.protocols.rudp.lifetime import ConnectionState, Lifetime
+from opnode.protocols.rudp.packet import BASE_PACKET_SIZE, OVERHEAD
+from opnode.protocols.rudp.packet_keys import PacketKeys
 from opnode.protocols.rudp.path_check import MAX_SKIPPED, PathCheck
+from opnode.protocols.rudp.receipt_proof import ReceiptProof
 from opnode.protocols.rudp.receiver import PacketReceiver
 from opnode.protocols.rudp.recovery import Recovery, SentRun
+from opnode.protocols.rudp.sealer import PacketSealer
 from opnode.protocols.rudp.statistics import RudpStatistics
+from opnode.protocols.rudp.violation import CloseCode, PeerViolationError
 
 Buffer = bytes | bytearray | memoryview
 
 # Probes that a timeout allows beyond the congestion window (RFC 9002 §6.2.4).
 _PROBES = 2
+# AES-GCM keeps its margin for 2^28 packets below 2 KiB under one key (RFC 9001 §B.1).
+_MAX_PACKETS_PER_KEY = 1 << 28
 _MAX_CODE = (1 << 32) - 1
-_ID_LABELS = {True: b"opnode rudp initiator", False: b"opnode rudp responder"}
 
 
 class Transmission(NamedTuple):
@@ -62,16 +66,8 @@ class Transmission(NamedTuple):
     data: bytes
     destination: Endpoint
     segment_size: int
-
-
-def connection_ids(keys: TransportKeys, *, initiator: bool) -> tuple[bytes, bytes]:
-    """Derive (our, their) connection ids; each names its owner's incoming packets."""
-    size = packet.CONNECTION_ID_SIZE
-    ours, theirs = (
-        expand(keys.handshake_hash, _ID_LABELS[role], size)
-        for role in (initiator, not initiator)
-    )
-    return ours, theirs
+    # The ECN codepoint of all of them (RFC 3168 §5).
+    ecn: int = 0
 
 
 class RudpConnection:
@@ -93,8 +89,11 @@ class RudpConnection:
             config: Limits and timers.
             rng: Spreads keep-alives, and skips packet numbers when the path changes.
         """
-        self.local_id, self.remote_id = connection_ids(keys, initiator=initiator)
-        kind = bytes([packet.PACKET_TYPE])
+        self._own_ids = ConnectionIds(keys, of_initiator=initiator, ours=True)
+        self._peer_ids = ConnectionIds(keys, of_initiator=not initiator, ours=False)
+        packet_keys = PacketKeys(keys)
+        self._proof = ReceiptProof(rng.randbytes(32))
+        self._sealer = PacketSealer(packet_keys, self._peer_ids[0], self._proof)
         self._config = config
         self._events = EventQueue(
             max_events=config.max_events, max_datagrams=config.max_datagrams
@@ -113,16 +112,15 @@ class RudpConnection:
             initial_rtt_s=config.initial_rtt_s, min_pto_s=config.min_pto_s
         )
         self._builder = BurstBuilder(
-            aead=new_aead(keys.send),
-            prefix=kind + self.remote_id,
+            sealer=self._sealer,
             channels=self._channels,
             controls=self._controls,
             acks=self._acks,
             recovery=self._recovery,
         )
         self._receiver = PacketReceiver(
-            aead=new_aead(keys.receive),
-            prefix=kind + self.local_id,
+            keys=packet_keys,
+            connection_ids={self._own_ids[0].prefix: self._own_ids[0]},
             acks=self._acks,
             channels=self._channels,
             on_frame=self._on_frame,
@@ -150,6 +148,11 @@ class RudpConnection:
     @max_segments.setter
     def max_segments(self, count: int) -> None:
         self._builder.max_segments = max(count, 1)
+
+    @property
+    def local_ids(self) -> tuple[bytes, ...]:
+        """The ids, 8 bytes each, of packets that are for this connection."""
+        return (self._own_ids[0].wire_id,)
 
     @property
     def state(self) -> ConnectionState:
@@ -186,9 +189,15 @@ class RudpConnection:
             self._recovery.rtt.suggest(rtt_s)
 
     def receive_run(
-        self, buffer: memoryview, segment_size: int, source: Endpoint, now: float
+        self,
+        buffer: memoryview,
+        segment_size: int,
+        source: Endpoint,
+        now: float,
+        *,
+        ecn: int = 0,
     ) -> None:
-        """Take in one packet, or several of `segment_size` bytes from one read.
+        """Take in one packet, or several of `segment_size` bytes and ECN codepoint.
 
         Whatever is in the buffer, nothing is raised: forged and malformed packets are
         counted, and a peer that breaks a rule finds the connection closed.
@@ -209,6 +218,8 @@ class RudpConnection:
             lifetime.on_packet_while_closing()
             return
         lifetime.on_heard(now)
+        if ecn:
+            self._acks.count_ecn(ecn, accepted)
         if source != self._path:
             if self._path is not None and self._acks.next_number > newest:
                 self._follow(self._path, source, len(buffer))
@@ -223,7 +234,7 @@ class RudpConnection:
             return []
         if self._lifetime.state is not ConnectionState.OPEN:
             return self._closing_datagrams(now, self._path)
-        if self._builder.next_number >= packet.MAX_PACKETS_PER_KEY:
+        if self._sealer.next_number >= _MAX_PACKETS_PER_KEY:
             self._end(CloseCode.KEY_EXHAUSTED, "the keys protected 2^28 packets", now)
             return self._closing_datagrams(now, self._path)
         if self._path_check is None:
@@ -232,7 +243,7 @@ class RudpConnection:
             data = self._build_within_budget(self._path_check, now)
         if not data:
             return []
-        return [Transmission(data, self._path, PACKET_SIZE)]
+        return [Transmission(data, self._path, self._builder.packet_size)]
 
     # --- time -----------------------------------------------------------------------
 
@@ -340,9 +351,9 @@ class RudpConnection:
             LocalProtocolError: More than 1164 bytes, or the connection is closed.
         """
         self._check_open()
-        if len(data) > packet.MAX_DATAGRAM_SIZE:
+        if len(data) > frames.MAX_DATAGRAM_SIZE:
             raise LocalProtocolError(
-                f"a datagram has at most {packet.MAX_DATAGRAM_SIZE} bytes, "
+                f"a datagram has at most {frames.MAX_DATAGRAM_SIZE} bytes, "
                 f"this one has {len(data)}"
             )
         queue = self._builder.datagrams
@@ -402,7 +413,7 @@ class RudpConnection:
             congestion_window=self._congestion.window,
             bytes_in_flight=self._recovery.bytes_in_flight,
             acked_rate_Bps=self._rate.bytes_per_s,
-            packets_sent=builder.packets_sent,
+            packets_sent=self._sealer.packets_sent,
             packets_received=receiver.packets_received,
             bytes_sent=builder.bytes_sent,
             bytes_received=receiver.bytes_received,
@@ -439,8 +450,9 @@ class RudpConnection:
                 self._on_close(frame, now)
 
     def _on_ack(self, frame: AckFrame, now: float) -> None:
+        self._proof.check(frame, self._recovery.oldest_in_flight)
         result = self._recovery.on_ack(
-            frame, next_number=self._builder.next_number, now=now
+            frame, next_number=self._sealer.next_number, now=now
         )
         check = self._path_check
         if check and check.is_passed(frame.ranges) and self._source == self._path:
@@ -497,7 +509,7 @@ class RudpConnection:
         self._path = source
         self._path_check = None
         if source != self._proven_path:
-            skipped = self._builder.skip(1 + self._rng.randrange(MAX_SKIPPED))
+            skipped = self._sealer.skip(1 + self._rng.randrange(MAX_SKIPPED))
             self._path_check = PathCheck(skipped, size)
         self._on_path_changed(is_other_host=previous.host != source.host)
         self._events.add(PathChanged(source))
@@ -506,12 +518,12 @@ class RudpConnection:
         """Build a burst for an unproven path; with little budget, a PING at most."""
         builder = self._builder
         data = b""
-        if check.budget >= PACKET_SIZE:
+        if check.budget >= builder.packet_size:
             usual = builder.max_segments
-            builder.max_segments = min(usual, check.budget // PACKET_SIZE)
+            builder.max_segments = min(usual, check.budget // builder.packet_size)
             data = builder.build(now, self._congestion.window)
             builder.max_segments = usual
-        elif check.budget >= packet.PROBE_SIZE and self._controls.take_probe():
+        elif check.budget >= frames.PROBE_SIZE and self._controls.take_probe():
             data = builder.build_probe(now)
         check.on_sent(len(data))
         return data
@@ -520,7 +532,7 @@ class RudpConnection:
     def _is_budget_spent(self) -> bool:
         """Whether not even a probe may leave (RFC 9002 §6.2.2.1: no timer then)."""
         check = self._path_check
-        return check is not None and check.budget < packet.PROBE_SIZE
+        return check is not None and check.budget < frames.PROBE_SIZE
 
     def _on_path_changed(self, *, is_other_host: bool) -> None:
         self._recovery.on_path_changed(is_other_host=is_other_host)
@@ -537,7 +549,7 @@ class RudpConnection:
             self._lifetime.terminate()
         elif state is ConnectionState.OPEN:
             self._lifetime.start_draining(
-                packet.encode_close(CloseCode.NO_ERROR, ""),
+                frames.encode_close(CloseCode.NO_ERROR, ""),
                 now=now,
                 timeout_s=self._recovery.probe_timeout_s,
             )
@@ -546,7 +558,7 @@ class RudpConnection:
     def _end(self, code: int, reason: str, now: float) -> None:
         if self._lifetime.state is not ConnectionState.OPEN:
             return
-        frame = packet.encode_close(code, reason)
+        frame = frames.encode_close(code, reason)
         timeout_s = self._recovery.probe_timeout_s
         self._lifetime.start_closing(frame, now=now, timeout_s=timeout_s)
         if self._path is None:
@@ -561,15 +573,15 @@ class RudpConnection:
     def _closing_datagrams(self, now: float, path: Endpoint) -> list[Transmission]:
         if not self._lifetime.close_pending:
             return []
-        size = packet.HEADER_SIZE + len(self._lifetime.close_frame) + packet.TAG_SIZE
+        size = OVERHEAD + len(self._lifetime.close_frame)
         check = self._path_check
         if check is not None and check.budget < size:
             return []
-        data = b"".join(self._builder.seal(self._lifetime.close_frame))
+        data = b"".join(self._sealer.seal(self._lifetime.close_frame))
         if check is not None:
             check.on_sent(size)
         self._lifetime.on_close_sent(now)
-        return [Transmission(data, path, PACKET_SIZE)]
+        return [Transmission(data, path, len(data))]
 
     def _check_open(self) -> None:
         if self._lifetime.state is not ConnectionState.OPEN:
@@ -578,7 +590,7 @@ class RudpConnection:
             )
 
     def _new_congestion(self) -> CongestionWindow:
-        initial = self._config.initial_window_packets * PACKET_SIZE
+        initial = self._config.initial_window_packets * BASE_PACKET_SIZE
         return CongestionWindow(initial=initial, maximum=self._config.max_window)
 
 

@@ -7,7 +7,7 @@ bounded by the number of channels and pings.
 
 from collections.abc import Callable
 
-from opnode.protocols.rudp.packet import MAX_CONTROL_SIZE, FrameType
+from opnode.protocols.rudp.frames import FrameType, control_size
 from opnode.protocols.rudp.recovery import ControlKey
 
 # An application's pings count from 1; this one only wants an acknowledgement.
@@ -64,8 +64,10 @@ class ControlQueue:
         """
         frames: list[bytes] = []
         keys: list[ControlKey] = []
-        while self._waiting and space >= MAX_CONTROL_SIZE:
+        while self._waiting:
             key = next(iter(self._waiting))
+            if space < control_size(key[0]):
+                break
             del self._waiting[key]
             frame = encode(key)
             if frame:

@@ -3,7 +3,7 @@
 from collections import deque
 
 from opnode.protocols.rudp.events import DatagramReceived, Event
-from opnode.protocols.rudp.packet import CloseCode, PeerViolationError
+from opnode.protocols.rudp.violation import CloseCode, PeerViolationError
 
 
 class EventQueue:

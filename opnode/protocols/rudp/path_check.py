@@ -6,7 +6,7 @@ proves that our packets arrive there, the path gets little (RFC 9000 §8, §9.3)
 
 from typing import Final
 
-from opnode.protocols.rudp.packet import CloseCode, PeerViolationError
+from opnode.protocols.rudp.violation import CloseCode, PeerViolationError
 
 # RFC 9000 §8: what may be sent for each byte that came from there.
 _AMPLIFICATION_LIMIT = 3

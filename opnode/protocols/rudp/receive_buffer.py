@@ -3,7 +3,7 @@
 from bisect import bisect_right
 from collections import deque
 
-from opnode.protocols.rudp.packet import CloseCode, PeerViolationError
+from opnode.protocols.rudp.violation import CloseCode, PeerViolationError
 
 # A Python object costs about 60 bytes besides what it holds, so smaller pieces are put
 # together until they are this long: a peer that sends byte by byte costs what it sent.

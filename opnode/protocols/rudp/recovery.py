@@ -9,13 +9,10 @@ from operator import attrgetter
 from typing import NamedTuple
 
 from opnode.core.ranges import RangeSet
-from opnode.protocols.rudp.packet import (
-    MAX_ACK_DELAY_S,
-    AckFrame,
-    CloseCode,
-    PeerViolationError,
-)
+from opnode.protocols.rudp.frames import MAX_ACK_DELAY_S, AckFrame
+from opnode.protocols.rudp.packet import MAX_PACKET_NUMBER
 from opnode.protocols.rudp.send_buffer import SendBuffer
+from opnode.protocols.rudp.violation import CloseCode, PeerViolationError
 
 # RFC 9002 §6.1.1 and §6.1.2. Every loss that proves to have been mere reordering
 # doubles the first and adds an eighth of a round trip to the second, as RFC 8985 §6.2
@@ -242,6 +239,11 @@ class Recovery:
         lost = self._detect_lost(now)
         persistent = bool(lost) and self._is_persistent(lost)
         return AckResult(acked, lost, persistent)
+
+    @property
+    def oldest_in_flight(self) -> int:
+        """The lowest packet number whose fate is open; huge when there is none."""
+        return self._sent[0].first if self._sent else MAX_PACKET_NUMBER + 1
 
     def on_loss_timer(self, now: float) -> list[SentRun]:
         """Return what the time threshold declares lost by now."""

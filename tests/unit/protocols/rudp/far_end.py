@@ -3,12 +3,16 @@
 import random
 
 from opnode.core.addresses import Endpoint
-from opnode.core.crypto import new_aead
 from opnode.protocols.rudp import packet
 from opnode.protocols.rudp.config import RudpConfig
 from opnode.protocols.rudp.connection import RudpConnection
+from opnode.protocols.rudp.connection_ids import ConnectionIds
 from opnode.protocols.rudp.events import Closed, Event
-from opnode.protocols.rudp.packet import Frame
+from opnode.protocols.rudp.frames import Frame, encode_ack, parse_frames
+from opnode.protocols.rudp.packet_keys import PacketKeys
+from opnode.protocols.rudp.receipt_proof import ReceiptProof
+from opnode.protocols.rudp.receipts import Receipt
+from opnode.protocols.rudp.sealer import PacketSealer
 from opnode.testing.pair import seeded_keys
 
 HERE = Endpoint("192.0.2.1", 4001)
@@ -35,8 +39,15 @@ class FarEnd:
         )
         self.connection.max_segments = 54
         self.next_number = 0
-        self._seal = new_aead(ours.send)
-        self._open = new_aead(ours.receive)
+        keys = PacketKeys(ours)
+        self._open = keys.decrypt
+        # The connection is the responder: what it sends goes to the initiator's id.
+        self._own_id = ConnectionIds(ours, of_initiator=True, ours=True)[0]
+        self.its_id = ConnectionIds(ours, of_initiator=False, ours=False)[0]
+        self._proof = ReceiptProof(bytes(range(32)))
+        self._sealer = PacketSealer(keys, self.its_id, self._proof)
+        # The proof bytes of all packets that were opened, by number.
+        self._marks: dict[int, int] = {}
         if connected:
             self.connection.set_path(THERE, self.now)
 
@@ -45,10 +56,8 @@ class FarEnd:
         if number is None:
             number = self.next_number
             self.next_number += 1
-        prefix = bytes([packet.PACKET_TYPE]) + self.connection.local_id
-        header = packet.pack_header(prefix, number)
-        nonce = packet.pack_nonce(0, number)
-        return header + self._seal.encrypt(nonce, b"".join(frames), header)
+        self._sealer.next_number = number
+        return b"".join(self._sealer.seal(b"".join(frames)))
 
     def feed(
         self, *frames: bytes, number: int | None = None, source: Endpoint = THERE
@@ -89,10 +98,13 @@ class FarEnd:
 
     def open(self, data: bytes) -> tuple[int, list[Frame]]:
         """Open one packet of the connection."""
-        header, body = data[: packet.HEADER_SIZE], data[packet.HEADER_SIZE :]
-        _, number = packet.unpack_header(header)
-        plaintext = self._open.decrypt(packet.pack_nonce(0, number), body, header)
-        return number, packet.parse_frames(plaintext)
+        assert data.startswith(self._own_id.prefix)
+        (wire_number,) = packet.unpack_wire_number(data, packet.PREFIX_SIZE)
+        number = wire_number - self._own_id.offset
+        nonce = data[packet.NONCE_AT : packet.HEADER_SIZE]
+        plaintext = self._open(nonce, data[packet.HEADER_SIZE :], None)
+        self._marks[number] = plaintext[0]
+        return number, parse_frames(plaintext, packet.PROOF_SIZE)
 
     def frames(self, kind: type[Frame]) -> list[Frame]:
         """Take all packets and return their frames of one kind."""
@@ -112,7 +124,14 @@ class FarEnd:
                 joined[-1] = (start, joined[-1][1])
             else:
                 joined.append((start, stop))
-        self.feed(packet.encode_ack(0.0, joined))
+        self.feed(encode_ack(0.0, [self.receipt(*found) for found in joined]))
+
+    def receipt(self, start: int, stop: int) -> Receipt:
+        """Return a range of an ACK, proven as well as what was opened allows."""
+        proof = 0
+        for number in range(start, stop):
+            proof ^= self._marks.get(number, 0)
+        return start, stop, proof
 
     def settle(self) -> None:
         """Acknowledge everything until the connection has nothing to say."""

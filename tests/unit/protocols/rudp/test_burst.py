@@ -7,12 +7,11 @@ from opnode.protocols.rudp.acknowledgements import Acknowledgements
 from opnode.protocols.rudp.burst import BurstBuilder
 from opnode.protocols.rudp.channel_table import ChannelTable
 from opnode.protocols.rudp.config import RudpConfig
+from opnode.protocols.rudp.connection_ids import ConnectionIds
 from opnode.protocols.rudp.control_queue import ControlQueue
 from opnode.protocols.rudp.event_queue import EventQueue
-from opnode.protocols.rudp.packet import (
-    CHUNK_SIZE,
-    HEADER_SIZE,
-    PACKET_SIZE,
+from opnode.protocols.rudp.frames import (
+    BASE_CHUNK_SIZE,
     PROBE_SIZE,
     AckFrame,
     DataFrame,
@@ -20,14 +19,21 @@ from opnode.protocols.rudp.packet import (
     Frame,
     FrameType,
     PingFrame,
-    pack_nonce,
     parse_frames,
-    unpack_header,
 )
+from opnode.protocols.rudp.packet import (
+    BASE_PACKET_SIZE,
+    HEADER_SIZE,
+    NONCE_AT,
+    PROOF_SIZE,
+)
+from opnode.protocols.rudp.packet_keys import PacketKeys
+from opnode.protocols.rudp.receipt_proof import ReceiptProof
 from opnode.protocols.rudp.recovery import Recovery
+from opnode.protocols.rudp.sealer import PacketSealer
+from opnode.testing.pair import seeded_keys
 
-KEY = bytes(range(32))
-PREFIX = b"\xe0" + b"receiver"
+KEYS, _ = seeded_keys()
 WIDE = 1 << 24
 
 
@@ -35,6 +41,10 @@ class Desk:
     """A builder with all that it works with."""
 
     def __init__(self) -> None:
+        ids = ConnectionIds(KEYS, of_initiator=False, ours=False)
+        self.connection_id = ids[0]
+        proof = ReceiptProof(bytes(32))
+        self.sealer = PacketSealer(PacketKeys(KEYS), ids[0], proof)
         self.controls = ControlQueue()
         self.acks = Acknowledgements(max_ranges=100, max_delay_s=0.005)
         self.recovery = Recovery(initial_rtt_s=0.1, min_pto_s=0.01)
@@ -46,8 +56,7 @@ class Desk:
         )
         self.controls.take(1000, lambda _: b"")
         self.builder = BurstBuilder(
-            aead=new_aead(KEY),
-            prefix=PREFIX,
+            sealer=self.sealer,
             channels=self.channels,
             controls=self.controls,
             acks=self.acks,
@@ -69,20 +78,20 @@ class Desk:
         """Build one burst and open it."""
         data = self.builder.build(1.0, window)
         packets = [
-            data[start : start + PACKET_SIZE]
-            for start in range(0, len(data), PACKET_SIZE)
+            data[start : start + BASE_PACKET_SIZE]
+            for start in range(0, len(data), BASE_PACKET_SIZE)
         ]
-        assert all(len(packet) == PACKET_SIZE for packet in packets[:-1])
+        assert all(len(packet) == BASE_PACKET_SIZE for packet in packets[:-1])
         return [self.open(packet) for packet in packets]
 
     def open(self, packet: bytes) -> list[Frame]:
         header, body = packet[:HEADER_SIZE], packet[HEADER_SIZE:]
-        prefix, number = unpack_header(header)
-        assert prefix == PREFIX
-        return parse_frames(new_aead(KEY).decrypt(pack_nonce(0, number), body, header))
+        assert header.startswith(self.connection_id.prefix)
+        plaintext = new_aead(KEYS.send).decrypt(header[NONCE_AT:], body, None)
+        return parse_frames(plaintext, PROOF_SIZE)
 
     def owe_acknowledgement(self, *, due: bool) -> None:
-        self.acks.extend(0, 1)
+        self.acks.extend(0, 1, 0)
         self.acks.on_received(eliciting=1, at_once=due, now=1.0)
 
 
@@ -97,14 +106,14 @@ def data_sizes(packets: list[list[Frame]]) -> list[int]:
 
 def test_bulk_leaves_in_full_packets_and_the_rest_in_a_short_last_one():
     desk = Desk()
-    desk.write(10 * CHUNK_SIZE + 7)
-    assert data_sizes(desk.build()) == [CHUNK_SIZE] * 10 + [7]
+    desk.write(10 * BASE_CHUNK_SIZE + 7)
+    assert data_sizes(desk.build()) == [BASE_CHUNK_SIZE] * 10 + [7]
     assert desk.build() == []
 
 
 def test_a_burst_has_at_most_54_packets_or_what_the_driver_can_send():
     desk = Desk()
-    desk.write(200 * CHUNK_SIZE)
+    desk.write(200 * BASE_CHUNK_SIZE)
     assert len(desk.build()) == 54
     desk.builder.max_segments = 3
     assert len(desk.build()) == 3
@@ -114,49 +123,49 @@ def test_a_burst_has_at_most_54_packets_or_what_the_driver_can_send():
 
 def test_an_acknowledgement_that_is_due_has_the_last_packet_of_a_burst():
     desk = Desk()
-    desk.write(200 * CHUNK_SIZE)
+    desk.write(200 * BASE_CHUNK_SIZE)
     desk.owe_acknowledgement(due=True)
     packets = desk.build()
     assert len(packets) == 54
     assert [type(frame) for frame in packets[-1]] == [AckFrame]
-    assert data_sizes(packets) == [CHUNK_SIZE] * 53
+    assert data_sizes(packets) == [BASE_CHUNK_SIZE] * 53
 
 
 def test_an_acknowledgement_that_may_wait_does_not_take_the_place_of_bulk():
     desk = Desk()
-    desk.write(200 * CHUNK_SIZE)
+    desk.write(200 * BASE_CHUNK_SIZE)
     desk.owe_acknowledgement(due=False)
-    assert data_sizes(desk.build()) == [CHUNK_SIZE] * 54
+    assert data_sizes(desk.build()) == [BASE_CHUNK_SIZE] * 54
 
 
 def test_without_window_only_an_acknowledgement_leaves():
     desk = Desk()
-    desk.write(200 * CHUNK_SIZE)
-    desk.build(window=10 * PACKET_SIZE)
-    assert desk.build(window=10 * PACKET_SIZE) == []
+    desk.write(200 * BASE_CHUNK_SIZE)
+    desk.build(window=10 * BASE_PACKET_SIZE)
+    assert desk.build(window=10 * BASE_PACKET_SIZE) == []
     assert desk.builder.is_window_limited
     desk.controls.add_probe()
-    assert desk.build(window=10 * PACKET_SIZE) == []
+    assert desk.build(window=10 * BASE_PACKET_SIZE) == []
     desk.owe_acknowledgement(due=True)
-    (frames,) = desk.build(window=10 * PACKET_SIZE)
+    (frames,) = desk.build(window=10 * BASE_PACKET_SIZE)
     assert [type(frame) for frame in frames] == [AckFrame]
 
 
 def test_probes_leave_whatever_the_window_says_but_no_more_of_them():
     desk = Desk()
-    desk.write(200 * CHUNK_SIZE)
-    desk.build(window=10 * PACKET_SIZE)
+    desk.write(200 * BASE_CHUNK_SIZE)
+    desk.build(window=10 * BASE_PACKET_SIZE)
     desk.builder.probes = 2
-    assert data_sizes(desk.build(window=10 * PACKET_SIZE)) == [CHUNK_SIZE] * 2
-    assert desk.build(window=10 * PACKET_SIZE) == []
+    assert data_sizes(desk.build(window=10 * BASE_PACKET_SIZE)) == [BASE_CHUNK_SIZE] * 2
+    assert desk.build(window=10 * BASE_PACKET_SIZE) == []
 
 
 def test_a_burst_waits_until_a_quarter_of_the_window_is_free():
     desk = Desk()
-    desk.write(400 * CHUNK_SIZE)
-    assert len(desk.build(window=40 * PACKET_SIZE)) == 40
-    assert desk.build(window=49 * PACKET_SIZE) == []
-    assert len(desk.build(window=54 * PACKET_SIZE)) == 14
+    desk.write(400 * BASE_CHUNK_SIZE)
+    assert len(desk.build(window=40 * BASE_PACKET_SIZE)) == 40
+    assert desk.build(window=49 * BASE_PACKET_SIZE) == []
+    assert len(desk.build(window=54 * BASE_PACKET_SIZE)) == 14
 
 
 def test_short_pieces_of_many_channels_share_a_packet():
@@ -171,7 +180,7 @@ def test_short_pieces_of_many_channels_share_a_packet():
 
 def test_channels_with_bulk_take_turns():
     desk = Desk()
-    one, two = desk.write(200 * CHUNK_SIZE), desk.write(200 * CHUNK_SIZE)
+    one, two = desk.write(200 * BASE_CHUNK_SIZE), desk.write(200 * BASE_CHUNK_SIZE)
     turns = [desk.build()[0][0].channel_id for _ in range(4)]
     assert turns == [one, two, one, two]
 
@@ -194,31 +203,30 @@ def test_datagrams_that_do_not_fit_wait_for_the_next_packet():
 
 def test_lost_bytes_are_sent_again_before_new_ones():
     desk = Desk()
-    number = desk.write(100 * CHUNK_SIZE)
+    number = desk.write(100 * BASE_CHUNK_SIZE)
     desk.build()
     channel = desk.channels.find(number)
     assert channel is not None
-    channel.outgoing.on_lost(2 * CHUNK_SIZE, 4 * CHUNK_SIZE)
+    channel.outgoing.on_lost(2 * BASE_CHUNK_SIZE, 4 * BASE_CHUNK_SIZE)
     packets = desk.build()
-    offsets = [frames[0].offset // CHUNK_SIZE for frames in packets]
+    offsets = [frames[0].offset // BASE_CHUNK_SIZE for frames in packets]
     assert offsets == [2, 3, *range(54, 100)]
 
 
 def test_figures_count_packets_and_bytes():
     desk = Desk()
-    desk.write(10 * CHUNK_SIZE)
+    desk.write(10 * BASE_CHUNK_SIZE)
     desk.build()
-    assert desk.builder.packets_sent == 10
-    assert desk.builder.bytes_sent == 10 * PACKET_SIZE
-    assert desk.recovery.bytes_in_flight == 10 * PACKET_SIZE
+    assert desk.sealer.packets_sent == 10
+    assert desk.builder.bytes_sent == 10 * BASE_PACKET_SIZE
+    assert desk.recovery.bytes_in_flight == 10 * BASE_PACKET_SIZE
 
 
-def test_a_probe_is_a_packet_of_38_bytes_that_recovery_knows():
+def test_a_probe_is_a_packet_of_39_bytes_that_recovery_knows():
     desk = Desk()
-    assert desk.builder.skip(5) == range(5)
+    assert desk.sealer.skip(5) == range(5)
     wire = desk.builder.build_probe(1.0)
-    assert len(wire) == PROBE_SIZE == 38
-    assert unpack_header(wire)[1] == 5
-    assert desk.builder.next_number == 6
-    assert desk.recovery.bytes_in_flight == 38
-    assert (desk.builder.packets_sent, desk.builder.bytes_sent) == (1, 38)
+    assert len(wire) == PROBE_SIZE == 39
+    assert desk.sealer.next_number == 6
+    assert desk.recovery.bytes_in_flight == 39
+    assert (desk.sealer.packets_sent, desk.builder.bytes_sent) == (1, 39)

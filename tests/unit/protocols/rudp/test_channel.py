@@ -8,12 +8,9 @@ from opnode.protocols.rudp.channel import (
     ReceiveState,
     SendState,
 )
-from opnode.protocols.rudp.packet import (
-    INITIAL_CHANNEL_CREDIT,
-    CloseCode,
-    PeerViolationError,
-)
+from opnode.protocols.rudp.frames import INITIAL_CHANNEL_CREDIT
 from opnode.protocols.rudp.receive_buffer import IslandLimit
+from opnode.protocols.rudp.violation import CloseCode, PeerViolationError
 
 
 def new_channel() -> Channel:

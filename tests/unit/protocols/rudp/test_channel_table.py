@@ -17,7 +17,7 @@ from opnode.protocols.rudp.events import (
     ChannelWritable,
     Event,
 )
-from opnode.protocols.rudp.packet import FrameType
+from opnode.protocols.rudp.frames import FrameType
 from opnode.protocols.rudp.recovery import SentPiece
 
 

@@ -4,7 +4,6 @@ import pytest
 
 from opnode.core.errors import LocalProtocolError
 from opnode.protocols.rudp.config import RudpConfig
-from opnode.protocols.rudp.connection import connection_ids
 from opnode.protocols.rudp.events import (
     ChannelReadable,
     ChannelWritable,
@@ -12,15 +11,15 @@ from opnode.protocols.rudp.events import (
     PingAcknowledged,
     Side,
 )
-from opnode.protocols.rudp.lifetime import ConnectionState
-from opnode.protocols.rudp.packet import (
+from opnode.protocols.rudp.frames import (
     ChannelCreditFrame,
     DataFrame,
     PingFrame,
     encode_channel_count,
     encode_datagram,
 )
-from opnode.testing.pair import Pair, seeded_keys
+from opnode.protocols.rudp.lifetime import ConnectionState
+from opnode.testing.pair import Pair
 from tests.unit.protocols.rudp.far_end import ELSEWHERE, THERE, FarEnd
 
 
@@ -29,13 +28,6 @@ def settled(**settings: float) -> FarEnd:
     far.settle()
     far.events()
     return far
-
-
-def test_both_ends_agree_on_their_connection_ids():
-    first, second = seeded_keys()
-    assert connection_ids(first, initiator=True) == tuple(
-        reversed(connection_ids(second, initiator=False))
-    )
 
 
 def test_a_write_longer_than_the_buffer_is_taken_in_parts():

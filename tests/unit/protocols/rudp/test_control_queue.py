@@ -1,7 +1,7 @@
 """Control frames wait by name and are made when they leave."""
 
 from opnode.protocols.rudp.control_queue import PROBE_PING_ID, ControlQueue
-from opnode.protocols.rudp.packet import MAX_CONTROL_SIZE, FrameType
+from opnode.protocols.rudp.frames import FrameType, control_size
 
 
 def test_a_frame_waits_once_and_leaves_in_order():
@@ -27,7 +27,8 @@ def test_what_does_not_fit_waits_for_the_next_packet():
     queue = ControlQueue()
     for number in range(3):
         queue.add(FrameType.RESET, number)
-    frames, _ = queue.take(2 * MAX_CONTROL_SIZE, lambda _: bytes(MAX_CONTROL_SIZE))
+    size = control_size(FrameType.RESET)
+    frames, _ = queue.take(2 * size, lambda _: bytes(size))
     assert len(frames) == 2
     assert len(queue) == 1
 

@@ -9,7 +9,7 @@ from opnode.protocols.rudp.events import (
     DatagramReceived,
     Side,
 )
-from opnode.protocols.rudp.packet import PeerViolationError
+from opnode.protocols.rudp.violation import PeerViolationError
 
 CLOSED = Closed(0, "", Side.LOCAL)
 

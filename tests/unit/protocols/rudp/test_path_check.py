@@ -2,8 +2,8 @@
 
 import pytest
 
-from opnode.protocols.rudp.packet import CloseCode, PeerViolationError
 from opnode.protocols.rudp.path_check import PathCheck
+from opnode.protocols.rudp.violation import CloseCode, PeerViolationError
 
 
 def test_a_path_gets_three_bytes_for_one():

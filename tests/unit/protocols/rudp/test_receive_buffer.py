@@ -4,8 +4,8 @@ import random
 
 import pytest
 
-from opnode.protocols.rudp.packet import CloseCode, PeerViolationError
 from opnode.protocols.rudp.receive_buffer import IslandLimit, ReceiveBuffer
+from opnode.protocols.rudp.violation import CloseCode, PeerViolationError
 
 
 def test_pieces_in_order_come_out_as_they_are():

@@ -4,17 +4,18 @@ import random
 
 import pytest
 
-from opnode.protocols.rudp import packet, receiver
+from opnode.protocols.rudp import receiver
 from opnode.protocols.rudp.config import RudpConfig
-from opnode.protocols.rudp.packet import CHUNK_SIZE, encode_data, encode_ping
+from opnode.protocols.rudp.frames import BASE_CHUNK_SIZE, encode_data, encode_ping
+from opnode.protocols.rudp.violation import CloseCode
 from tests.unit.protocols.rudp.far_end import THERE, FarEnd
 
-TEXT = random.Random(2).randbytes(40 * CHUNK_SIZE)
+TEXT = random.Random(2).randbytes(40 * BASE_CHUNK_SIZE)
 
 
 def chunk(index: int, channel: int = 0) -> bytes:
-    start = index * CHUNK_SIZE
-    return encode_data(channel, start, TEXT[start : start + CHUNK_SIZE], fin=False)
+    start = index * BASE_CHUNK_SIZE
+    return encode_data(channel, start, TEXT[start : start + BASE_CHUNK_SIZE], fin=False)
 
 
 def settled() -> FarEnd:
@@ -30,7 +31,7 @@ def test_a_run_in_order_takes_the_short_way_past_the_parser(monkeypatch):
     far.arrive(*(far.packet(chunk(index)) for index in range(1, 40)))
     channel = far.connection._channels.find(0)
     assert channel is not None
-    assert [len(piece) for piece in channel.incoming.chunks] == [CHUNK_SIZE] * 40
+    assert [len(piece) for piece in channel.incoming.chunks] == [BASE_CHUNK_SIZE] * 40
     assert far.connection.read(0, 1 << 20, far.now) == TEXT
     assert far.connection._channels.credit.received == len(TEXT)
 
@@ -57,7 +58,7 @@ def test_channels_alternate_within_a_run():
         got = b""
         while piece := far.connection.read(channel, 1 << 20, far.now):
             got += piece
-        assert got == TEXT[: 20 * CHUNK_SIZE]
+        assert got == TEXT[: 20 * BASE_CHUNK_SIZE]
 
 
 def test_a_forged_packet_in_a_run_costs_only_itself():
@@ -69,7 +70,7 @@ def test_a_forged_packet_in_a_run_costs_only_itself():
     got = b""
     while piece := far.connection.read(0, 1 << 20, far.now):
         got += piece
-    assert got == TEXT[: 4 * CHUNK_SIZE]
+    assert got == TEXT[: 4 * BASE_CHUNK_SIZE]
 
 
 def test_the_last_packet_of_a_run_may_be_short():
@@ -77,30 +78,30 @@ def test_the_last_packet_of_a_run_may_be_short():
     far.arrive(
         far.packet(chunk(0)),
         far.packet(chunk(1)),
-        far.packet(encode_data(0, 2 * CHUNK_SIZE, b"end", fin=True)),
+        far.packet(encode_data(0, 2 * BASE_CHUNK_SIZE, b"end", fin=True)),
     )
     got = b""
     while piece := far.connection.read(0, 1 << 20, far.now):
         got += piece
-    assert got == TEXT[: 2 * CHUNK_SIZE] + b"end"
+    assert got == TEXT[: 2 * BASE_CHUNK_SIZE] + b"end"
 
 
 def test_the_short_way_ends_at_the_credit():
     far = FarEnd(config=RudpConfig(channel_window=4 << 20))
     far.settle()
     channel_limit = 4 << 20
-    count = channel_limit // CHUNK_SIZE
-    body = bytes(CHUNK_SIZE)
+    count = channel_limit // BASE_CHUNK_SIZE
+    body = bytes(BASE_CHUNK_SIZE)
     for start in range(0, count + 1, 50):
         far.arrive(
             *(
-                far.packet(encode_data(0, index * CHUNK_SIZE, body, fin=False))
+                far.packet(encode_data(0, index * BASE_CHUNK_SIZE, body, fin=False))
                 for index in range(start, min(start + 50, count + 1))
             )
         )
     closed = far.closed()
     assert closed is not None
-    assert closed.code == packet.CloseCode.FLOW_CONTROL
+    assert closed.code == CloseCode.FLOW_CONTROL
 
 
 def test_nothing_is_delivered_by_the_short_way_after_the_end_or_a_stop():
@@ -109,11 +110,11 @@ def test_nothing_is_delivered_by_the_short_way_after_the_end_or_a_stop():
     far.connection.stop_reading(0, 1, far.now)
     far.arrive(*(far.packet(chunk(index)) for index in range(1, 5)))
     assert far.connection.read(0, 1 << 20, far.now) is None
-    far.feed(encode_data(2, 2 * CHUNK_SIZE, b"", fin=True))
+    far.feed(encode_data(2, 2 * BASE_CHUNK_SIZE, b"", fin=True))
     far.arrive(*(far.packet(chunk(index, 2)) for index in range(3)))
     closed = far.closed()
     assert closed is not None
-    assert closed.code == packet.CloseCode.FINAL_SIZE
+    assert closed.code == CloseCode.FINAL_SIZE
 
 
 @pytest.mark.parametrize("segment_size", [0, 1, 33, 5000])
@@ -148,4 +149,4 @@ def test_a_rest_too_short_for_a_packet_spoils_only_itself():
     far.arrive(far.packet(chunk(0)), far.packet(chunk(1)), bytes(33))
     figures = far.connection.statistics()
     assert (figures.packets_received - received, figures.malformed) == (2, 1)
-    assert far.connection.read(0, 1 << 20, far.now) == TEXT[: 2 * CHUNK_SIZE]
+    assert far.connection.read(0, 1 << 20, far.now) == TEXT[: 2 * BASE_CHUNK_SIZE]

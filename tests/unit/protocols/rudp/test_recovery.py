@@ -2,7 +2,7 @@
 
 import pytest
 
-from opnode.protocols.rudp.packet import AckFrame, PeerViolationError
+from opnode.protocols.rudp.frames import AckFrame
 from opnode.protocols.rudp.recovery import (
     Recovery,
     RttEstimator,
@@ -10,6 +10,7 @@ from opnode.protocols.rudp.recovery import (
     SentRun,
 )
 from opnode.protocols.rudp.send_buffer import SendBuffer
+from opnode.protocols.rudp.violation import PeerViolationError
 
 
 def new_recovery() -> Recovery:
@@ -26,7 +27,9 @@ def send(recovery: Recovery, first: int, count: int, *, now: float) -> SentRun:
 
 
 def ack(recovery: Recovery, *ranges: tuple[int, int], now: float, sent: int = 1000):
-    return recovery.on_ack(AckFrame(0.0, ranges), next_number=sent, now=now)
+    return recovery.on_ack(
+        AckFrame(0.0, ranges, bytes(len(ranges))), next_number=sent, now=now
+    )
 
 
 def test_the_first_round_trip_replaces_the_assumption():

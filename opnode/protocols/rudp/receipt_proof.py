@@ -1,0 +1,70 @@
+"""Proof that a packet was received: what a sender hides in it, and finds in ACKs.
+
+Somebody who acknowledges packets that he never got makes a sender flood the network
+(Savage et al. 1999, "TCP congestion control with a misbehaving receiver"). Every packet
+number n has a secret byte P(n), and packet n carries P(n) ^ P(n+1). The exclusive or
+over the packets of a range from a to b - 1 is P(a) ^ P(b): one byte tells whether all
+of them were seen, and the sender has to remember nothing.
+"""
+
+from opnode.core.crypto import block_encryptor
+from opnode.protocols.rudp.frames import AckFrame
+from opnode.protocols.rudp.violation import CloseCode, PeerViolationError
+
+_BLOCK = 16
+
+
+class ReceiptProof:
+    """The secret bytes of one direction of a connection."""
+
+    __slots__ = ("_encrypt",)
+
+    def __init__(self, key: bytes) -> None:
+        """Start with a 32-byte key that only the sender of the packets knows."""
+        self._encrypt = block_encryptor(key)
+
+    def marks(self, first: int, count: int) -> bytes:
+        """Return the bytes that packets ``first`` to ``first + count - 1`` carry."""
+        values = self._values(first, count + 1)
+        chain = int.from_bytes(values, "big")
+        mask = (1 << 8 * count) - 1
+        return ((chain >> 8) ^ (chain & mask)).to_bytes(count, "big")
+
+    def check(self, frame: AckFrame, oldest: int) -> None:
+        """Believe an acknowledgement only of packets that were seen.
+
+        Args:
+            frame: What the peer says.
+            oldest: Ranges below this number change nothing and are not looked at.
+
+        Raises:
+            PeerViolationError: FALSE_RECEIPT.
+        """
+        for (start, stop), proof in zip(frame.ranges, frame.proofs, strict=True):
+            if stop <= oldest:
+                return
+            if not self.proves(start, stop, proof):
+                raise PeerViolationError(
+                    CloseCode.FALSE_RECEIPT,
+                    f"packets {start} to {stop - 1} are acknowledged without proof",
+                )
+
+    def proves(self, start: int, stop: int, proof: int) -> bool:
+        """Tell whether somebody saw every packet of ``[start, stop)``.
+
+        A lie about one packet or more passes once in 256 times.
+        """
+        return self._values(start, 1)[0] ^ self._values(stop, 1)[0] == proof
+
+    def _values(self, first: int, count: int) -> bytes:
+        """Return P(first), P(first + 1), … as bytes."""
+        begin, skip = divmod(first, _BLOCK)
+        blocks = (skip + count + _BLOCK - 1) // _BLOCK
+        if blocks == 1:
+            stream = self._encrypt(begin.to_bytes(_BLOCK, "big"))
+        else:
+            counters = range(begin, begin + blocks)
+            stream = self._encrypt(
+                b"".join(n.to_bytes(_BLOCK, "big") for n in counters)
+            )
+        return stream[skip : skip + count]
