@@ -11,7 +11,7 @@ import click
 import trio
 from rich.console import Console
 
-from benchmarks import channel, connect, handshake, idle, link, startup
+from benchmarks import channel, connect, handshake, idle, link, messages, startup
 from benchmarks.figures import BenchmarkError, Report, json_line, leaves, print_table
 from benchmarks.link_emulator import LinkSpec
 from opnode.core.errors import OpnodeError
@@ -55,6 +55,22 @@ def handshake_command(
         handshake.run, connects=connects, connections=connections, seconds=seconds
     )
     _report(measured, as_json)
+
+
+@benchmarks.command("messages")
+@click.option("--runs", default=5, show_default=True, type=click.IntRange(1))
+@click.option("--count", default=400_000, show_default=True, type=click.IntRange(1))
+@click.option("--roundtrips", default=5000, show_default=True, type=click.IntRange(1))
+@click.option("--seconds", default=5.0, show_default=True, type=click.FloatRange(1))
+@as_json
+def messages_command(
+    runs: int, count: int, roundtrips: int, seconds: float, *, as_json: bool
+) -> None:
+    """Messages of 100 bytes per second, their round trips, and 50 a second."""
+    plan = messages.Plan(
+        runs=runs, count=count, roundtrips=roundtrips, paced_seconds=seconds
+    )
+    _report(functools.partial(messages.run, plan), as_json)
 
 
 @benchmarks.command("idle")

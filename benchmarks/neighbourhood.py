@@ -5,7 +5,9 @@ Refuses to know what is measured.
 
 The protocol, the same that other systems' figures were taken with: nine bytes, an
 operation and a count. ``E``: one byte comes back. ``S``: ``count`` bytes follow and are
-thrown away, and 24 bytes come back: the receiver's bytes, CPU and wall seconds.
+thrown away, and 24 bytes come back: the receiver's bytes, CPU and wall seconds. ``M``:
+``count`` messages (docs/protocols/messages.md) follow and are counted, and the same
+account comes back as a message. ``P``: every message comes back, until the end.
 """
 
 import contextlib
@@ -28,6 +30,8 @@ HEADER = struct.Struct(">cQ")
 REPORT = struct.Struct(">Qdd")
 ECHO = b"E"
 SWALLOW = b"S"
+COUNT = b"M"
+PING_PONG = b"P"
 LOOPBACK = opnode.Endpoint("127.0.0.1", 0)
 START_S = 60.0
 """Seconds until a neighbourhood that has not reported is given up."""
@@ -182,7 +186,7 @@ async def _answer_channels(connection: opnode.Connection) -> None:
                 nursery.start_soon(_answer_channel, channel)
 
 
-async def _answer_channel(channel: trio.abc.Stream) -> None:
+async def _answer_channel(channel: opnode.Channel) -> None:
     with contextlib.suppress(trio.BrokenResourceError, trio.ClosedResourceError):
         while True:
             try:
@@ -191,6 +195,12 @@ async def _answer_channel(channel: trio.abc.Stream) -> None:
                 return
             if operation == ECHO:
                 await channel.send_all(b"e")
+            elif operation == COUNT:
+                await _count(opnode.MessageChannel(channel), count)
+                return
+            elif operation == PING_PONG:
+                await _send_back(opnode.MessageChannel(channel))
+                return
             else:
                 await _throw_away(channel, count)
 
@@ -204,6 +214,25 @@ async def _throw_away(channel: trio.abc.Stream, total: int) -> None:
         left -= len(data)
     cpu_s, wall_s = time.process_time() - cpu_at, time.perf_counter() - wall_at
     await channel.send_all(REPORT.pack(total - left, cpu_s, wall_s))
+
+
+async def _count(messages: opnode.MessageChannel, total: int) -> None:
+    """Take every message into the hand, one by one."""
+    cpu_at, wall_at = time.process_time(), time.perf_counter()
+    count = size = 0
+    async for batch in messages.receive_batches():
+        for message in batch:
+            count += 1
+            size += len(message)
+        if count >= total:
+            break
+    cpu_s, wall_s = time.process_time() - cpu_at, time.perf_counter() - wall_at
+    await messages.send(REPORT.pack(size, cpu_s, wall_s))
+
+
+async def _send_back(messages: opnode.MessageChannel) -> None:
+    async for message in messages:
+        await messages.send(message)
 
 
 async def _exactly(channel: trio.abc.Stream, size: int) -> bytes:

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from opnode.core.peerfile import PeerFile, Presence
     from opnode.drivers.channel import Channel
     from opnode.drivers.connections import Connection
+    from opnode.drivers.messages import MessageChannel
     from opnode.node.bootstrap import BootstrapEntry, read_seeds_file
     from opnode.node.config import NodeConfig, Role
     from opnode.node.node import OverlayNode, PeerView, open_node
@@ -40,6 +41,7 @@ __all__ = [
     "Connection",
     "Endpoint",
     "IntroductionRefused",
+    "MessageChannel",
     "NodeConfig",
     "OpnodeError",
     "OverlayNode",
@@ -62,6 +64,7 @@ _HOMES = {
     "Channel": "opnode.drivers.channel",
     "Connection": "opnode.drivers.connections",
     "Endpoint": "opnode.core.addresses",
+    "MessageChannel": "opnode.drivers.messages",
     "NodeConfig": "opnode.node.config",
     "IntroductionRefused": "opnode.core.errors",
     "OpnodeError": "opnode.core.errors",

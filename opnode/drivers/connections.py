@@ -7,6 +7,7 @@ the peer was found, how its path was chosen, and what the bytes mean.
 import enum
 import math
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, Protocol, Self
 
@@ -106,6 +107,7 @@ class Connection:
         "_path",
         "_pings",
         "_rudp",
+        "_soon",
         "_table",
         "armed_at",
         "certificate",
@@ -131,6 +133,8 @@ class Connection:
         self._datagrams: deque[bytes] | None = None
         self._pings: dict[int, tuple[trio.Event, list[float]]] = {}
         self._arrival: trio.Event | None = None
+        # Writers that collect small pieces; at most one entry per channel.
+        self._soon: list[Callable[[], None]] = []
         self._blocked: list[Transmission] = []
         self._path: Path | None = None
         self._closed_reason: str | None = None
@@ -267,16 +271,19 @@ class Connection:
 
     # What channels ask of their connection.
 
-    def write(self, channel_id: int, data: memoryview) -> int:
+    def put(self, channel_id: int, data: bytes | memoryview) -> int:
         """Hand bytes of a channel to the transport; returns how many it took."""
-        accepted = self._rudp.send(channel_id, data, trio.current_time())
-        self.flush()
-        return accepted
+        return self._rudp.send(channel_id, data, trio.current_time())
+
+    def call_soon(self, callback: Callable[[], None]) -> None:
+        """Call this once in the next round of the scheduler, then flush."""
+        self._soon.append(callback)
+        self._table.resume(self)
 
     def read(self, channel_id: int, max_bytes: int) -> bytes | None:
         """Take bytes of a channel: ``None``: none yet; ``b""``: its end."""
         data = self._rudp.read(channel_id, max_bytes, trio.current_time())
-        if data:
+        if data and self._rudp.has_work:
             # Reading frees window, which the peer may be waiting for.
             self.flush()
         return data
@@ -318,6 +325,10 @@ class Connection:
     def flush(self) -> None:
         """Send what may be sent, hand out events, set the timer. The one step."""
         now = trio.current_time()
+        if self._soon:
+            soon, self._soon = self._soon, []
+            for callback in soon:
+                callback()
         self._send(now)
         self._dispatch()
         if self._rudp.is_confirmed:

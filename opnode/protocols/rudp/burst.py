@@ -71,6 +71,16 @@ class BurstBuilder:
         self._recovery = recovery
         self._asked_at = float("-inf")
 
+    @property
+    def has_work(self) -> bool:
+        """Whether anything waits to leave, windows left aside."""
+        return bool(
+            self._channels.active
+            or self._acks.is_due
+            or self._controls
+            or self.datagrams
+        )
+
     def build(self, now: float, window: int) -> bytes:
         """Build one burst: full packets of bulk data, then at most one other packet.
 

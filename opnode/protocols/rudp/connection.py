@@ -228,6 +228,11 @@ class RudpConnection:
         elif self._path_check is not None:
             self._path_check.on_received(len(buffer))
 
+    @property
+    def has_work(self) -> bool:
+        """Whether ``datagrams_to_send`` may have something; false saves the call."""
+        return self._builder.has_work or self._lifetime.close_pending
+
     def datagrams_to_send(self, now: float) -> list[Transmission]:
         """Return the next burst; call again until the list is empty."""
         if self._path is None:
