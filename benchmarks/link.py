@@ -64,7 +64,7 @@ class Outcome:
     begins_at: float
     ends_at: float
     flows: tuple[FlowOutcome, ...]
-    trace: Sequence[tuple[float, float, int]] = field(repr=False)
+    trace: Sequence[tuple[float, float, float]] = field(repr=False)
     account: dict[str, float] = field(repr=False)
 
     @property
@@ -96,7 +96,7 @@ class Outcome:
         """Jain's index of the goodputs: 1 is fair, 1/n is one flow that has all."""
         return jain(self.goodputs_percent)
 
-    def _rows(self) -> list[tuple[float, float, int]]:
+    def _rows(self) -> list[tuple[float, float, float]]:
         return [r for r in self.trace if self.begins_at <= r[0] <= self.ends_at]
 
 

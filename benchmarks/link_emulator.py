@@ -90,12 +90,12 @@ class QueueTrace:
     """How long the queue was, bucket by bucket."""
 
     def __init__(self) -> None:
-        self._rows: list[tuple[float, float, int]] = []
+        self._rows: list[tuple[float, float, float]] = []
         self._ends_at = 0.0
         self._longest_s = 0.0
-        self._carried = 0
+        self._carried = 0.0
 
-    def note(self, waiting_s: float, carried_bytes: int, now: float) -> None:
+    def note(self, waiting_s: float, carried_bytes: float, now: float) -> None:
         """A packet came and found this."""
         if now >= self._ends_at:
             if self._ends_at:
@@ -105,7 +105,7 @@ class QueueTrace:
         self._longest_s = max(self._longest_s, waiting_s)
         self._carried = carried_bytes
 
-    def rows(self) -> list[tuple[float, float, int]]:
+    def rows(self) -> list[tuple[float, float, float]]:
         """Time, longest wait in seconds, bytes carried so far."""
         return [*self._rows, (self._ends_at, self._longest_s, self._carried)]
 
@@ -143,7 +143,7 @@ class Direction:
             if packet[1] & 3 and bottleneck.wants_mark(now):
                 packet = marked(packet)
             arrives_at = bottleneck.arrives_at(len(packet), now)
-            self.trace.note(waiting_s, bottleneck.carried_bytes, now)
+            self.trace.note(waiting_s, bottleneck.departed_bytes(now), now)
             if arrives_at is not None:
                 in_flight.append((arrives_at, packet))
 
@@ -227,6 +227,7 @@ def main() -> None:
         "spec": asdict(spec),
         "trace": there.trace.rows(),
         "carried": there.bottleneck.carried,
+        "carried_bytes": there.bottleneck.carried_bytes,
         "dropped": there.bottleneck.dropped,
         "lost": there.bottleneck.lost,
         "marked": there.bottleneck.marked,

@@ -54,8 +54,8 @@ class Bottleneck:
     """A queue that drains at a constant rate into a wire of constant length.
 
     Attributes:
-        carried_bytes: What left the queue, lost on the wire or not.
-        carried: Packets that left the queue.
+        carried_bytes: What the queue took in, lost on the wire or not.
+        carried: Packets that it took in.
         dropped: Packets that found the queue full.
         lost: Packets that the wire lost.
         marked: Packets that were marked.
@@ -83,6 +83,10 @@ class Bottleneck:
     def waiting_s(self, now: float) -> float:
         """How long a packet that comes now waits for its turn, in seconds."""
         return max(self._free_at - now, 0.0)
+
+    def departed_bytes(self, now: float) -> float:
+        """What has left the queue by now: all that was taken in, less what waits."""
+        return self.carried_bytes - self.waiting_s(now) * self.config.rate_Bps
 
     def wants_mark(self, now: float) -> bool:
         """Whether a packet that comes now is to be marked; counts it."""

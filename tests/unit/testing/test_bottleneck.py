@@ -36,6 +36,14 @@ def test_packets_that_come_at_once_leave_one_after_the_other():
     assert link.waiting_s(10.0) == 0
 
 
+def test_what_waits_has_not_departed():
+    link = bottleneck()
+    for _ in range(3):
+        link.arrives_at(100, 0.0)
+    assert link.departed_bytes(0.1) == pytest.approx(100)
+    assert link.departed_bytes(5.0) == 300
+
+
 def test_what_finds_the_queue_full_is_dropped_and_takes_no_turn():
     link = bottleneck(queue=300)
     assert [link.arrives_at(100, 0.0) is None for _ in range(5)] == [
