@@ -102,7 +102,7 @@ class Pair:
         self._dice = random.Random(seed)  # noqa: S311 - a simulated link
         self._in_flight: list[tuple[float, int, Endpoint, Endpoint, bytes]] = []
         self._order = 0
-        self._free_at = dict.fromkeys(_HOSTS, 0.0)
+        self._free_at: dict[Endpoint, float] = {}
         ends = [
             End(
                 RudpConnection(
@@ -133,6 +133,13 @@ class Pair:
                         self.put_on_link(end.endpoint, burst.destination, data)
             while (event := end.connection.next_event()) is not None:
                 end.events.append(event)
+
+    def rebind(self, end: End, endpoint: Endpoint) -> None:
+        """Give an end another address, as a NAT does that has forgotten it.
+
+        What is on its way to the old address is lost.
+        """
+        end.endpoint = endpoint
 
     def put_on_link(self, source: Endpoint, destination: Endpoint, data: bytes) -> None:
         """Send a packet through the link, as if `source` had sent it."""
@@ -206,7 +213,7 @@ class Pair:
         rate = self.link.rate_Bps
         if not rate:
             return self.now
-        begins_at = max(self._free_at[source], self.now)
+        begins_at = max(self._free_at.get(source, 0.0), self.now)
         if (begins_at - self.now) * rate > self.link.queue_bytes:
             return None
         self._free_at[source] = begins_at + size / rate

@@ -2,12 +2,17 @@
 
 import pytest
 
-from opnode.protocols.rudp.events import PingAcknowledged
+from opnode.core.addresses import Endpoint
+from opnode.protocols.rudp.events import DatagramReceived, PingAcknowledged
 from opnode.testing.pair import LinkConfig, Pair, seeded_keys
+
+ELSEWHERE = Endpoint("198.51.100.7", 4003)
 
 
 def flood(pair: Pair, count: int = 400) -> int:
     """Put packets on the link; returns how many the other end saw."""
+    # A genuine packet in a run of others would count as one of them.
+    pair.run_for(1.0)
     before = pair.b.connection.statistics()
     for _ in range(count):
         pair.put_on_link(pair.a.endpoint, pair.b.endpoint, bytes(100))
@@ -37,6 +42,19 @@ def test_latency_is_one_way():
     pair.run_for(1.0)
     (event,) = pair.a.events_of(PingAcknowledged)
     assert event.rtt_s == pytest.approx(0.5)
+
+
+def test_an_end_that_was_rebound_is_seen_at_its_new_address_and_not_at_the_old():
+    pair = Pair(link=LinkConfig(latency_s=0.25, rate_Bps=1e6))
+    pair.run_for(1.0)
+    pair.rebind(pair.a, ELSEWHERE)
+    pair.b.connection.send_datagram(b"to the old address", pair.now)
+    pair.flush()
+    pair.run_for(0.3)
+    assert not pair.a.events_of(DatagramReceived)
+    pair.a.connection.send_datagram(b"from the new one", pair.now)
+    pair.run_for(1.0)
+    assert pair.b.connection.statistics().path == ELSEWHERE
 
 
 def test_the_keys_of_both_ends_match_and_differ_by_seed():
