@@ -1,0 +1,222 @@
+"""The cases of the QUIC interop runner, tried on our transport in virtual time.
+
+Each docstring names the runner's case (https://interop.seemann.io) and what is other
+here. The link is the runner's own: 10 Mbit/s, 15 ms one way, 25 packets of queue.
+"""
+
+import random
+from dataclasses import replace
+
+import pytest
+
+from opnode.core.addresses import Endpoint
+from opnode.protocols.rudp.connection import Transmission
+from opnode.protocols.rudp.events import ChannelOpened, ChannelReadable, Closed
+from opnode.testing.pair import End, LinkConfig, Pair
+
+MB = 1_000_000
+RUNNER = LinkConfig(latency_s=0.015, rate_Bps=1_250_000.0, queue_bytes=25 * 1200)
+
+
+class Transfer:
+    """One file on one channel from the initiator; call it until it is true."""
+
+    def __init__(self, pair: Pair, size: int, *, seed: int = 1) -> None:
+        self.pair = pair
+        self.content = random.Random(seed).randbytes(size)
+        self.received = bytearray()
+        self.began_at = pair.now
+        self.is_over = False
+        self.channel = pair.a.connection.open_channel(pair.now)
+        self._sent = 0
+        self._is_known = False
+
+    def __call__(self) -> bool:
+        """Write and read what is possible now; whether the file is over there."""
+        if not self.is_over:
+            self._write()
+            self._read()
+        return self.is_over
+
+    @property
+    def duration_s(self) -> float:
+        return self.pair.now - self.began_at
+
+    def _write(self) -> None:
+        if self._sent == len(self.content):
+            return
+        rest = memoryview(self.content)[self._sent :]
+        connection, now = self.pair.a.connection, self.pair.now
+        self._sent += connection.send(self.channel, rest, now)
+        if self._sent == len(self.content):
+            connection.finish(self.channel, now)
+
+    def _read(self) -> None:
+        end = self.pair.b
+        if not self._is_known:
+            self._is_known = ChannelOpened(self.channel) in end.events
+            return
+        while data := end.connection.read(self.channel, 1 << 16, self.pair.now):
+            self.received += data
+        if data == b"":
+            assert self.received == self.content
+            self.is_over = True
+
+
+def carry(pair: Pair, size: int, *, within_s: float) -> Transfer:
+    transfer = Transfer(pair, size)
+    pair.drive(transfer, within_s=within_s)
+    return transfer
+
+
+# --- Transfers ---
+
+
+def test_transfer():
+    """Runner: transfer. Three files at once, each larger than the first credit."""
+    pair = Pair(link=RUNNER)
+    files = [Transfer(pair, size * MB, seed=size) for size in (2, 3, 5)]
+    pair.drive(lambda: sum(file() for file in files) == 3, within_s=12)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_transferloss(seed):
+    """Runner: transferloss. 2 % of all packets are lost, in both directions."""
+    pair = Pair(link=replace(RUNNER, loss=0.02), seed=seed)
+    carry(pair, 2 * MB, within_s=20)
+    assert pair.a.connection.statistics().packets_lost > 0
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_transfercorruption(seed):
+    """Runner: transfercorruption. A bit is flipped in 2 % of all packets."""
+    pair = Pair(link=RUNNER)
+    corrupt(pair, 0.02, seed)
+    carry(pair, 2 * MB, within_s=20)
+    figures = [end.connection.statistics() for end in (pair.a, pair.b)]
+    assert sum(one.forged + one.malformed for one in figures) > 10
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_transfer_under_reordering(seed):
+    """No case of the runner: every fourth packet or so is overtaken by later ones."""
+    pair = Pair(link=LinkConfig(latency_s=0.015, jitter_s=0.01), seed=seed)
+    carry(pair, 2 * MB, within_s=10)
+
+
+def corrupt(pair: Pair, share: float, seed: int) -> None:
+    """Flip one bit in that share of the packets."""
+    dice = random.Random(seed)
+    cut = pair.on_transmission
+
+    def spoil(end: End, burst: Transmission) -> list[bytes]:
+        return [
+            flipped(data, dice) if dice.random() < share else data
+            for data in cut(end, burst)
+        ]
+
+    pair.on_transmission = spoil
+
+
+def flipped(data: bytes, dice: random.Random) -> bytes:
+    changed = bytearray(data)
+    changed[dice.randrange(len(changed))] ^= 1 << dice.randrange(8)
+    return bytes(changed)
+
+
+def test_goodput():
+    """Runner: goodput. 10 MB take little longer than the link's rate allows."""
+    pair = Pair(link=replace(RUNNER, queue_bytes=75 * 1200))
+    transfer = carry(pair, 10 * MB, within_s=20)
+    assert 10 * MB / transfer.duration_s > 0.75 * RUNNER.rate_Bps
+
+
+def test_longrtt():
+    """Runner: longrtt. A round trip of 1.5 s; nothing is sent twice for it."""
+    pair = Pair(link=replace(RUNNER, latency_s=0.75, queue_bytes=2 * MB))
+    carry(pair, 2 * MB, within_s=30)
+    sender = pair.a.connection.statistics()
+    assert sender.smoothed_rtt_s > 1.5
+    # Until the first answer nothing but the first words can be sent again.
+    assert sender.packets_sent < 2 * MB / 1150 * 1.1
+
+
+def test_multiplexing():
+    """Runner: multiplexing. 2000 files of 32 bytes, more than may be open at once."""
+    pair = Pair(link=RUNNER)
+    files = [random.Random(number).randbytes(32) for number in range(2000)]
+    sent: dict[int, bytes] = {}
+    received: dict[int, bytes] = {}
+    whole: set[int] = set()
+    seen = 0
+
+    def serve() -> bool:
+        nonlocal seen
+        while files and pair.a.connection.channels_available:
+            channel = pair.a.connection.open_channel(pair.now)
+            sent[channel] = files.pop()
+            pair.a.connection.send(channel, sent[channel], pair.now)
+            pair.a.connection.finish(channel, pair.now)
+        for event in pair.b.events[seen:]:
+            if isinstance(event, ChannelReadable):
+                read_whole(event.channel_id)
+        seen = len(pair.b.events)
+        return len(whole) == 2000
+
+    def read_whole(channel: int) -> None:
+        while data := pair.b.connection.read(channel, 64, pair.now):
+            received[channel] = received.get(channel, b"") + data
+        if data == b"":
+            whole.add(channel)
+            pair.b.connection.finish(channel, pair.now)
+            assert pair.b.connection.statistics().channels_open <= 1024
+
+    pair.drive(serve, within_s=20)
+    assert received == sent
+
+
+# --- Paths ---
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_blackhole(seed):
+    """Runner: blackhole. The link works for 5 s, then carries nothing for 2 s."""
+    pair = Pair(link=RUNNER, seed=seed)
+    cut, began_at = pair.on_transmission, pair.now
+
+    def with_holes(end: End, burst: Transmission) -> list[bytes]:
+        is_dark = (pair.now - began_at) % 7 >= 5
+        return [] if is_dark else cut(end, burst)
+
+    pair.on_transmission = with_holes
+    carry(pair, 10 * MB, within_s=20)
+    assert not pair.a.events_of(Closed)
+
+
+@pytest.mark.parametrize("who", ["sender"])
+def test_rebind_port(who):
+    """Runner: rebind-port. A NAT takes another port every second."""
+    rebind_often(who, [Endpoint("192.0.2.77", port) for port in range(5000, 5020)])
+
+
+@pytest.mark.parametrize("who", ["sender"])
+def test_rebind_addr(who):
+    """Runner: rebind-addr. A NAT takes another address every second."""
+    rebind_often(who, [Endpoint(f"198.51.100.{n}", 5000) for n in range(1, 20)])
+
+
+def rebind_often(who: str, endpoints: list[Endpoint]) -> None:
+    pair = Pair(link=RUNNER)
+    moving = pair.a if who == "sender" else pair.b
+    transfer = Transfer(pair, 6 * MB)
+    moves_at = pair.now + 1.0
+
+    def with_moves() -> bool:
+        nonlocal moves_at
+        if pair.now >= moves_at:
+            pair.rebind(moving, endpoints.pop(0))
+            moves_at += 1.0
+        return transfer()
+
+    pair.drive(with_moves, within_s=12)
+    assert not pair.a.events_of(Closed)
