@@ -5,6 +5,7 @@ found. Refuses to know the routing table and when a search is due.
 """
 
 from collections.abc import Callable, Iterable
+from typing import Final
 
 import trio
 
@@ -16,6 +17,10 @@ from opnode.core.records import SignedRecord, check_supersedes, slot_of
 from opnode.drivers.rpc import Answer, Exchange, Rpc
 from opnode.protocols.lookup import Lookup
 from opnode.protocols.rpc.messages import Nodes, Reply, Request, Values
+
+FEW: Final = 3
+"""With no more nodes than this to ask, nobody answers in the place of one whose
+datagrams were lost: each is asked patiently. As many as a lookup asks at once."""
 
 ContactReader = Callable[[Endpoint, Iterable[bytes]], list[Contact]]
 """Turns the packed contacts that a node named into those worth asking."""
@@ -100,8 +105,11 @@ class Search:
 
     def _ask(self, contact: Contact, body: Request) -> bool:
         query = _Query(self, contact, body)
+        is_patient = self.lookup.known <= FEW
         try:
-            self._under_way[query] = self._rpc.start(contact.endpoint, body, query)
+            self._under_way[query] = self._rpc.start(
+                contact.endpoint, body, query, is_patient=is_patient
+            )
         except RequestTimeout:
             # Too many requests under way in the whole node.
             return False
@@ -150,9 +158,10 @@ class Batch:
 
     async def run(self, questions: Iterable[tuple[Contact, Request]]) -> None:
         """Ask all and wait until every request is over."""
+        asked = list(questions)
         try:
-            for contact, body in questions:
-                self._ask(contact, body)
+            for contact, body in asked:
+                self._ask(contact, body, is_patient=len(asked) <= FEW)
             if self._under_way:
                 await self._done.wait()
             else:
@@ -167,10 +176,12 @@ class Batch:
         if not self._under_way:
             self._done.set()
 
-    def _ask(self, contact: Contact, body: Request) -> None:
+    def _ask(self, contact: Contact, body: Request, *, is_patient: bool) -> None:
         question = _Question(self, contact, body)
         try:
-            exchange = self._rpc.start(contact.endpoint, body, question)
+            exchange = self._rpc.start(
+                contact.endpoint, body, question, is_patient=is_patient
+            )
         except RequestTimeout as error:
             self.errors.append((contact, error))
         else:

@@ -310,6 +310,10 @@ class IceConnection(Connection):
         return complete
 
     def _check_list_maybe_fail(self) -> None:
+        if not (self.ice_controlling or self.has_heard_peer):
+            # Our answer may still be on its way to the peer: its checks make us try
+            # again. Whoever answered an offer sets a deadline.
+            return
         super()._check_list_maybe_fail()
         if self._check_list_done:
             self.finished.set()

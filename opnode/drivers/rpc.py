@@ -68,14 +68,10 @@ class RpcConfig:
 
     Attributes:
         network: 8 bytes; others' datagrams are not ours to read.
-        retransmissions: a lookup has other nodes to ask.
-        persistent_retransmissions: an introduction has only this way.
         proofs_per_s: a signature takes 50 µs, so proofs cost 1 % of a core at most.
     """
 
     network: bytes = MAIN_NETWORK
-    retransmissions: int = 1
-    persistent_retransmissions: int = 3
     proofs_per_s: float = 200.0
     served: ServedConfig = field(default_factory=ServedConfig)
     tokens: TokenConfig = field(default_factory=TokenConfig)
@@ -168,11 +164,14 @@ class Listener(Protocol):
 class Exchange:
     """One request with its listener; a handle for ``Rpc.cancel``."""
 
-    __slots__ = ("body", "is_retried", "listener", "pending")
+    __slots__ = ("body", "is_patient", "is_retried", "listener", "pending")
 
-    def __init__(self, body: Request, listener: Listener) -> None:
+    def __init__(
+        self, body: Request, listener: Listener, *, is_patient: bool = False
+    ) -> None:
         self.body = body
         self.listener = listener
+        self.is_patient = is_patient
         self.is_retried = False
         self.pending: Pending[Exchange] | None = None
 
@@ -327,14 +326,21 @@ class Rpc:
         return self._transactions.token_for(endpoint, trio.current_time(), is_sure=True)
 
     def start(
-        self, destination: Endpoint, body: Request, listener: Listener
+        self,
+        destination: Endpoint,
+        body: Request,
+        listener: Listener,
+        *,
+        is_patient: bool = False,
     ) -> Exchange:
         """Ask without waiting: the listener hears what becomes of it.
+
+        Where there is nobody else to ask, `is_patient` repeats it more than once.
 
         Raises:
             RequestTimeout: too many requests are under way.
         """
-        exchange = Exchange(body, listener)
+        exchange = Exchange(body, listener, is_patient=is_patient)
         self._send(destination, exchange)
         return exchange
 
@@ -377,12 +383,9 @@ class Rpc:
         pending.datagram = encode_request(
             self._sender, pending.transaction_id, token, body, size
         )
-        config = self._config
         due_at = transactions.sent(
             pending,
-            retransmissions=config.persistent_retransmissions
-            if isinstance(body, _ONCE)
-            else config.retransmissions,
+            is_patient=exchange.is_patient or isinstance(body, _ONCE),
             is_relayed=isinstance(body, _RELAYED),
             now=now,
         )

@@ -81,6 +81,11 @@ class Lookup:
         return self._asked
 
     @property
+    def known(self) -> int:
+        """Candidates heard of so far, whatever became of them."""
+        return len(self._candidates)
+
+    @property
     def finished(self) -> bool:
         """Whether the k closest candidates that are alive have all answered.
 

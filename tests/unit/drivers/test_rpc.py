@@ -73,6 +73,19 @@ class Net:
         return RawSocket(await host.bind(Endpoint(host.address, 4000)))
 
 
+class Deaf:
+    """A listener that does not care."""
+
+    def answered(self, answer):
+        pass
+
+    def slow(self):
+        pass
+
+    def failed(self, error):
+        pass
+
+
 class RawSocket:
     """A socket that takes apart the runs which arrive as one."""
 
@@ -254,10 +267,19 @@ async def test_a_silent_node_is_asked_twice_and_then_given_up(autojump_clock, ne
     assert await receive(socket) is None
 
 
-async def test_an_introduction_is_sent_four_times(autojump_clock, net):
+async def test_an_introduction_is_sent_ten_times(autojump_clock, net):
     one, socket = await net.rpc(1), await net.raw()
     with pytest.raises(RequestTimeout):
         await one.request(socket.local, Introduce(bytes(16), 10, b"sealed"))
+    for _ in range(10):
+        assert await receive(socket) is not None
+    assert await receive(socket) is None
+
+
+async def test_a_patient_request_is_sent_four_times(autojump_clock, net):
+    one, socket = await net.rpc(1), await net.raw()
+    one.start(socket.local, Ping(), Deaf(), is_patient=True)
+    await trio.sleep(10)
     for _ in range(4):
         assert await receive(socket) is not None
     assert await receive(socket) is None

@@ -19,11 +19,9 @@ def make(**limits):
     return Transactions(bytes(32), TransactionConfig(**limits))
 
 
-def send(transactions, now=0.0, *, to=THERE, retransmissions=1, is_relayed=False):
+def send(transactions, now=0.0, *, to=THERE, is_patient=False, is_relayed=False):
     pending = transactions.open(to, "context")
-    transactions.sent(
-        pending, retransmissions=retransmissions, is_relayed=is_relayed, now=now
-    )
+    transactions.sent(pending, is_patient=is_patient, is_relayed=is_relayed, now=now)
     return pending
 
 
@@ -117,12 +115,32 @@ def test_nothing_is_done_before_the_deadline():
 
 
 def test_three_retransmissions_mean_four_sends():
-    transactions = make()
-    send(transactions, retransmissions=3)
+    transactions = make(patient_retransmissions=3)
+    send(transactions, is_patient=True)
     sends = 1
     while (due_at := transactions.next_deadline()) is not None:
         sends += len(transactions.handle_deadline(due_at).resend)
     assert sends == 4
+
+
+def test_what_may_be_repeated_several_times_is_repeated_at_a_steady_pace():
+    transactions = make(initial_timeout_s=0.2, patient_retransmissions=5)
+    send(transactions, is_patient=True)
+    sent_at = []
+    while (due_at := transactions.next_deadline()) is not None:
+        if transactions.handle_deadline(due_at).resend:
+            sent_at.append(due_at)
+    assert sent_at == pytest.approx([0.2, 0.6, 1.1, 1.6, 2.1])
+
+
+def test_the_steady_pace_is_never_faster_than_the_round_trip():
+    transactions = make(steady_s=0.1)
+    send(transactions, is_patient=True)
+    sent_at = []
+    while (due_at := transactions.next_deadline()) is not None:
+        if transactions.handle_deadline(due_at).resend:
+            sent_at.append(due_at)
+    assert sent_at == pytest.approx([0.5, 1.0, 1.5])
 
 
 def test_a_fast_path_is_not_given_up_before_the_patience_is_over():
@@ -147,11 +165,11 @@ def test_an_answer_to_a_repeated_request_measures_nothing():
 
 
 def test_a_relayed_request_is_granted_a_second_hop_and_measures_nothing():
-    transactions = make()
+    transactions = make(initial_timeout_s=0.2)
     pending = send(transactions, is_relayed=True)
-    assert transactions.next_deadline() == 1.0
-    transactions.accept_untrusted(pending.transaction_id, THERE, 0.9)
-    assert transactions.timeout_for(THERE) == 0.5
+    assert transactions.next_deadline() == 0.4
+    transactions.accept_untrusted(pending.transaction_id, THERE, 0.3)
+    assert transactions.timeout_for(THERE) == 0.2
 
 
 def test_a_forgotten_request_is_neither_repeated_nor_answered():
