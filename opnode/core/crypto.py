@@ -167,6 +167,26 @@ class Aead(Protocol):
         """Return the plaintext; raises AeadError when anything was changed."""
         ...
 
+    def encrypt_into(
+        self,
+        nonce: bytes,
+        data: memoryview,
+        associated_data: bytes | None,
+        buf: memoryview,
+    ) -> int:
+        """Write ciphertext and tag to a buffer of exactly their size."""
+        ...
+
+    def decrypt_into(
+        self,
+        nonce: bytes,
+        data: memoryview,
+        associated_data: bytes | None,
+        buf: memoryview,
+    ) -> int:
+        """Write the plaintext to a buffer of exactly its size; else as ``decrypt``."""
+        ...
+
 
 def new_aead(key: bytes) -> Aead:
     """Return AES-256-GCM under a 32-byte key: the library's object, not wrapped.

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from opnode.core.crypto import TransportKeys, new_aead
 
 Seal = Callable[[bytes, bytes, bytes | None], bytes]
+SealInto = Callable[[bytes, memoryview, bytes | None, memoryview], int]
 
 
 class PacketKeys:
@@ -12,15 +13,26 @@ class PacketKeys:
 
     ``encrypt`` and ``send_phase`` belong together, and so do ``decrypt`` and
     ``receive_phase``: the phases are 0 or ``KEY_PHASE_FLAG``, as they stand in the
-    header's last field.
+    header's last field. ``encrypt_into`` and ``decrypt_into`` do the same to buffers of
+    the caller.
     """
 
-    __slots__ = ("decrypt", "encrypt", "receive_phase", "send_phase")
+    __slots__ = (
+        "decrypt",
+        "decrypt_into",
+        "encrypt",
+        "encrypt_into",
+        "receive_phase",
+        "send_phase",
+    )
 
     def __init__(self, keys: TransportKeys) -> None:
         """Start with the keys of the handshake."""
-        self.encrypt: Seal = new_aead(keys.send).encrypt
-        self.decrypt: Seal = new_aead(keys.receive).decrypt
+        sealing, opening = new_aead(keys.send), new_aead(keys.receive)
+        self.encrypt: Seal = sealing.encrypt
+        self.encrypt_into: SealInto = sealing.encrypt_into
+        self.decrypt: Seal = opening.decrypt
+        self.decrypt_into: SealInto = opening.decrypt_into
         self.send_phase = 0
         self.receive_phase = 0
 
