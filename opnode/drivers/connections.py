@@ -102,6 +102,7 @@ class Connection:
         "_closed_by_us",
         "_closed_reason",
         "_datagrams",
+        "_flushed_at",
         "_hub",
         "_incoming",
         "_path",
@@ -135,6 +136,7 @@ class Connection:
         self._arrival: trio.Event | None = None
         # Writers that collect small pieces; at most one entry per channel.
         self._soon: list[Callable[[], None]] = []
+        self._flushed_at = trio.current_time()
         self._blocked: list[Transmission] = []
         self._path: Path | None = None
         self._closed_reason: str | None = None
@@ -273,7 +275,8 @@ class Connection:
 
     def put(self, channel_id: int, data: bytes | memoryview) -> int:
         """Hand bytes of a channel to the transport; returns how many it took."""
-        return self._rudp.send(channel_id, data, trio.current_time())
+        # Nothing leaves before the flush, which asks for the time itself.
+        return self._rudp.send(channel_id, data, self._flushed_at)
 
     def call_soon(self, callback: Callable[[], None]) -> None:
         """Call this once in the next round of the scheduler, then flush."""
@@ -282,7 +285,7 @@ class Connection:
 
     def read(self, channel_id: int, max_bytes: int) -> bytes | None:
         """Take bytes of a channel: ``None``: none yet; ``b""``: its end."""
-        data = self._rudp.read(channel_id, max_bytes, trio.current_time())
+        data = self._rudp.read(channel_id, max_bytes, self._flushed_at)
         if data and self._rudp.has_work:
             # Reading frees window, which the peer may be waiting for.
             self.flush()
@@ -324,14 +327,17 @@ class Connection:
 
     def flush(self) -> None:
         """Send what may be sent, hand out events, set the timer. The one step."""
-        now = trio.current_time()
+        rudp = self._rudp
+        self._flushed_at = now = trio.current_time()
         if self._soon:
             soon, self._soon = self._soon, []
             for callback in soon:
                 callback()
-        self._send(now)
-        self._dispatch()
-        if self._rudp.is_confirmed:
+        if rudp.has_work:
+            self._send(now)
+        if rudp.has_events:
+            self._dispatch()
+        if rudp.is_confirmed:
             self.confirmed.set()
         self._table.arm(self)
 
@@ -359,6 +365,8 @@ class Connection:
                     self._blocked.extend(burst[index:])
                     hub.when_writable(self._on_writable)
                     return
+            if not self._rudp.has_work:
+                return
         self._table.resume(self)
 
     def _on_writable(self) -> None:

@@ -77,8 +77,7 @@ class MessageChannel(trio.abc.Channel[bytes]):
         await trio.lowlevel.checkpoint_if_cancelled()
         packer = self._packer
         await packer.wait_room()
-        packer.add(value)
-        packer.hand_over()
+        packer.send(value)
         await trio.lowlevel.cancel_shielded_checkpoint()
 
     async def send_batch(self, messages: Iterable[Message]) -> None:
@@ -132,9 +131,12 @@ class MessageChannel(trio.abc.Channel[bytes]):
         """
         if self._ready:
             await trio.lowlevel.checkpoint()
-        else:
-            self._ready.extend(await self.receive_batch())
-        return self._ready.popleft()
+            return self._ready.popleft()
+        batch = await self.receive_batch()
+        if len(batch) > 1:
+            self._ready.extend(batch)
+            return self._ready.popleft()
+        return batch[0]
 
     async def receive_batch(self) -> list[bytes]:
         """Wait for messages; returns all that are here, at least one.
@@ -153,7 +155,8 @@ class MessageChannel(trio.abc.Channel[bytes]):
         self._is_receiving = True
         try:
             while not (batch := self._splitter.split()):
-                self._splitter.check_next()
+                if self._splitter.size:
+                    self._splitter.check_next()
                 await self._read_more()
             return batch
         finally:
@@ -423,6 +426,21 @@ class _Packer:
         if self._collected >= PACK_SIZE:
             self.hand_over()
 
+    def send(self, message: Message) -> None:
+        """Let a message leave at once, behind what was collected.
+
+        Raises:
+            As ``add``.
+        """
+        if self._pending or self._is_streaming or type(message) is not bytes:
+            self.add(message)
+            self.hand_over()
+            return
+        if len(message) != self._last_size:
+            self._set_size(len(message))
+        self._put(self._prefix + message)
+        self.channel.flush()
+
     def hand_over(self) -> None:
         """Put what was collected into the channel and let it leave."""
         self._move()
@@ -430,6 +448,8 @@ class _Packer:
 
     async def wait_room(self) -> None:
         """Wait until the window took everything; no checkpoint when it has."""
+        if self._rest is None:
+            return
         while self._rest is not None:
             await self._waiting.park()
         self.channel.check_sendable()
@@ -447,11 +467,11 @@ class _Packer:
 
     def _begin(self) -> None:
         """Start to collect."""
+        self.channel.check_sendable()
         if self._rest is not None:
             raise trio.WouldBlock
         if self._is_streaming:
             raise trio.BusyResourceError("a message is being written piece by piece")
-        self.channel.check_sendable()
         self._schedule()
 
     def _set_size(self, size: int) -> None:

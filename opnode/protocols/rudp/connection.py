@@ -287,6 +287,11 @@ class RudpConnection:
 
     # --- application ----------------------------------------------------------------
 
+    @property
+    def has_events(self) -> bool:
+        """Whether ``next_event`` has one."""
+        return len(self._events) > 0
+
     def next_event(self) -> Event | None:
         """Return the oldest event that was not taken, None when there is none."""
         event = self._events.take()

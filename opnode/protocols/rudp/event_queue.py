@@ -32,6 +32,10 @@ class EventQueue:
         self._is_closed = False
         self.dropped = 0
 
+    def __len__(self) -> int:
+        """Return how many events wait."""
+        return len(self._events)
+
     def add(self, event: Event) -> None:
         """Queue an event.
 
