@@ -448,9 +448,9 @@ class _Packer:
 
     async def wait_room(self) -> None:
         """Wait until the window took everything; no checkpoint when it has."""
-        if self._rest is None:
+        if not self.is_full:
             return
-        while self._rest is not None:
+        while self.is_full:
             await self._waiting.park()
         self.channel.check_sendable()
 

@@ -60,7 +60,7 @@ def test_nothing_follows_the_last_event():
 def test_the_length_is_how_many_events_wait():
     queue = EventQueue(max_events=10, max_datagrams=10)
     assert len(queue) == 0
-    queue.add(ChannelReadable(1))
+    queue.add(ChannelOpened(1))
     assert len(queue) == 1
     queue.take()
     assert len(queue) == 0
