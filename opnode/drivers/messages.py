@@ -448,11 +448,12 @@ class _Packer:
 
     async def wait_room(self) -> None:
         """Wait until the window took everything; no checkpoint when it has."""
-        if not self.is_full:
-            return
-        while self.is_full:
+        has_waited = False
+        while self._rest is not None:
+            has_waited = True
             await self._waiting.park()
-        self.channel.check_sendable()
+        if has_waited:
+            self.channel.check_sendable()
 
     def begin_stream(self, prefix: bytes) -> None:
         """Let a message begin that is written piece by piece."""
