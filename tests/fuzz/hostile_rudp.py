@@ -203,10 +203,11 @@ class FrameMaker:
     def frames(self) -> bytes:
         """Return what one packet holds."""
         dice = self.dice
-        made = b"".join(
-            dice.choice(self._makers)() for _ in range(dice.choice((1, 1, 2, 5)))
-        )
-        wire = bytearray(made[: packet.BASE_PACKET_SIZE - packet.OVERHEAD])
+        wire = bytearray()
+        for _ in range(dice.choice((1, 1, 2, 5))):
+            made = dice.choice(self._makers)()
+            if len(wire) + len(made) <= packet.BASE_PACKET_SIZE - packet.OVERHEAD:
+                wire += made
         kind = dice.randrange(8) if self.is_wild() else -1
         if kind == 0 and wire:
             wire[dice.randrange(len(wire))] ^= dice.randint(1, 255)
