@@ -316,14 +316,11 @@ class Connection:
     # ConnectionSink: what the socket hub calls.
 
     def receive_run(
-        self,
-        buffer: memoryview,
-        segment_size: int,
-        source: Endpoint,
-        ecn: int,  # noqa: ARG002 - the transport does not ask for it yet
+        self, buffer: memoryview, segment_size: int, source: Endpoint, ecn: int
     ) -> None:
         """Take a run of packets of this connection from the socket."""
-        self._rudp.receive_run(buffer, segment_size, source, trio.current_time())
+        now = trio.current_time()
+        self._rudp.receive_run(buffer, segment_size, source, now, ecn=ecn)
 
     def flush(self) -> None:
         """Send what may be sent, hand out events, set the timer. The one step."""
@@ -361,7 +358,7 @@ class Connection:
             if not burst:
                 return
             for index, transmission in enumerate(burst):
-                if not hub.send(*transmission[:3]):
+                if not hub.send(*transmission):
                     self._blocked.extend(burst[index:])
                     hub.when_writable(self._on_writable)
                     return
@@ -371,7 +368,7 @@ class Connection:
 
     def _on_writable(self) -> None:
         while self._blocked:
-            if not self._hub.send(*self._blocked[0][:3]):
+            if not self._hub.send(*self._blocked[0]):
                 self._hub.when_writable(self._on_writable)
                 return
             self._blocked.pop(0)

@@ -97,7 +97,7 @@ class BurstBuilder:
         packet_size = self.packet_size
         allowed = max((window - in_flight) // packet_size, self.probes)
         limit = min(self.max_segments, burst_limit(packet_size))
-        parts: list[bytes] = []
+        parts: list[bytes | memoryview] = []
         room = min(allowed, limit)
         if room > 0 and (acks.is_due or self._controls or self.datagrams):
             room -= limit == room
@@ -125,12 +125,12 @@ class BurstBuilder:
         self.bytes_sent += run.size
         return b"".join(sealed)
 
-    def _add_bulk(self, parts: list[bytes], room: int, now: float) -> int:
+    def _add_bulk(self, parts: list[bytes | memoryview], room: int, now: float) -> int:
         """Add up to `room` full packets of stream data; returns how many."""
         channels = self._channels
         added = 0
         for channel in list(channels.active.values()):
-            served = self._serve(channel, parts, room - added, now)
+            served = self._serve(channel, parts, range(added, room), now)
             added += served
             if served:
                 channels.move_to_back(channel)
@@ -140,19 +140,23 @@ class BurstBuilder:
         return added
 
     def _serve(
-        self, channel: Channel, parts: list[bytes], room: int, now: float
+        self,
+        channel: Channel,
+        parts: list[bytes | memoryview],
+        slots: range,
+        now: float,
     ) -> int:
+        """Fill places in the burst with a channel's bytes; returns how many."""
         channels, out, sealer = self._channels, channel.outgoing, self._sealer
         chunk = self.packet_size - BULK_OVERHEAD
         added = 0
-        while added < room:
+        while added < len(slots):
             start, stop = out.next_range(channels.new_bytes_left)
-            count = min((stop - start) // chunk, room - added)
+            count = min((stop - start) // chunk, len(slots) - added)
             if count <= 0:
                 break
             number = sealer.next_number
-            data = out.view(start, start + count * chunk)
-            sealer.seal_bulk(parts, out.channel_id, start, data, chunk)
+            parts += sealer.seal_bulk(out, start, chunk, slots[added : added + count])
             run = SentRun(
                 number,
                 number + count,

@@ -208,7 +208,7 @@ class RudpConnection:
         newest = self._acks.next_number
         self._source = source
         try:
-            accepted = self._receiver.receive_run(bytes(buffer), segment_size, now)
+            accepted = self._receiver.receive_run(buffer, segment_size, now)
         except PeerViolationError as error:
             self._end(int(error.code), str(error), now)
             return

@@ -43,7 +43,7 @@ MAX_ACK_DELAY_S: Final = 0.005
 pack_data_header = struct.Struct("!BIQH").pack
 unpack_data_header = struct.Struct("!BIQH").unpack_from
 # Proof byte and DATA header at once, as a packet of bulk data begins.
-pack_bulk_header = struct.Struct("!BBIQH").pack
+pack_bulk_header_into = struct.Struct("!BBIQH").pack_into
 
 _ACK = struct.Struct("!BIQBQB")
 _ACK_RANGE = struct.Struct("!IIB")

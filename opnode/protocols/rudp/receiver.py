@@ -1,19 +1,21 @@
 """Opens incoming packets, a run of them at a time; owns the replay check.
 
-Full packets of one channel, in order, take the short way from the socket's buffer to
-the channel. Everything else is parsed into frames and handed on.
+Packets of equal size are opened together, and full packets of one channel take the
+short way from there to the channel. Everything else is parsed into frames and handed
+on.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from functools import reduce
+from operator import xor
+from typing import Final
 
 from opnode.core.crypto import AeadError
 from opnode.protocols.rudp.acknowledgements import Acknowledgements
-from opnode.protocols.rudp.channel import Channel, ReceiveState
 from opnode.protocols.rudp.channel_table import ChannelTable
 from opnode.protocols.rudp.connection_ids import ConnectionId
 from opnode.protocols.rudp.frames import (
     BULK_HEADER_SIZE,
-    BULK_OVERHEAD,
     DATA_TYPE,
     AckFrame,
     CloseFrame,
@@ -22,7 +24,6 @@ from opnode.protocols.rudp.frames import (
     PathChallengeFrame,
     PathResponseFrame,
     PingFrame,
-    pack_data_header,
     parse_frames,
 )
 from opnode.protocols.rudp.packet import (
@@ -39,12 +40,31 @@ from opnode.protocols.rudp.packet import (
     unpack_wire_number,
 )
 from opnode.protocols.rudp.packet_keys import PacketKeys
+from opnode.protocols.rudp.workbench import (
+    MIN_BENCH_PACKET,
+    OpeningBench,
+    opening_bench,
+)
 
 # Answers of ``_take_frames``: how soon a packet wants to be acknowledged.
 _NEVER, _SOON, _AT_ONCE = 0, 1, 2
-_NO_CHANNEL = (-1, -1, -1)
 # Frames that no acknowledgement is owed for.
 _SILENT = (AckFrame, CloseFrame, PathChallengeFrame, PathResponseFrame)
+# Below, laying a run out on a bench costs more than it saves.
+_BENCH_FROM: Final = 4
+_FIELDS = 4
+
+
+class _Tally:
+    """What became of the packets of one run."""
+
+    __slots__ = ("accepted", "eliciting", "haste", "plaintext_bytes")
+
+    def __init__(self) -> None:
+        self.accepted = 0
+        self.eliciting = 0
+        self.haste = False
+        self.plaintext_bytes = 0
 
 
 class PacketReceiver:
@@ -78,15 +98,9 @@ class PacketReceiver:
         self._acks = acks
         self._channels = channels
         self._on_frame = on_frame
-        self._current: Channel | None = None
 
-    def receive_run(  # noqa: PLR0915 - one plain loop is the speed
-        self, run: bytes, segment_size: int, now: float
-    ) -> int:
+    def receive_run(self, run: memoryview, segment_size: int, now: float) -> int:
         """Take in packets of one read: `segment_size` bytes each but the last.
-
-        The hot loop of receiving, 1.6 µs a packet: locals instead of attributes, and
-        what came the short way is counted by the run, not by the packet.
 
         Returns:
             How many packets were authentic and new.
@@ -94,78 +108,160 @@ class PacketReceiver:
         Raises:
             PeerViolationError: An authentic packet broke a rule.
         """
-        # The phase may change within the run; these two belong together.
-        decrypt, phase = self._keys.decrypt, self._keys.receive_phase
-        acks = self._acks
         size, step = self._measure(run, segment_size)
         if not size:
             return 0
-        chunk = max(step - BULK_OVERHEAD, 1)
-        base = self._ids[run[:PREFIX_SIZE]].offset | phase
-        first, expected = acks.next_number, acks.next_number + base
-        accepted = short = eliciting = taken = haste = proof = 0
-        channel_id, end, limit = self._resume(chunk)
-        pieces: list[bytes] = []
-        for start in range(0, size, step):
-            body = start + HEADER_SIZE
-            nonce, sealed = run[start + NONCE_AT : body], run[body : start + step]
-            (wire_number,) = unpack_wire_number(run, start + PREFIX_SIZE)
-            if wire_number == expected:
-                try:
-                    plaintext = decrypt(nonce, sealed, None)
-                except AeadError:
-                    self.forged += 1
-                    continue
-                expected += 1
-                proof ^= plaintext[0]
+        offset = self._ids[bytes(run[:PREFIX_SIZE])].offset
+        tally = _Tally()
+        whole = size - size % step
+        if whole >= _BENCH_FROM * step and step >= MIN_BENCH_PACKET:
+            block = opening_bench(step).capacity * step
+            for start in range(0, whole, block):
+                packets = run[start : min(start + block, whole)]
+                if not self._take_block(packets, step, offset, tally, now):
+                    self._take_each(packets, step, offset, tally, now)
+            run = run[whole:size]
+        self._take_each(run[:size], step, offset, tally, now)
+        if tally.accepted:
+            self.packets_received += tally.accepted
+            self.bytes_received += tally.plaintext_bytes + tally.accepted * (
+                HEADER_SIZE + TAG_SIZE
+            )
+            self._acks.on_received(
+                eliciting=tally.eliciting, at_once=tally.haste, now=now
+            )
+        return tally.accepted
+
+    # --- the short way --------------------------------------------------------------
+
+    def _take_block(
+        self, packets: memoryview, step: int, offset: int, tally: _Tally, now: float
+    ) -> bool:
+        """Open many packets before looking at any; False when some have another key.
+
+        All that can be is done by the run, not by the packet: 1.0 µs a packet instead
+        of 1.6 µs in one loop that does everything.
+        """
+        bench = opening_bench(step)
+        count = len(packets) // step
+        wire_numbers, nonces = bench.load(packets, count)
+        base = offset | self._keys.receive_phase
+        first = wire_numbers[0]
+        in_row = wire_numbers == tuple(range(first, first + count))
+        low = first if in_row else min(wire_numbers)
+        high = first + count if in_row else max(wire_numbers)
+        if low < base or high - base > MAX_PACKET_NUMBER:
+            return False
+        forged = self._open_all(bench, nonces)
+        if in_row and not forged and first - base >= self._acks.next_number:
+            stretches: Iterable[tuple[int, int]] = ((0, count),)
+        else:
+            stretches = self._stretches(wire_numbers, base, forged)
+        for start, stop in stretches:
+            number = wire_numbers[start] - base
+            proof = reduce(xor, bench.marks(start, stop))
+            self._accept(number, number + stop - start, proof, tally)
+            self._take_plaintexts(bench, count, range(start, stop), tally, now)
+        return True
+
+    def _open_all(self, bench: OpeningBench, nonces: tuple[bytes, ...]) -> set[int]:
+        """Open what lies on the bench; returns the indices of forgeries."""
+        decrypt_into = self._keys.decrypt_into
+        work = zip(
+            range(len(nonces)), nonces, bench.sealed, bench.plaintexts, strict=False
+        )
+        forged: set[int] = set()
+        index = 0
+        while True:
+            try:
+                for index, nonce, sealed, plaintext in work:  # noqa: B007 - read below
+                    decrypt_into(nonce, sealed, None, plaintext)
+            except AeadError:
+                forged.add(index)
+                self.forged += 1
             else:
-                opened = self._open_other(wire_number, base, nonce, sealed)
-                if opened is None:
-                    continue
-                number, plaintext = opened
-                acks.received.add(first, expected - base, proof)
-                first, proof = max(expected - base, number + 1), 0
-                expected = first + base
-                if number in acks.received:
-                    self.duplicates += 1
-                    continue
-                acks.received.add(number, number + 1, plaintext[0])
-                haste = 1
-            is_bulk = end < limit and len(plaintext) == chunk + BULK_HEADER_SIZE
-            if is_bulk and plaintext.startswith(
-                pack_data_header(DATA_TYPE, channel_id, end, chunk), PROOF_SIZE
-            ):
-                pieces.append(plaintext[BULK_HEADER_SIZE:])
-                end += chunk
+                return forged
+
+    def _stretches(
+        self, wire_numbers: tuple[int, ...], base: int, forged: set[int]
+    ) -> Iterator[tuple[int, int]]:
+        """Yield index ranges of authentic new packets whose numbers are in a row.
+
+        Each must be accepted before the next is asked for: a packet may come twice.
+        """
+        received = self._acks.received
+        index, count = 0, len(wire_numbers)
+        while index < count:
+            first = wire_numbers[index]
+            if index in forged:
+                index += 1
                 continue
-            accepted += 1
-            taken += len(plaintext)
-            short += self._deliver(pieces, end)
-            wants = self._take_frames(plaintext, now)
-            eliciting, haste = eliciting + (wants > 0), haste + (wants == _AT_ONCE)
-            channel_id, end, limit = self._resume(chunk)
-        short += self._deliver(pieces, end)
-        acks.extend(first, expected - base, proof)
-        accepted += short
-        self._count(accepted, taken + short * (BULK_HEADER_SIZE + chunk))
-        if accepted:
-            acks.on_received(eliciting=eliciting + short, at_once=haste > 0, now=now)
-        return accepted
+            if first - base in received:
+                self.duplicates += 1
+                index += 1
+                continue
+            stop = index + 1
+            while (
+                stop < count
+                and wire_numbers[stop] == first + stop - index
+                and stop not in forged
+                and wire_numbers[stop] - base not in received
+            ):
+                stop += 1
+            yield index, stop
+            index = stop
 
-    def _count(self, packets: int, plaintext_bytes: int) -> None:
-        self.packets_received += packets
-        self.bytes_received += plaintext_bytes + packets * (HEADER_SIZE + TAG_SIZE)
+    def _take_plaintexts(
+        self, bench: OpeningBench, count: int, rows: range, tally: _Tally, now: float
+    ) -> None:
+        """Hand on opened packets: bulk data of one channel together."""
+        headers = bench.data_headers(count)
+        chunk = bench.plaintext_size - BULK_HEADER_SIZE
+        index, stop = rows.start, rows.stop
+        while index < stop:
+            end = _bulk_end(headers, index, stop, chunk)
+            if end == index:
+                self._take_plaintext(bytes(bench.plaintexts[index]), tally, now)
+                index += 1
+                continue
+            _, channel_id, offset, _ = headers[_FIELDS * index : _FIELDS * (index + 1)]
+            channel = self._channels.for_frame(channel_id)
+            if channel is not None:
+                data = b"".join(bench.chunks(count)[index:end])
+                self._channels.on_data(channel, offset, data, fin=False)
+            tally.accepted += end - index
+            tally.eliciting += end - index
+            tally.plaintext_bytes += (end - index) * bench.plaintext_size
+            index = end
 
-    def _open_other(
-        self, wire_number: int, base: int, nonce: bytes, sealed: bytes
-    ) -> tuple[int, bytes] | None:
-        """Open a packet that is not the next one: number and plaintext, or None."""
+    # --- the long way ---------------------------------------------------------------
+
+    def _take_each(
+        self, packets: memoryview, step: int, offset: int, tally: _Tally, now: float
+    ) -> None:
+        for start in range(0, len(packets), step):
+            packet = bytes(packets[start : start + step])
+            opened = self._open(packet, offset)
+            if opened is None:
+                continue
+            number, plaintext = opened
+            if number in self._acks.received:
+                self.duplicates += 1
+                continue
+            self._accept(number, number + 1, plaintext[0], tally)
+            self._take_plaintext(plaintext, tally, now)
+
+    def _open(self, packet: bytes, offset: int) -> tuple[int, bytes] | None:
+        """Open one packet: its number and plaintext, or None."""
+        (wire_number,) = unpack_wire_number(packet, PREFIX_SIZE)
         phase = wire_number & ~WIRE_NUMBER_MASK
-        number = (wire_number & WIRE_NUMBER_MASK) - (base & WIRE_NUMBER_MASK)
+        number = (wire_number & WIRE_NUMBER_MASK) - offset
         if phase not in (0, KEY_PHASE_FLAG) or not 0 <= number <= MAX_PACKET_NUMBER:
             self.malformed += 1
             return None
+        nonce, sealed = packet[NONCE_AT:HEADER_SIZE], packet[HEADER_SIZE:]
         keys = self._keys
+        plaintext: bytes | None
         if phase != keys.receive_phase:
             plaintext = keys.open_other_phase(number, nonce, sealed)
         else:
@@ -178,7 +274,24 @@ class PacketReceiver:
             return None
         return number, plaintext
 
-    def _measure(self, run: bytes, segment_size: int) -> tuple[int, int]:
+    def _accept(self, first: int, stop: int, proof: int, tally: _Tally) -> None:
+        """Note new packets ``[first, stop)``; a hole or a latecomer makes haste."""
+        acks = self._acks
+        if first != acks.next_number:
+            tally.haste = True
+        if first >= acks.next_number:
+            acks.extend(first, stop, proof)
+        else:
+            acks.received.add(first, stop, proof)
+
+    def _take_plaintext(self, plaintext: bytes, tally: _Tally, now: float) -> None:
+        wants = self._take_frames(plaintext, now)
+        tally.accepted += 1
+        tally.plaintext_bytes += len(plaintext)
+        tally.eliciting += wants > _NEVER
+        tally.haste = tally.haste or wants == _AT_ONCE
+
+    def _measure(self, run: memoryview, segment_size: int) -> tuple[int, int]:
         """Return how many bytes hold packets of a valid size, and their step.
 
         The first packet speaks for all of a run: one that bears another id than it
@@ -186,7 +299,7 @@ class PacketReceiver:
         """
         size = len(run)
         step = segment_size if 0 < segment_size < size else max(size, 1)
-        is_ours = run[:PREFIX_SIZE] in self._ids
+        is_ours = bytes(run[:PREFIX_SIZE]) in self._ids
         if not is_ours or not MIN_PACKET_SIZE <= step <= MAX_PACKET_SIZE:
             self.malformed += -(-size // step)
             return 0, step
@@ -196,40 +309,6 @@ class PacketReceiver:
             size -= rest
         return size, step
 
-    def _resume(self, chunk: int) -> tuple[int, int, int]:
-        """Return what the short way may take: channel, offset, and where it ends.
-
-        Up to `limit`, exclusive, a whole chunk is within every credit. An impossible
-        channel number closes the short way.
-        """
-        channel = self._current
-        if channel is None or channel.receive_state is not ReceiveState.OPEN:
-            return _NO_CHANNEL
-        incoming = channel.incoming
-        if incoming.has_gaps or incoming.final_size is not None:
-            return _NO_CHANNEL
-        end, credit = incoming.end, self._channels.credit
-        room = min(channel.credit.limit - end, credit.limit - credit.received)
-        return channel.channel_id, end, end + room - chunk + 1
-
-    def _deliver(self, pieces: list[bytes], end: int) -> int:
-        """Put what came the short way into its channel; returns how many pieces.
-
-        The pieces stay as they are until they are read: joined here, every byte would
-        be copied once more (0.4 µs a packet).
-        """
-        channel = self._current
-        if channel is None or not pieces:
-            return 0
-        incoming = channel.incoming
-        self._channels.credit.received += end - incoming.end
-        incoming.end = incoming.highest = end
-        incoming.chunks.extend(pieces)
-        count = len(pieces)
-        pieces.clear()
-        self._channels.tell_readable(channel)
-        return count
-
     def _take_frames(self, plaintext: bytes, now: float) -> int:
         """Hand on the frames of a packet; returns whether it wants an ACK, and soon."""
         wants = _NEVER
@@ -238,7 +317,6 @@ class PacketReceiver:
             if isinstance(frame, DataFrame):
                 channel = self._channels.for_frame(frame.channel_id)
                 if channel is not None:
-                    self._current = channel
                     self._channels.on_data(
                         channel, frame.offset, frame.data, fin=frame.fin
                     )
@@ -250,3 +328,33 @@ class PacketReceiver:
             elif kind not in _SILENT:
                 wants = max(wants, _SOON)
         return wants
+
+
+def _bulk_end(headers: tuple[int, ...], index: int, stop: int, chunk: int) -> int:
+    """Return where packets of one channel, full and in a row, end; `index` for none.
+
+    Args:
+        headers: Four fields of each plaintext, read as if it held a DATA frame alone.
+        index: The first packet.
+        stop: Behind the last.
+        chunk: Bytes of a channel in a full packet.
+    """
+    kind, channel_id, offset, length = headers[_FIELDS * index : _FIELDS * (index + 1)]
+    if kind != DATA_TYPE or length != chunk:
+        return index
+    count = stop - index
+    # The usual case takes 0.04 µs a packet, one by one it is 0.2 µs.
+    rest = headers[_FIELDS * index : _FIELDS * stop]
+    if (
+        rest[2::_FIELDS] == tuple(range(offset, offset + count * chunk, chunk))
+        and rest[0::_FIELDS] == (DATA_TYPE,) * count
+        and rest[1::_FIELDS] == (channel_id,) * count
+        and rest[3::_FIELDS] == (chunk,) * count
+    ):
+        return stop
+    for end in range(index + 1, stop):
+        offset += chunk
+        fields = headers[_FIELDS * end : _FIELDS * (end + 1)]
+        if fields != (DATA_TYPE, channel_id, offset, chunk):
+            return end
+    return stop

@@ -1,10 +1,22 @@
 """Numbers and seals outgoing packets; decides nothing of what is in them."""
 
+from typing import Final
+
 from opnode.protocols.rudp.connection_ids import ConnectionId
-from opnode.protocols.rudp.frames import DATA_TYPE, pack_bulk_header
+from opnode.protocols.rudp.frames import (
+    BULK_OVERHEAD,
+    DATA_TYPE,
+    encode_data,
+    pack_bulk_header_into,
+)
 from opnode.protocols.rudp.packet import NONCE_AT, pack_header
 from opnode.protocols.rudp.packet_keys import PacketKeys
 from opnode.protocols.rudp.receipt_proof import ReceiptProof
+from opnode.protocols.rudp.send_buffer import SendBuffer
+from opnode.protocols.rudp.workbench import sealing_bench
+
+# Below, as for what was lost, laying out a run costs more than it saves.
+_BENCH_FROM: Final = 4
 
 
 class PacketSealer:
@@ -42,37 +54,54 @@ class PacketSealer:
         return [header, keys.encrypt(header[NONCE_AT:], plaintext, None)]
 
     def seal_bulk(
-        self,
-        parts: list[bytes],
-        channel_id: int,
-        offset: int,
-        data: memoryview,
-        chunk: int,
-    ) -> None:
-        """Seal packets of `chunk` bytes of a channel each; the hot loop of sending.
+        self, out: SendBuffer, start: int, chunk: int, slots: range
+    ) -> list[bytes | memoryview]:
+        """Seal packets of `chunk` bytes of a channel each, and nothing else.
 
         Args:
-            parts: Gets header and ciphertext of each packet.
-            channel_id: The channel.
-            offset: Where in the channel the data begins.
-            data: A multiple of `chunk` bytes.
+            out: Where the bytes are.
+            start: The offset of the first packet's.
             chunk: At most 65,535.
+            slots: The places of the packets in their burst. What is returned is valid
+                until a slot is used again, so a burst uses none twice.
+
+        Returns:
+            Parts to be joined.
         """
-        count = len(data) // chunk
-        first = self.next_number
+        count = len(slots)
+        if count >= _BENCH_FROM:
+            return [self._seal_on_bench(out, start, chunk, slots)]
+        parts: list[bytes | memoryview] = []
+        for position in range(start, start + count * chunk, chunk):
+            data = bytes(out.view(position, position + chunk))
+            parts += self.seal(encode_data(out.channel_id, position, data, fin=False))
+        return parts
+
+    def _seal_on_bench(
+        self, out: SendBuffer, start: int, chunk: int, slots: range
+    ) -> memoryview:
+        """The hot loop of sending, 1.05 µs a packet; see ``workbench``."""
+        count, first = len(slots), self.next_number
         self.next_number = first + count
         self.packets_sent += count
         keys, (prefix, number_offset) = self._keys, self.connection_id
-        append, encrypt = parts.append, keys.encrypt
-        wire_number = (first + number_offset) | keys.send_phase
-        position = 0
-        for mark in self._proof.marks(first, count):
-            header = pack_header(prefix, wire_number)
-            append(header)
-            plaintext = (
-                pack_bulk_header(mark, DATA_TYPE, channel_id, offset + position, chunk)
-                + data[position : position + chunk]
+        bench = sealing_bench(chunk + BULK_OVERHEAD)
+        out.copy_into(bench.texts[: count * chunk], start)
+        nonces = bench.write_headers(
+            slots.start, count, prefix, (first + number_offset) | keys.send_phase
+        )
+        plain, channel_id, encrypt_into = bench.plain, out.channel_id, keys.encrypt_into
+        at = 0
+        for nonce, mark, plaintext, sealed in zip(
+            nonces,
+            self._proof.marks(first, count),
+            bench.plaintexts,
+            bench.sealed[slots.start : slots.stop],
+            strict=False,
+        ):
+            pack_bulk_header_into(
+                plain, at, mark, DATA_TYPE, channel_id, start + at, chunk
             )
-            append(encrypt(header[NONCE_AT:], plaintext, None))
-            position += chunk
-            wire_number += 1
+            encrypt_into(nonce, plaintext, None, sealed)
+            at += chunk
+        return bench.packets(slots.start, count)

@@ -135,6 +135,18 @@ class SendBuffer:
             missing -= len(block)
         return memoryview(b"".join(pieces))
 
+    def copy_into(self, target: memoryview, start: int) -> None:
+        """Fill a buffer with the bytes from an offset on; all of them are held."""
+        starts, blocks = self._starts, self._blocks
+        index = bisect_right(starts, start) - 1
+        skipped, position, size = start - starts[index], 0, len(target)
+        while position < size:
+            piece = memoryview(blocks[index])[skipped : skipped + size - position]
+            stop = position + len(piece)
+            target[position:stop] = piece
+            position, skipped = stop, 0
+            index += 1
+
     def on_acked(self, start: int, stop: int) -> None:
         """The peer has a range: free what no hole keeps."""
         if self.lost:

@@ -6,7 +6,12 @@ import pytest
 
 from opnode.protocols.rudp import receiver
 from opnode.protocols.rudp.config import RudpConfig
-from opnode.protocols.rudp.frames import BASE_CHUNK_SIZE, encode_data, encode_ping
+from opnode.protocols.rudp.frames import (
+    BASE_CHUNK_SIZE,
+    DATA_HEADER_SIZE,
+    encode_data,
+    encode_ping,
+)
 from opnode.protocols.rudp.violation import CloseCode
 from tests.unit.protocols.rudp.far_end import THERE, FarEnd
 
@@ -26,14 +31,58 @@ def settled() -> FarEnd:
 
 def test_a_run_in_order_takes_the_short_way_past_the_parser(monkeypatch):
     far = settled()
-    far.feed(chunk(0))
     monkeypatch.setattr(receiver, "parse_frames", None)
-    far.arrive(*(far.packet(chunk(index)) for index in range(1, 40)))
+    far.arrive(*(far.packet(chunk(index)) for index in range(40)))
     channel = far.connection._channels.find(0)
     assert channel is not None
-    assert [len(piece) for piece in channel.incoming.chunks] == [BASE_CHUNK_SIZE] * 40
+    assert [len(piece) for piece in channel.incoming.chunks] == [len(TEXT)]
     assert far.connection.read(0, 1 << 20, far.now) == TEXT
     assert far.connection._channels.credit.received == len(TEXT)
+
+
+def test_a_run_behind_a_hole_takes_the_short_way_too(monkeypatch):
+    far = settled()
+    packets = [far.packet(chunk(index)) for index in range(40)]
+    monkeypatch.setattr(receiver, "parse_frames", None)
+    far.arrive(*packets[:10], *packets[11:])
+    assert far.connection.read(0, 1 << 20, far.now) == TEXT[: 10 * BASE_CHUNK_SIZE]
+    monkeypatch.undo()
+    far.arrive(packets[10])
+    rest = TEXT[10 * BASE_CHUNK_SIZE :]
+    assert far.connection.read(0, 1 << 20, far.now) == rest
+
+
+def test_a_run_longer_than_a_bench_is_taken_whole():
+    far = settled()
+    text = random.Random(3).randbytes(150 * BASE_CHUNK_SIZE)
+    far.arrive(
+        *(
+            far.packet(encode_data(0, at, text[at : at + BASE_CHUNK_SIZE], fin=False))
+            for at in range(0, len(text), BASE_CHUNK_SIZE)
+        ),
+        far.packet(encode_data(0, len(text), b"end", fin=True)),
+    )
+    assert far.connection.read(0, 1 << 20, far.now) == text + b"end"
+
+
+def test_what_is_no_bulk_data_in_a_run_of_equal_packets_is_parsed():
+    far = settled()
+    body = TEXT[: BASE_CHUNK_SIZE - 2 * DATA_HEADER_SIZE]
+    mixed = (
+        encode_data(0, 2 * BASE_CHUNK_SIZE, body[:1000], fin=False)
+        + encode_data(0, 2 * BASE_CHUNK_SIZE + 1000, body[1000:], fin=False)
+        + encode_data(2, 0, b"", fin=True)
+    )
+    run = [far.packet(chunk(0)), far.packet(chunk(1)), far.packet(mixed)]
+    tail = 2 * BASE_CHUNK_SIZE + len(body)
+    for number in range(3):
+        at = tail + number * BASE_CHUNK_SIZE
+        run.append(far.packet(encode_data(0, at, chunk(number)[15:], fin=False)))
+    assert {len(packet) for packet in run} == {1200}
+    far.arrive(*run)
+    expected = TEXT[: 2 * BASE_CHUNK_SIZE] + body + TEXT[: 3 * BASE_CHUNK_SIZE]
+    assert far.connection.read(0, 1 << 20, far.now) == expected
+    assert far.connection.read(2, 1, far.now) == b""
 
 
 @pytest.mark.parametrize("seed", range(8))

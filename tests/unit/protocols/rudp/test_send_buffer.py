@@ -150,3 +150,14 @@ def test_bytes_are_kept_as_they_are_and_what_may_change_is_copied():
     changing[0] = 1
     assert buffer._blocks[0] is text
     assert bytes(buffer.view(0, 14_500)) == text + bytes(5000) + text[:4500]
+
+
+@pytest.mark.parametrize(("start", "stop"), [(0, 1), (0, 9000), (4999, 5008), (8, 8)])
+def test_a_range_is_copied_across_blocks(start: int, stop: int):
+    text = bytes(range(250)) * 36
+    out = SendBuffer(0, capacity=9000, limit=9000)
+    for first, last in ((0, 5000), (5000, 5007), (5007, 9000)):
+        out.write(memoryview(text)[first:last])
+    target = bytearray(stop - start + 2)
+    out.copy_into(memoryview(target)[1:-1], start)
+    assert target == b"\0" + text[start:stop] + b"\0"
