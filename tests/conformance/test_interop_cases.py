@@ -4,15 +4,19 @@ Each docstring names the runner's case (https://interop.seemann.io) and what is 
 here. The link is the runner's own: 10 Mbit/s, 15 ms one way, 25 packets of queue.
 """
 
+import itertools
 import random
 from dataclasses import replace
 
 import pytest
+import trio
 
 from opnode.core.addresses import Endpoint
 from opnode.protocols.rudp.connection import Transmission
 from opnode.protocols.rudp.events import ChannelOpened, ChannelReadable, Closed
+from opnode.testing.overlay import open_overlay
 from opnode.testing.pair import End, LinkConfig, Pair
+from opnode.testing.virtual_network import Link
 
 MB = 1_000_000
 RUNNER = LinkConfig(latency_s=0.015, rate_Bps=1_250_000.0, queue_bytes=25 * 1200)
@@ -220,3 +224,22 @@ def rebind_often(who: str, endpoints: list[Endpoint]) -> None:
 
     pair.drive(with_moves, within_s=12)
     assert not pair.a.events_of(Closed)
+
+
+# --- Life ---
+
+
+@pytest.mark.parametrize("seed", range(5))
+async def test_handshakeloss(autojump_clock, seed):
+    """Runner: handshakeloss, multiconnect. 30 % loss while 50 connections are made.
+
+    The handshake is the introduction with Noise inside and the checks of ICE. Ten
+    connections for each seed: of five people each calls those that came after.
+    """
+    async with open_overlay(seeds=3, seed=seed) as overlay:
+        people = [await overlay.user() for _ in range(5)]
+        overlay.network.link = Link(latency_s=(0.015, 0.015), loss=0.3)
+        for caller, callee in itertools.combinations(people, 2):
+            with trio.fail_after(60):
+                connection = await caller.connect(callee.peer_id)
+                assert await connection.ping() > 0
