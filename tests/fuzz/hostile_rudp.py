@@ -123,7 +123,7 @@ class NetworkAttacker:
         self.dice = dice
         self.tally = tally
         self.rate = 3
-        self._seen: deque[bytes] = deque(maxlen=_HISTORY)
+        self.seen: deque[bytes] = deque(maxlen=_HISTORY)
 
     def __call__(self, _end: End, burst: Transmission) -> list[bytes]:
         """Let the genuine packets through, late or not, among hostile ones."""
@@ -132,7 +132,7 @@ class NetworkAttacker:
             genuine = burst.data[start : start + size]
             self.tally.genuine += 1
             out.append(genuine)
-            self._seen.append(genuine)
+            self.seen.append(genuine)
             hostile = [self.mutate(genuine) for _ in range(self.rate)]
             self.tally.hostile += len(hostile)
             out += hostile
@@ -152,11 +152,11 @@ class NetworkAttacker:
             case 2:
                 wire += dice.randbytes(dice.choice((1, 16, 1200)))
             case 3:
-                other = dice.choice(self._seen)
+                other = dice.choice(self.seen)
                 cut = dice.randrange(len(wire))
                 wire[cut:] = other[cut:]
             case 4:
-                return dice.choice(self._seen)
+                return dice.choice(self.seen)
             case 5:
                 wire[1 : packet.PREFIX_SIZE] = dice.randbytes(8)
             case 6:

@@ -6,6 +6,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
+from opnode.core.addresses import Endpoint
 from opnode.protocols.rudp import frames
 from opnode.protocols.rudp.config import RudpConfig
 from opnode.protocols.rudp.events import ChannelOpened, ChannelReset, Closed
@@ -19,10 +20,18 @@ from opnode.protocols.rudp.frames import (
 from opnode.protocols.rudp.receive_buffer import IslandLimit, ReceiveBuffer
 from opnode.protocols.rudp.send_buffer import SendBuffer
 from opnode.testing.pair import LinkConfig, Pair
+from tests.fuzz.hostile_rudp import STRANGER, NetworkAttacker, Tally
 
 CONFIG = RudpConfig(
     channel_window=256 * 1024, connection_window=1 << 20, send_buffer=64 * 1024
 )
+
+
+def examples(short: int) -> int:
+    """As many as the profile ``long`` wants, few enough for the gate otherwise."""
+    wanted = settings().max_examples
+    return wanted if wanted > 100 else short
+
 
 links = st.builds(
     LinkConfig,
@@ -92,11 +101,19 @@ def test_bytes_out_equal_bytes_in_for_any_link(link, seed, sizes, max_segments):
 
 
 class TwoEnds(RuleBasedStateMachine):
-    """Operations on several channels while the link changes under them."""
+    """Operations on several channels while the link changes under them.
+
+    The link also changes, cuts, splices and repeats packets, and the initiator's NAT
+    gives it other addresses.
+    """
 
     def __init__(self) -> None:
         super().__init__()
         self.pair = Pair(config=CONFIG, seed=5)
+        self.attacker = NetworkAttacker(random.Random(6), Tally())
+        self.attacker.rate = 0
+        self.pair.on_transmission = self.attacker
+        self.rebindings = 0
         self.sent: dict[tuple[str, int], bytearray] = {}
         self.got: dict[tuple[str, int], bytearray] = {}
         self.finished: set[tuple[str, int]] = set()
@@ -153,6 +170,23 @@ class TwoEnds(RuleBasedStateMachine):
     def change_link(self, link):
         self.pair.link = link
 
+    @rule(rate=st.integers(0, 2))
+    def tamper(self, rate):
+        self.attacker.rate = rate
+
+    @rule()
+    def repeat_a_packet_from_elsewhere(self):
+        seen = self.attacker.seen
+        if seen:
+            self.pair.put_on_link(STRANGER, self.pair.b.endpoint, seen[len(seen) // 2])
+
+    @rule()
+    def rebind(self):
+        self.rebindings += 1
+        port = 10_000 + self.rebindings
+        host = f"192.0.2.{10 + self.rebindings % 3}"
+        self.pair.rebind(self.pair.a, Endpoint(host, port))
+
     @rule(duration_s=st.sampled_from([0.001, 0.03, 1.0]))
     def wait(self, duration_s):
         self.pair.run_for(duration_s)
@@ -186,6 +220,7 @@ class TwoEnds(RuleBasedStateMachine):
 
     def teardown(self):
         self.pair.link = LinkConfig()
+        self.attacker.rate = 0
         for _ in range(40):
             self.pair.run_for(1.0)
             self.read("a", 1 << 20)
@@ -205,7 +240,7 @@ class TwoEnds(RuleBasedStateMachine):
 
 TestTwoEnds = TwoEnds.TestCase
 TestTwoEnds.settings = settings(
-    max_examples=60,
+    max_examples=examples(60),
     stateful_step_count=40,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
 )
