@@ -6,24 +6,46 @@ import math
 from collections import deque
 from collections.abc import Callable
 from functools import partial
+from typing import Protocol
 
 import trio
 
 from opnode.core.errors import LocalProtocolError, PeerUnreachable
 from opnode.core.ids import short
 from opnode.core.peerfile import LocationCertificate
-from opnode.drivers.connections import Connection, ConnectionsConfig
+from opnode.drivers.connections import (
+    Connection,
+    ConnectionsConfig,
+    ConnectionTrace,
+)
 from opnode.drivers.socket_hub import SocketHub
 from opnode.protocols.rudp.connection import RudpConnection
 
 logger = logging.getLogger(__name__)
 
 
+class ConnectionTraces(Protocol):
+    """Who begins to write down what connections do."""
+
+    def begin(
+        self, connection_id: bytes, *, is_initiator: bool, now: float
+    ) -> ConnectionTrace | None:
+        """Begin; None when nothing of this connection shall be written."""
+        ...
+
+
 class ConnectionTable:
     """Every live connection of the node, and the one task that runs their timers."""
 
-    def __init__(self, hub: SocketHub, config: ConnectionsConfig | None = None) -> None:
+    def __init__(
+        self,
+        hub: SocketHub,
+        config: ConnectionsConfig | None = None,
+        *,
+        traces: ConnectionTraces | None = None,
+    ) -> None:
         self.hub = hub
+        self._traces = traces
         self.config = config or ConnectionsConfig()
         self._connections: dict[bytes, Connection] = {}
         self._heap: list[tuple[float, int, Connection]] = []
@@ -46,9 +68,22 @@ class ConnectionTable:
             raise LocalProtocolError("two connections with the same keys")
         rudp.max_segments = self.hub.max_segments
         connection = Connection(self, rudp, peer)
+        if self._traces is not None:
+            self._begin_trace(connection, rudp, self._traces)
         self._connections[own_id] = connection
         self.hub.add_connection(own_id, connection)
         return connection
+
+    def _begin_trace(
+        self, connection: Connection, rudp: RudpConnection, traces: ConnectionTraces
+    ) -> None:
+        trace = connection.trace = traces.begin(
+            connection.connection_id,
+            is_initiator=rudp.is_initiator,
+            now=trio.current_time(),
+        )
+        if trace is not None:
+            rudp.observe(trace)
 
     def connections(self) -> list[Connection]:
         """The connections that have not ended."""
@@ -145,3 +180,5 @@ class ConnectionTable:
     def _remove(self, connection: Connection) -> None:
         if self._connections.pop(connection.connection_id, None) is not None:
             self.hub.remove_connection(connection.connection_id)
+            if connection.trace is not None:
+                connection.trace.end()

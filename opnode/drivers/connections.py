@@ -18,9 +18,10 @@ from opnode.core.ids import PeerId
 from opnode.core.peerfile import LocationCertificate
 from opnode.drivers.channel import Channel
 from opnode.drivers.socket_hub import SocketHub
-from opnode.protocols.rudp import events
-from opnode.protocols.rudp.connection import RudpConnection, Transmission
+from opnode.protocols.rudp import events, packet
+from opnode.protocols.rudp.connection import RudpConnection
 from opnode.protocols.rudp.lifetime import ConnectionState
+from opnode.protocols.rudp.observer import RudpObserver
 from opnode.protocols.rudp.statistics import RudpStatistics
 
 BURSTS_PER_FLUSH: Final = 16
@@ -85,6 +86,18 @@ class ConnectionHost(Protocol):
         ...
 
 
+class ConnectionTrace(RudpObserver, Protocol):
+    """Who writes down what a connection does; hears of its end, too."""
+
+    def closed(self, *, code: int, reason: str, by: str) -> None:
+        """The connection is over for the application; closing packets may follow."""
+        ...
+
+    def end(self) -> None:
+        """Nothing will follow."""
+        ...
+
+
 class Connection:
     """One authenticated association with a location of a peer.
 
@@ -115,6 +128,7 @@ class Connection:
         "closed",
         "confirmed",
         "timings",
+        "trace",
     )
 
     def __init__(
@@ -137,13 +151,14 @@ class Connection:
         # Writers that collect small pieces; at most one entry per channel.
         self._soon: list[Callable[[], None]] = []
         self._flushed_at = trio.current_time()
-        self._blocked: list[Transmission] = []
+        self._blocked: list[packet.Transmission] = []
         self._path: Path | None = None
         self._closed_reason: str | None = None
         self._closed_by_us = False
         self.confirmed = trio.Event()
         self.closed = trio.Event()
         self.armed_at = math.inf
+        self.trace: ConnectionTrace | None = None
 
     async def __aenter__(self) -> Self:
         """Use the connection for the length of the block."""
@@ -269,6 +284,8 @@ class Connection:
         """Send along ``path`` from now on; ``rtt_s`` is a first guess in seconds."""
         self._path = path
         self._rudp.set_path(path.endpoint, trio.current_time(), rtt_s=rtt_s)
+        if self.trace is not None:
+            self.trace.measured(self._rudp.statistics())
         self.flush()
 
     # What channels ask of their connection.
@@ -320,6 +337,8 @@ class Connection:
     ) -> None:
         """Take a run of packets of this connection from the socket."""
         now = trio.current_time()
+        if self.trace is not None:
+            self.trace.at(now)
         self._rudp.receive_run(buffer, segment_size, source, now, ecn=ecn)
 
     def flush(self) -> None:
@@ -330,8 +349,12 @@ class Connection:
             soon, self._soon = self._soon, []
             for callback in soon:
                 callback()
+        if self.trace is not None:
+            self.trace.at(now)
         if rudp.has_work:
             self._send(now)
+        if self.trace is not None:
+            self.trace.measured(rudp.statistics())
         if rudp.has_events:
             self._dispatch()
         if rudp.is_confirmed:
@@ -340,6 +363,8 @@ class Connection:
 
     def handle_deadline(self, now: float) -> None:
         """A timer of the transport is due."""
+        if self.trace is not None:
+            self.trace.at(now)
         self._rudp.handle_deadline(now)
         self.flush()
 
@@ -422,6 +447,8 @@ class Connection:
                 if self._path is not None:
                     self._path = Path(self._path.kind, endpoint)
             case events.Closed(code=code, reason=reason, by=by):
+                if self.trace is not None:
+                    self.trace.closed(code=code, reason=reason, by=by.value)
                 self.on_lost(f"closed by {by.value}: {reason or 'no reason'} ({code})")
             case _:
                 self._tell_arrival()

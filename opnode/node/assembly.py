@@ -14,6 +14,8 @@ from opnode.drivers.dht import Dht
 from opnode.drivers.ice import IceAgent
 from opnode.drivers.introductions import Introductions
 from opnode.drivers.network import Network
+from opnode.drivers.qlog import QlogDirectory
+from opnode.drivers.qlog_trace import QlogTraces
 from opnode.drivers.rpc import Rpc, RpcConfig
 from opnode.drivers.socket_hub import SocketHub
 from opnode.drivers.store import RecordStore
@@ -52,6 +54,7 @@ class Parts:
     dht: Dht
     store: RecordStore
     table: ConnectionTable
+    qlog: QlogDirectory | None
     introductions: Introductions
     connector: Connector | None
     joiner: Joiner
@@ -62,6 +65,8 @@ class Parts:
         """Let go of the socket and the database."""
         self.hub.close()
         self.store.close()
+        if self.qlog is not None:
+            self.qlog.write_all()
 
 
 async def assemble(
@@ -73,9 +78,11 @@ async def assemble(
     """Build the parts of one node; nothing runs yet.
 
     Raises:
-        ConfigError: the address to listen on cannot be bound.
+        ConfigError: the address to listen on cannot be bound, or the directory for
+            logs cannot be used.
         StorageError: the records cannot be opened.
     """
+    qlog = _qlog(config, world)
     store = RecordStore(directory.records_path if directory else ":memory:")
     try:
         hub = SocketHub(await world.network.bind(config.listen))
@@ -95,7 +102,7 @@ async def assemble(
     introductions = Introductions(
         rpc, IntroducerDesk(config.introducer), wall_clock=world.wall_clock
     )
-    table = ConnectionTable(hub)
+    table = ConnectionTable(hub, traces=QlogTraces(qlog) if qlog else None)
     return Parts(
         keys=keys,
         directory=directory,
@@ -104,12 +111,19 @@ async def assemble(
         dht=dht,
         store=store,
         table=table,
+        qlog=qlog,
         introductions=introductions,
         connector=_connector(config, keys, introductions, table, world),
         joiner=_joiner(config, directory, dht, rpc, world),
         presence=_presence(config, keys, dht, introductions, world),
         observed=ObservedAddresses(hub.local, world.network.interface_addresses()),
     )
+
+
+def _qlog(config: NodeConfig, world: World) -> QlogDirectory | None:
+    if config.qlog_dir is None:
+        return None
+    return QlogDirectory(config.qlog_dir, wall_clock=world.wall_clock)
 
 
 def _connector(

@@ -48,6 +48,7 @@ class NodeConfig:
         max_unaccepted: connections that nobody accepted yet; further callers hear
             "busy".
         introducer: how much the node does for the introductions of others.
+        qlog_dir: where to log every connection for a qlog viewer; ``None`` for no logs.
     """
 
     listen: Endpoint = EVERY_INTERFACE
@@ -62,3 +63,4 @@ class NodeConfig:
     nat_keepalive_s: float = 25.0
     max_unaccepted: int = 64
     introducer: IntroducerConfig = field(default_factory=IntroducerConfig)
+    qlog_dir: Path | None = None

@@ -270,6 +270,8 @@ class OverlayNode:
             await nursery.start(parts.rpc.run)
             await nursery.start(parts.dht.run)
             await nursery.start(parts.table.run)
+            if parts.qlog is not None:
+                await nursery.start(parts.qlog.run)
             await nursery.start(parts.introductions.run)
             if parts.connector is not None:
                 await nursery.start(parts.connector.run)

@@ -14,7 +14,7 @@ import trio
 from opnode.core.addresses import Endpoint
 from opnode.core.crypto import TransportKeys
 from opnode.core.peerfile import Identity, LocationCertificate, certify_location
-from opnode.drivers.connection_table import ConnectionTable
+from opnode.drivers.connection_table import ConnectionTable, ConnectionTraces
 from opnode.drivers.connections import Connection, Path, PathKind
 from opnode.drivers.network import Network
 from opnode.drivers.socket_hub import SocketHub
@@ -72,6 +72,7 @@ async def open_linked_pair(
     *,
     seed: int = 1,
     config: RudpConfig | None = None,
+    traces: ConnectionTraces | None = None,
 ) -> AsyncIterator[LinkedPair]:
     """Two ends with a direct path to each other."""
     # Simulated loss and jitter must repeat from their seed; nothing here is secret.
@@ -87,7 +88,10 @@ async def open_linked_pair(
                 rng=random.Random(seed),  # noqa: S311
             )
             host, local = HOSTS[index], Endpoint(HOSTS[index], 0)
-            ends.append(await open_end(network.host(host), local, rudp, nursery))
+            end = await open_end(
+                network.host(host), local, rudp, nursery, traces=traces
+            )
+            ends.append(end)
         for end, other in zip(ends, reversed(ends), strict=True):
             end.connection.set_path(Path(PathKind.DIRECT, other.hub.local))
         yield LinkedPair(network, *ends)
@@ -95,11 +99,16 @@ async def open_linked_pair(
 
 
 async def open_end(
-    network: Network, local: Endpoint, rudp: RudpConnection, nursery: trio.Nursery
+    network: Network,
+    local: Endpoint,
+    rudp: RudpConnection,
+    nursery: trio.Nursery,
+    *,
+    traces: ConnectionTraces | None = None,
 ) -> LinkedEnd:
     """One end on any network, real ones too, that has no path yet."""
     hub = SocketHub(await network.bind(local))
-    table = ConnectionTable(hub)
+    table = ConnectionTable(hub, traces=traces)
     await nursery.start(hub.run)
     await nursery.start(table.run)
     return LinkedEnd(hub, table, table.open(rudp, seeded_certificate(local.host)))

@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from opnode.core.addresses import Endpoint
 from opnode.core.crypto import TransportKeys, sha256
 from opnode.protocols.rudp.config import RudpConfig
-from opnode.protocols.rudp.connection import RudpConnection, Transmission
+from opnode.protocols.rudp.connection import RudpConnection
 from opnode.protocols.rudp.events import Event
+from opnode.protocols.rudp.packet import Transmission
 
 _HOSTS = (Endpoint("192.0.2.1", 4001), Endpoint("192.0.2.2", 4002))
 # Steps in which a driver may do nothing new before the test is told that it hangs.

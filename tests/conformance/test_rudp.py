@@ -14,7 +14,7 @@ from opnode.core.crypto import expand, new_aead
 from opnode.core.errors import LocalProtocolError
 from opnode.protocols.rudp import packet
 from opnode.protocols.rudp.config import RudpConfig
-from opnode.protocols.rudp.connection import RudpConnection, Transmission
+from opnode.protocols.rudp.connection import RudpConnection
 from opnode.protocols.rudp.events import (
     ChannelDelivered,
     ChannelOpened,
@@ -55,6 +55,7 @@ from opnode.protocols.rudp.frames import (
     encode_stop_reading,
 )
 from opnode.protocols.rudp.lifetime import ConnectionState
+from opnode.protocols.rudp.packet import Transmission
 from opnode.protocols.rudp.violation import CloseCode
 from opnode.testing.pair import End, LinkConfig, Pair, seeded_keys
 from tests.unit.protocols.rudp.far_end import ELSEWHERE, THERE, FarEnd

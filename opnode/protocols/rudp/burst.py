@@ -63,7 +63,6 @@ class BurstBuilder:
         self.datagrams: deque[bytes] = deque()
         # Whether the last burst ended for want of congestion window.
         self.is_window_limited = False
-        self.bytes_sent = 0
         self._sealer = sealer
         self._channels = channels
         self._controls = controls
@@ -113,16 +112,13 @@ class BurstBuilder:
             parts += self._add_mixed(now, may_send=may_send)
         if not parts:
             return b""
-        burst = b"".join(parts)
-        self.bytes_sent += len(burst)
-        return burst
+        return b"".join(parts)
 
     def build_probe(self, now: float) -> bytes:
         """Build a packet with a PING alone, for when there is room for nothing else."""
         sealed = self._sealer.seal(encode_ping(PROBE_PING_ID))
         run = self._remember(sealed, now)
         run.controls = ((FrameType.PING, PROBE_PING_ID),)
-        self.bytes_sent += run.size
         return b"".join(sealed)
 
     def _add_bulk(self, parts: list[bytes | memoryview], room: int, now: float) -> int:

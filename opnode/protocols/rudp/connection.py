@@ -5,7 +5,6 @@ events. Nothing raises because of what a peer or a stranger sent.
 """
 
 import random
-from typing import NamedTuple
 
 from opnode.core.addresses import Endpoint
 from opnode.core.crypto import TransportKeys
@@ -41,7 +40,8 @@ from opnode.protocols.rudp.frames import (
     StopReadingFrame,
 )
 from opnode.protocols.rudp.lifetime import ConnectionState, Lifetime
-from opnode.protocols.rudp.packet import BASE_PACKET_SIZE, OVERHEAD
+from opnode.protocols.rudp.observer import LostPackets, RudpObserver
+from opnode.protocols.rudp.packet import BASE_PACKET_SIZE, OVERHEAD, Transmission
 from opnode.protocols.rudp.packet_keys import PacketKeys
 from opnode.protocols.rudp.path_check import MAX_SKIPPED, PathCheck
 from opnode.protocols.rudp.receipt_proof import ReceiptProof
@@ -49,7 +49,11 @@ from opnode.protocols.rudp.receiver import PacketReceiver
 from opnode.protocols.rudp.recovery import Recovery, SentRun
 from opnode.protocols.rudp.sealer import PacketSealer
 from opnode.protocols.rudp.statistics import RudpStatistics
-from opnode.protocols.rudp.violation import CloseCode, PeerViolationError
+from opnode.protocols.rudp.violation import (
+    CloseCode,
+    PeerViolationError,
+    checked_code,
+)
 
 Buffer = bytes | bytearray | memoryview
 
@@ -57,17 +61,6 @@ Buffer = bytes | bytearray | memoryview
 _PROBES = 2
 # AES-GCM keeps its margin for 2^28 packets below 2 KiB under one key (RFC 9001 §B.1).
 _MAX_PACKETS_PER_KEY = 1 << 28
-_MAX_CODE = (1 << 32) - 1
-
-
-class Transmission(NamedTuple):
-    """Packets for one destination: equal segments, of which the last may be short."""
-
-    data: bytes
-    destination: Endpoint
-    segment_size: int
-    # The ECN codepoint of all of them (RFC 3168 §5).
-    ecn: int = 0
 
 
 class RudpConnection:
@@ -89,6 +82,7 @@ class RudpConnection:
             config: Limits and timers.
             rng: Spreads keep-alives, and skips packet numbers when the path changes.
         """
+        self.is_initiator = initiator
         self._own_ids = ConnectionIds(keys, of_initiator=initiator, ours=True)
         self._peer_ids = ConnectionIds(keys, of_initiator=not initiator, ours=False)
         packet_keys = PacketKeys(keys)
@@ -153,6 +147,10 @@ class RudpConnection:
     def local_ids(self) -> tuple[bytes, ...]:
         """The ids, 8 bytes each, of packets that are for this connection."""
         return (self._own_ids[0].wire_id,)
+
+    def observe(self, observer: RudpObserver) -> None:
+        """Tell an observer of every packet from now on."""
+        self._sealer.observer = self._receiver.observer = observer
 
     @property
     def state(self) -> ConnectionState:
@@ -348,11 +346,11 @@ class RudpConnection:
 
     def reset(self, channel_id: int, code: int, now: float) -> None:  # noqa: ARG002 - every verb takes the time
         """Give up our half of a channel at once; the peer gets ChannelReset."""
-        self._channels.reset(channel_id, _checked_code(code))
+        self._channels.reset(channel_id, checked_code(code))
 
     def stop_reading(self, channel_id: int, code: int, now: float) -> None:  # noqa: ARG002 - every verb takes the time
         """Want no more of a channel; the peer gets ChannelStopped."""
-        self._channels.stop_reading(channel_id, _checked_code(code))
+        self._channels.stop_reading(channel_id, checked_code(code))
 
     def send_datagram(self, data: Buffer, now: float) -> bool:  # noqa: ARG002 - every verb takes the time
         """Send an unreliable message; false when the queue is full.
@@ -407,11 +405,11 @@ class RudpConnection:
             reason: For people; cut to 256 bytes.
             now: The present.
         """
-        self._end(_checked_code(code), reason, now)
+        self._end(checked_code(code), reason, now)
 
     def statistics(self) -> RudpStatistics:
         """Return the figures of this moment."""
-        rtt, receiver, builder = self._recovery.rtt, self._receiver, self._builder
+        rtt, receiver = self._recovery.rtt, self._receiver
         measured = rtt.latest is not None
         return RudpStatistics(
             path=self._path,
@@ -425,7 +423,7 @@ class RudpConnection:
             acked_rate_Bps=self._rate.bytes_per_s,
             packets_sent=self._sealer.packets_sent,
             packets_received=receiver.packets_received,
-            bytes_sent=builder.bytes_sent,
+            bytes_sent=self._sealer.bytes_sent,
             bytes_received=receiver.bytes_received,
             packets_lost=self._recovery.packets_lost,
             probe_timeouts=self._recovery.probe_timeouts,
@@ -494,6 +492,9 @@ class RudpConnection:
             self._acks.on_confirmed(run.acks_below)
 
     def _on_lost(self, lost: list[SentRun], now: float) -> None:
+        if self._sealer.observer is not None:
+            told = [LostPackets(run.first, run.stop, run.size) for run in lost]
+            self._sealer.observer.packets_lost(told)
         for run in lost:
             self._send_again(run)
         if lost:
@@ -602,9 +603,3 @@ class RudpConnection:
     def _new_congestion(self) -> CongestionWindow:
         initial = self._config.initial_window_packets * BASE_PACKET_SIZE
         return CongestionWindow(initial=initial, maximum=self._config.max_window)
-
-
-def _checked_code(code: int) -> int:
-    if not 0 <= code <= _MAX_CODE:
-        raise LocalProtocolError(f"a code takes 32 bits, found {code}")
-    return code

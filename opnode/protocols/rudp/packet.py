@@ -6,7 +6,9 @@ the header that has a meaning is in it: nothing is left to authenticate besides.
 """
 
 import struct
-from typing import Final
+from typing import Final, NamedTuple
+
+from opnode.core.addresses import Endpoint
 
 PACKET_TYPE: Final = 0xE0
 CONNECTION_ID_SIZE: Final = 8
@@ -41,6 +43,16 @@ KEY_PHASE_FLAG: Final = 1 << 56
 pack_header = struct.Struct("!9sQ").pack
 # The flags and the number on the wire, from byte PREFIX_SIZE of a packet on.
 unpack_wire_number = struct.Struct("!Q").unpack_from
+
+
+class Transmission(NamedTuple):
+    """Packets for one destination: equal segments, of which the last may be short."""
+
+    data: bytes
+    destination: Endpoint
+    segment_size: int
+    # The ECN codepoint of all of them (RFC 3168 §5).
+    ecn: int = 0
 
 
 def burst_limit(packet_size: int) -> int:

@@ -5,7 +5,7 @@ short way from there to the channel. Everything else is parsed into frames and h
 on.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import reduce
 from operator import xor
 from typing import Final
@@ -26,6 +26,7 @@ from opnode.protocols.rudp.frames import (
     PingFrame,
     parse_frames,
 )
+from opnode.protocols.rudp.observer import RudpObserver
 from opnode.protocols.rudp.packet import (
     HEADER_SIZE,
     KEY_PHASE_FLAG,
@@ -93,6 +94,7 @@ class PacketReceiver:
         self.duplicates = 0
         self.forged = 0
         self.malformed = 0
+        self.observer: RudpObserver | None = None
         self._keys = keys
         self._ids = connection_ids
         self._acks = acks
@@ -161,6 +163,8 @@ class PacketReceiver:
             number = wire_numbers[start] - base
             proof = reduce(xor, bench.marks(start, stop))
             self._accept(number, number + stop - start, proof, tally)
+            if self.observer is not None:
+                self._tell(self.observer, number, bench.plaintexts[start:stop])
             self._take_plaintexts(bench, count, range(start, stop), tally, now)
         return True
 
@@ -249,6 +253,8 @@ class PacketReceiver:
                 self.duplicates += 1
                 continue
             self._accept(number, number + 1, plaintext[0], tally)
+            if self.observer is not None:
+                self._tell(self.observer, number, (plaintext,))
             self._take_plaintext(plaintext, tally, now)
 
     def _open(self, packet: bytes, offset: int) -> tuple[int, bytes] | None:
@@ -290,6 +296,18 @@ class PacketReceiver:
         tally.plaintext_bytes += len(plaintext)
         tally.eliciting += wants > _NEVER
         tally.haste = tally.haste or wants == _AT_ONCE
+
+    def _tell(
+        self,
+        observer: RudpObserver,
+        number: int,
+        plaintexts: Sequence[bytes | memoryview],
+    ) -> None:
+        """Tell of packets in a row that were accepted, before their frames act."""
+        for plaintext in plaintexts:
+            size = HEADER_SIZE + len(plaintext) + TAG_SIZE
+            observer.packet_received(number, bytes(plaintext[PROOF_SIZE:]), size)
+            number += 1
 
     def _measure(self, run: memoryview, segment_size: int) -> tuple[int, int]:
         """Return how many bytes hold packets of a valid size, and their step.

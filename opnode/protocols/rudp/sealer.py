@@ -9,7 +9,8 @@ from opnode.protocols.rudp.frames import (
     encode_data,
     pack_bulk_header_into,
 )
-from opnode.protocols.rudp.packet import NONCE_AT, pack_header
+from opnode.protocols.rudp.observer import BulkPackets, RudpObserver
+from opnode.protocols.rudp.packet import NONCE_AT, OVERHEAD, pack_header
 from opnode.protocols.rudp.packet_keys import PacketKeys
 from opnode.protocols.rudp.receipt_proof import ReceiptProof
 from opnode.protocols.rudp.send_buffer import SendBuffer
@@ -25,7 +26,15 @@ class PacketSealer:
     ``connection_id`` is the peer's, for the path on which we send now.
     """
 
-    __slots__ = ("_keys", "_proof", "connection_id", "next_number", "packets_sent")
+    __slots__ = (
+        "_keys",
+        "_proof",
+        "bytes_sent",
+        "connection_id",
+        "next_number",
+        "observer",
+        "packets_sent",
+    )
 
     def __init__(
         self, keys: PacketKeys, connection_id: ConnectionId, proof: ReceiptProof
@@ -33,6 +42,8 @@ class PacketSealer:
         """Start with packet number 0."""
         self.next_number = 0
         self.packets_sent = 0
+        self.bytes_sent = 0
+        self.observer: RudpObserver | None = None
         self.connection_id = connection_id
         self._keys = keys
         self._proof = proof
@@ -48,6 +59,10 @@ class PacketSealer:
         number = self.next_number
         self.next_number = number + 1
         self.packets_sent += 1
+        size = OVERHEAD + len(frames)
+        self.bytes_sent += size
+        if self.observer is not None:
+            self.observer.packet_sent(number, frames, size)
         keys, (prefix, offset) = self._keys, self.connection_id
         header = pack_header(prefix, (number + offset) | keys.send_phase)
         plaintext = self._proof.marks(number, 1) + frames
@@ -84,8 +99,14 @@ class PacketSealer:
         count, first = len(slots), self.next_number
         self.next_number = first + count
         self.packets_sent += count
+        size = chunk + BULK_OVERHEAD
+        self.bytes_sent += count * size
+        if self.observer is not None:
+            self.observer.bulk_sent(
+                BulkPackets(first, count, size, out.channel_id, start, chunk)
+            )
         keys, (prefix, number_offset) = self._keys, self.connection_id
-        bench = sealing_bench(chunk + BULK_OVERHEAD)
+        bench = sealing_bench(size)
         out.copy_into(bench.texts[: count * chunk], start)
         nonces = bench.write_headers(
             slots.start, count, prefix, (first + number_offset) | keys.send_phase

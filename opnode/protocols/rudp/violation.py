@@ -1,8 +1,11 @@
 """Why a connection ends: the codes of CLOSE, and the error that carries one inside."""
 
 import enum
+from typing import Final
 
-from opnode.core.errors import RemoteProtocolError
+from opnode.core.errors import LocalProtocolError, RemoteProtocolError
+
+MAX_CODE: Final = (1 << 32) - 1
 
 
 class CloseCode(enum.IntEnum):
@@ -28,3 +31,14 @@ class PeerViolationError(RemoteProtocolError):
     def __init__(self, code: CloseCode, detail: str) -> None:
         super().__init__(detail)
         self.code = code
+
+
+def checked_code(code: int) -> int:
+    """Return a code of the application's.
+
+    Raises:
+        LocalProtocolError: It does not fit 32 bits.
+    """
+    if not 0 <= code <= MAX_CODE:
+        raise LocalProtocolError(f"a code takes 32 bits, found {code}")
+    return code

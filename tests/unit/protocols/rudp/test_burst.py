@@ -218,7 +218,7 @@ def test_figures_count_packets_and_bytes():
     desk.write(10 * BASE_CHUNK_SIZE)
     desk.build()
     assert desk.sealer.packets_sent == 10
-    assert desk.builder.bytes_sent == 10 * BASE_PACKET_SIZE
+    assert desk.sealer.bytes_sent == 10 * BASE_PACKET_SIZE
     assert desk.recovery.bytes_in_flight == 10 * BASE_PACKET_SIZE
 
 
@@ -229,4 +229,4 @@ def test_a_probe_is_a_packet_of_39_bytes_that_recovery_knows():
     assert len(wire) == PROBE_SIZE == 39
     assert desk.sealer.next_number == 6
     assert desk.recovery.bytes_in_flight == 39
-    assert (desk.sealer.packets_sent, desk.builder.bytes_sent) == (1, 39)
+    assert (desk.sealer.packets_sent, desk.sealer.bytes_sent) == (1, 39)
