@@ -51,7 +51,7 @@ class IceConfig:
     # busy host would repeat every check; half a second is the RFC's own.
     min_check_rto_s: float = 0.05
     max_check_rto_s: float = 0.5
-    # Repeated this often, 6 to 8 s in all. RFC 8489 §6.2.1 sends seven times and doubles
+    # Repeated this often, 7 to 8 s in all. RFC 8489 §6.2.1 sends seven times, doubling
     # the wait each time: where 30 % of the datagrams are lost each way, that fails one
     # check in a hundred. The wait doubles up to the longest above, and stays there.
     check_retransmissions: int = 15
