@@ -6,6 +6,7 @@ Exit codes: 0 measured, 1 the benchmark failed, 2 wrong use.
 import functools
 import sys
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 
 import click
 import trio
@@ -96,6 +97,7 @@ def idle_command(
 @click.option("--runs", default=1, show_default=True, type=click.IntRange(1))
 @click.option("--algorithm", type=click.Choice(["cubic", "bbr"]), help="Ours.")
 @click.option("--only", multiple=True, type=click.Choice(link.SCENARIOS))
+@click.option("--trace", type=click.Path(path_type=Path), help="All that was seen.")
 @as_json
 def link_command(  # noqa: PLR0913, PLR0917 - one argument per option
     mbit: float,
@@ -105,6 +107,7 @@ def link_command(  # noqa: PLR0913, PLR0917 - one argument per option
     runs: int,
     algorithm: str | None,
     only: tuple[str, ...],
+    trace: Path | None,
     *,
     as_json: bool,
 ) -> None:
@@ -116,6 +119,7 @@ def link_command(  # noqa: PLR0913, PLR0917 - one argument per option
         runs=runs,
         algorithm=algorithm or "",
         only=only or link.SCENARIOS,
+        trace=trace,
     )
     _report(measured, as_json)
 

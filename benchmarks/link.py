@@ -14,16 +14,18 @@ queueing delay is the longest wait in the link's queue in each 10 ms.
 
 import contextlib
 import itertools
+import json
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
 
 import trio
 
 from benchmarks.figures import BenchmarkError, Measure, Report, measure
 from benchmarks.link_emulator import LinkSpec
 from benchmarks.link_flow import RUDP, End, Times
-from benchmarks.program import Program, open_program
+from benchmarks.program import Line, Program, open_program
 
 WARM_UP_S = 2.0
 STARTS_IN_S = 0.5
@@ -36,11 +38,11 @@ SCENARIOS = ("clean", "loss", "two", "tcp", "three", "tcp-loss")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FlowOutcome:
-    """What became of one flow: its bytes by time, and its transport's last words."""
+    """What became of one flow: its bytes by time, and its sender's state by time."""
 
     transport: str
     progress: Sequence[tuple[float, int]]
-    statistics: dict[str, str]
+    states: Sequence[Line] = ()
 
     def bytes_between(self, begins_at: float, ends_at: float) -> float:
         """Bytes that the application read in that time."""
@@ -113,8 +115,18 @@ async def run(
     runs: int = 1,
     algorithm: str = "",
     only: Sequence[str] = SCENARIOS,
+    trace: Path | None = None,
 ) -> Report:
-    """Measure the scenarios one after the other, each ``runs`` times."""
+    """Measure the scenarios one after the other, each ``runs`` times.
+
+    Args:
+        spec: The link; its loss is that of the scenarios with loss.
+        seconds: Length of a scenario with one flow; with more it is twice that.
+        runs: Times that each is measured.
+        algorithm: Congestion control of ours, empty for the default.
+        only: Which scenarios.
+        trace: A file for everything that was seen, one line of JSON for each run.
+    """
     values: dict[str, list[float]] = {}
     facts: dict[str, int | float | str] = {
         "mbit": spec.mbit,
@@ -127,7 +139,7 @@ async def run(
     for number in range(runs):
         seeded = replace(spec, seed=spec.seed + 2 * number)
         for name in only:
-            found = await _scenario(name, seeded, seconds, algorithm)
+            found = await _scenario(name, seeded, _Plan(seconds, algorithm, trace))
             for key, value in found.items():
                 values.setdefault(key, []).append(value)
     measures: dict[str, Measure] = {
@@ -136,12 +148,10 @@ async def run(
     return Report(figure="link", measures=measures, facts=facts)
 
 
-async def _scenario(
-    name: str, spec: LinkSpec, seconds: float, algorithm: str
-) -> dict[str, float]:
+async def _scenario(name: str, spec: LinkSpec, alone: "_Plan") -> dict[str, float]:
     """One scenario's values by name."""
     lossless, lossy = replace(spec, loss=0.0), replace(spec, loss=spec.loss or LOSS)
-    alone, shared = _Plan(seconds, algorithm), _Plan(2 * seconds, algorithm)
+    shared = replace(alone, seconds=2 * alone.seconds)
     match name:
         case "clean":
             outcome = await alone.carry(lossless, [RUDP])
@@ -178,6 +188,11 @@ async def _scenario(
             raise BenchmarkError(f"no scenario {name!r}, there are {SCENARIOS}")
 
 
+def _append(file: Path, outcome: Outcome) -> None:
+    with file.open("a", encoding="ascii") as out:
+        out.write(json.dumps(asdict(outcome)) + "\n")
+
+
 def _shares(scenario: str, outcome: Outcome) -> dict[str, float]:
     return {
         f"{scenario}_{index}_{flow.transport}_percent": share
@@ -193,6 +208,7 @@ class _Plan:
 
     seconds: float
     algorithm: str
+    trace: Path | None
 
     async def carry(self, spec: LinkSpec, transports: Sequence[str]) -> Outcome:
         """Let one flow per transport share a link."""
@@ -216,7 +232,7 @@ class _Plan:
             await link.close_input()
             account = await link.line()
         settles_s = WARM_UP_S if len(transports) == 1 else self.seconds / 4
-        return Outcome(
+        outcome = Outcome(
             spec=spec,
             begins_at=starts_at + settles_s,
             ends_at=starts_at + self.seconds,
@@ -224,6 +240,9 @@ class _Plan:
             trace=account.pop("trace"),
             account=account,
         )
+        if self.trace is not None:
+            _append(self.trace, outcome)
+        return outcome
 
     def _end(
         self, places: dict[str, str], index: int, transport: str, sends: int
@@ -244,22 +263,23 @@ class _Plan:
         starts_at: float,
     ) -> tuple[FlowOutcome, ...]:
         ends_at = starts_at + self.seconds
-        found: dict[int, FlowOutcome] = {}
+        said: dict[tuple[int, int], list[Line]] = {}
 
-        async def run_flow(index: int) -> None:
-            receiver, sender = flows[index]
+        async def listen(index: int, side: int) -> None:
+            # Both at once: a program that nobody reads from stops at a full pipe.
+            program = flows[index][side]
             times = Times(starts_at + index * STAGGER_S, ends_at)
-            for program in (receiver, sender):
-                await program.say(asdict(times))
-            progress = [(line["at"], line["bytes"]) async for line in receiver.lines()]
-            said = [line["statistics"] async for line in sender.lines()]
-            found[index] = FlowOutcome(
-                transport=transports[index],
-                progress=progress,
-                statistics=said[0] if said else {},
-            )
+            await program.say(asdict(times))
+            said[index, side] = [line async for line in program.lines()]
 
         async with trio.open_nursery() as nursery:
-            for index in range(len(flows)):
-                nursery.start_soon(run_flow, index)
-        return tuple(found[index] for index in range(len(flows)))
+            for index, side in itertools.product(range(len(flows)), (0, 1)):
+                nursery.start_soon(listen, index, side)
+        return tuple(
+            FlowOutcome(
+                transport=transport,
+                progress=[(line["at"], line["bytes"]) for line in said[index, 0]],
+                states=said[index, 1],
+            )
+            for index, transport in enumerate(transports)
+        )

@@ -3,7 +3,7 @@
 ``python -m benchmarks.link_flow END`` (an `End` as JSON) prints that it is ready, then
 reads from its input when to begin and to end, in seconds of the machine's clock. A
 receiver prints ten times a second how many bytes its application has read, a sender
-its transport's statistics at the end.
+its window, round trip and losses.
 Owns the two transports: ours, as a node runs it, and the kernel's TCP. Refuses to know
 how many flows there are and how the link behaves.
 """
@@ -14,7 +14,7 @@ import socket
 import struct
 import sys
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 import trio
 
@@ -33,9 +33,9 @@ REPORT_S = 0.1
 WRITE_BYTES = 1 << 16
 RUDP = "rudp"
 _TCP_CONGESTION = 13
-# The kernel's tcp_info as far as we read it: 24 bytes of small fields and timers, then
-# counters of four bytes (linux/tcp.h).
-_TCP_INFO_RTT = struct.Struct("=68xI")
+# The kernel's tcp_info as far as we read it (linux/tcp.h): size of a segment, smoothed
+# round trip in microseconds, window in segments, segments sent again.
+_TCP_INFO = struct.Struct("=16xI48xI8xI16xI")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -133,11 +133,28 @@ async def _send(connection: Connection, times: Times) -> None:
     block = random.Random(1).randbytes(WRITE_BYTES)
     channel = await connection.open_channel()
     with trio.move_on_after(times.ends_at - time.perf_counter()):
-        while True:
-            await channel.send_all(block)
-    figures = asdict(connection.statistics())
-    say(statistics={name: str(value) for name, value in figures.items()})
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(_tell_states, connection)
+            while True:
+                await channel.send_all(block)
     connection.close(0, "measured")
+
+
+async def _tell_states(connection: Connection) -> None:
+    while True:
+        _say_state(connection)
+        await trio.sleep(REPORT_S)
+
+
+def _say_state(connection: Connection) -> None:
+    found = connection.statistics()
+    say(
+        at=time.perf_counter(),
+        window=found.congestion_window,
+        smoothed_rtt_s=found.smoothed_rtt_s,
+        packets_lost=found.packets_lost,
+        probe_timeouts=found.probe_timeouts,
+    )
 
 
 async def _receive(connection: Connection) -> None:
@@ -165,19 +182,31 @@ def _send_tcp(end: End, times: Times) -> None:
         stream.setsockopt(socket.IPPROTO_TCP, _TCP_CONGESTION, control)
         trio.run(trio.sleep, max(0.0, times.starts_at - time.perf_counter()))
         stream.connect((RECEIVER, end.port))
-        block = random.Random(1).randbytes(WRITE_BYTES)
+        block, next_at = random.Random(1).randbytes(WRITE_BYTES), 0.0
         stream.settimeout(1.0)
-        while time.perf_counter() < times.ends_at:
+        while (now := time.perf_counter()) < times.ends_at:
+            if now >= next_at:
+                next_at = now + REPORT_S
+                _say_tcp_state(stream)
             try:
                 stream.send(block)
             except TimeoutError:
                 continue
-        info = stream.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 192)
-        say(
-            statistics={"smoothed_rtt_s": str(_TCP_INFO_RTT.unpack_from(info)[0] / 1e6)}
-        )
+        _say_tcp_state(stream)
         # What is still in the socket's buffer would arrive after the measurement.
         stream.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+
+
+def _say_tcp_state(stream: socket.socket) -> None:
+    raw = stream.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _TCP_INFO.size)
+    segment, rtt_us, window, lost = _TCP_INFO.unpack(raw)
+    say(
+        at=time.perf_counter(),
+        window=window * segment,
+        smoothed_rtt_s=rtt_us / 1e6,
+        packets_lost=lost,
+        probe_timeouts=0,
+    )
 
 
 def _receive_tcp(stream: socket.socket) -> None:

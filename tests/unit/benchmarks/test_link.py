@@ -5,7 +5,7 @@ from benchmarks.link_emulator import LinkSpec
 
 
 def flow(*progress: tuple[float, int]) -> FlowOutcome:
-    return FlowOutcome(transport="rudp", progress=progress, statistics={})
+    return FlowOutcome(transport="rudp", progress=progress)
 
 
 def test_jain_s_index_is_one_for_equals_and_one_nth_for_one_that_has_all():
