@@ -23,7 +23,7 @@ import trio
 
 from opnode.cli.client import ControlClient, open_client
 from opnode.cli.demo_program import DemoFailed, Program
-from opnode.cli.options import json_option, verbose_option
+from opnode.cli.options import json_option, qlog_option, verbose_option
 from opnode.cli.output import Output, ms_text, set_up_logging, size_text
 from opnode.cli.progress import TransferBar
 from opnode.cli.signals import run_until_signal
@@ -68,9 +68,12 @@ class Result(msgspec.Struct, kw_only=True):
     required=False,
     type=click.Path(exists=True, dir_okay=False, readable=True, path_type=Path),
 )
+@qlog_option
 @json_option
 @verbose_option
-def demo(file: Path | None, *, is_json: bool, is_verbose: bool) -> None:
+def demo(
+    file: Path | None, *, qlog: Path | None, is_json: bool, is_verbose: bool
+) -> None:
     """Watch two nodes find each other and exchange FILE, on this machine.
 
     Starts a seed and two nodes as programs of their own, on loopback, with fresh keys
@@ -83,11 +86,12 @@ def demo(file: Path | None, *, is_json: bool, is_verbose: bool) -> None:
         opnode demo
         opnode demo holiday.jpg
         opnode demo --json
+        opnode demo --qlog /tmp/logs
     """
     set_up_logging(is_verbose=is_verbose)
     output = Output(is_json=is_json)
     directory = Path(tempfile.mkdtemp(prefix="opnode-demo-"))
-    story = Story(output, directory, file)
+    story = Story(output, directory, file, qlog=qlog)
     try:
         interrupted = run_until_signal(story.run, on_hard_exit=story.end_at_once)
     finally:
@@ -102,8 +106,16 @@ def demo(file: Path | None, *, is_json: bool, is_verbose: bool) -> None:
 class Story:
     """One demonstration."""
 
-    def __init__(self, output: Output, directory: Path, file: Path | None) -> None:
+    def __init__(
+        self,
+        output: Output,
+        directory: Path,
+        file: Path | None,
+        *,
+        qlog: Path | None = None,
+    ) -> None:
         """Nothing is started yet."""
+        self._logging = () if qlog is None else ("--qlog", str(qlog))
         self.result = Result()
         self._output = output
         self._directory = directory
@@ -150,7 +162,7 @@ class Story:
         await self._seed.start(nursery, "seed", "--listen", LOOPBACK)
         invite = str((await self._seed.wait_event("ready"))["invite"])
         self._line("the seed is up: the one node that the others know")
-        common = ("up", "--listen", LOOPBACK, "--bootstrap", invite)
+        common = ("up", "--listen", LOOPBACK, "--bootstrap", invite, *self._logging)
         inbox = str(self._directory / "inbox")
         accept = ("--accept", "contacts", "--inbox", inbox)
         await self._callee.start(nursery, *common, *accept)

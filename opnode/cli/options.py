@@ -127,6 +127,16 @@ def verbose_option(command: Command) -> Command:
     )(command)
 
 
+def qlog_option(command: Command) -> Command:
+    """``--qlog DIR``: log what connections do."""
+    return click.option(
+        "--qlog",
+        type=click.Path(file_okay=False, path_type=Path),
+        metavar="DIR",
+        help="Log every connection to a file in DIR, for a qlog viewer.",
+    )(command)
+
+
 def common_options(command: Command) -> Command:
     """The three options of every command that talks to a node."""
     return data_option(json_option(verbose_option(command)))

@@ -23,6 +23,7 @@ from opnode.cli.options import (
     EntryType,
     LocationNameType,
     common_options,
+    qlog_option,
 )
 from opnode.cli.output import Output, set_up_logging, size_text
 from opnode.cli.prompt import TerminalPrompt
@@ -72,6 +73,7 @@ class RunOptions:
     inbox: Path
     is_seed: bool
     name: str = ""
+    qlog: Path | None = None
 
 
 def node_options(command: Callable[..., None]) -> Callable[..., None]:
@@ -127,6 +129,7 @@ def node_options(command: Callable[..., None]) -> Callable[..., None]:
     default="",
     help="What you call this device, for all to see. Default: no name.",
 )
+@qlog_option
 def up(  # noqa: PLR0913 - click hands over one argument per option
     *,
     data: Path | None,
@@ -139,6 +142,7 @@ def up(  # noqa: PLR0913 - click hands over one argument per option
     accept: str,
     inbox: Path | None,
     name: str,
+    qlog: Path | None,
 ) -> None:
     """Run your node until Ctrl-C.
 
@@ -162,6 +166,7 @@ def up(  # noqa: PLR0913 - click hands over one argument per option
         inbox=inbox or directory / "inbox",
         is_seed=False,
         name=name,
+        qlog=qlog,
     )
     if options.accept is not AcceptPolicy.NEVER:
         _check_inbox(options.inbox)
@@ -249,6 +254,7 @@ async def _run_node(options: RunOptions, view: "DaemonView") -> None:
         role=options.role,
         has_identity=not options.is_seed,
         location_name=options.name,
+        qlog_dir=options.qlog,
         network_name=NETWORK_NAME,
     )
     async with open_node(config) as node:

@@ -64,7 +64,7 @@ def test_up_takes_its_options(opnode, started, tmp_path):
     opnode(
         *["up", "--data", tmp_path, "--listen", "127.0.0.1:7", *entries],
         *["--role", "leaf", "--accept", "never", "--inbox", tmp_path / "in"],
-        *["--name", "Ännes Rechner"],
+        *["--name", "Ännes Rechner", "--qlog", tmp_path / "logs"],
     )
     (options,) = started
     assert options == RunOptions(
@@ -76,6 +76,7 @@ def test_up_takes_its_options(opnode, started, tmp_path):
         inbox=tmp_path / "in",
         is_seed=False,
         name="Ännes Rechner",
+        qlog=tmp_path / "logs",
     )
 
 
