@@ -27,6 +27,9 @@ class RudpConfig:
         max_datagrams: Unreliable messages that wait in each direction.
         max_pings: Application pings under way.
         max_events: Events that wait for the driver, who takes them after every call.
+        work_burst: Units of work, about 1 µs each, that the peer may cause at once
+            without moving anything: 8000 lone PINGs.
+        work_per_s: Units that come back in a second: less than a hundredth of a core.
         initial_window_packets: Congestion window at the start. RFC 9002 §7.2 says 10;
             32 is what today's content networks use, and a channel starts 2 round
             trips sooner.
@@ -51,6 +54,8 @@ class RudpConfig:
     max_datagrams: int = 256
     max_pings: int = 16
     max_events: int = 16384
+    work_burst: int = 40_000
+    work_per_s: int = 5_000
     initial_window_packets: int = 32
     max_window: int = 16 * _MIB
     initial_rtt_s: float = 0.1

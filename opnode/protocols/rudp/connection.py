@@ -54,6 +54,7 @@ from opnode.protocols.rudp.violation import (
     PeerViolationError,
     checked_code,
 )
+from opnode.protocols.rudp.work_budget import WorkBudget
 
 Buffer = bytes | bytearray | memoryview
 
@@ -112,12 +113,14 @@ class RudpConnection:
             acks=self._acks,
             recovery=self._recovery,
         )
+        self._work = WorkBudget(burst=config.work_burst, per_s=config.work_per_s)
         self._receiver = PacketReceiver(
             keys=packet_keys,
             connection_ids={self._own_ids[0].prefix: self._own_ids[0]},
             acks=self._acks,
             channels=self._channels,
             on_frame=self._on_frame,
+            work=self._work,
         )
         self._lifetime = Lifetime(config, rng)
         self._rng = rng
@@ -459,9 +462,12 @@ class RudpConnection:
 
     def _on_ack(self, frame: AckFrame, now: float) -> None:
         self._proof.check(frame, self._recovery.oldest_in_flight)
+        in_flight = self._recovery.bytes_in_flight
         result = self._recovery.on_ack(
             frame, next_number=self._sealer.next_number, now=now
         )
+        freed = in_flight - self._recovery.bytes_in_flight
+        self._work.on_ack(freed, len(frame.ranges))
         check = self._path_check
         if check and check.is_passed(frame.ranges) and self._source == self._path:
             self._proven_path, self._path_check = self._path, None

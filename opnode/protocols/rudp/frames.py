@@ -4,6 +4,7 @@ Every integer is unsigned and big endian (docs/protocols/rudp.md §3).
 """
 
 import enum
+import re
 import struct
 from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple
@@ -59,6 +60,7 @@ _CLOSE = struct.Struct("!BIH")
 _PATH_TOKEN = struct.Struct("!B8s")
 _KEY_SHARE = struct.Struct("!BBH")
 _ACK_FREQUENCY = struct.Struct("!BIHI")
+_NOT_PADDING = re.compile(rb"[^\0]")
 _U32_MAX = (1 << 32) - 1
 _MICROSECONDS = 1_000_000
 
@@ -346,8 +348,8 @@ def parse_frames(plaintext: bytes, position: int = 0) -> list[Frame]:
     try:
         while position < size:
             kind = plaintext[position]
-            if kind == FrameType.PADDING:
-                position += 1
+            if not kind:
+                position = _past_padding(plaintext, position)
                 continue
             frame, position = _PARSERS[kind](plaintext, position)
             if position > size:
@@ -358,6 +360,12 @@ def parse_frames(plaintext: bytes, position: int = 0) -> list[Frame]:
     except struct.error:
         raise _bad(f"a frame is cut off at byte {size}") from None
     return frames
+
+
+def _past_padding(plaintext: bytes, position: int) -> int:
+    """Return where padding ends; at once, as a packet may hold nothing else."""
+    found = _NOT_PADDING.search(plaintext, position)
+    return found.start() if found else len(plaintext)
 
 
 def _bad(detail: str) -> PeerViolationError:

@@ -36,6 +36,9 @@ MAX_BURST_SEGMENTS: Final = 64
 # number on the wire, fits the 56 bits below the flags.
 MAX_PACKET_NUMBER: Final = (1 << 54) - 1
 MAX_NUMBER_OFFSET: Final = (1 << 54) - 1
+# A packet is at most so far ahead of the newest one: a full congestion window of the
+# shortest packets is half of it. Who does not know the offset misses the window.
+MAX_AHEAD: Final = 1 << 20
 WIRE_NUMBER_MASK: Final = (1 << 56) - 1
 # Bit of the header's last field that names the key phase; the seven above it are 0.
 KEY_PHASE_FLAG: Final = 1 << 56

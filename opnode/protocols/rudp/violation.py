@@ -20,6 +20,7 @@ class CloseCode(enum.IntEnum):
     FINAL_SIZE = 0x8000_0005
     KEY_EXHAUSTED = 0x8000_0006
     FALSE_RECEIPT = 0x8000_0007
+    EXCESSIVE_WORK = 0x8000_0008
 
 
 class PeerViolationError(RemoteProtocolError):
