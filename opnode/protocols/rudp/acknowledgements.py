@@ -1,13 +1,21 @@
 """What is owed to the peer for packets that arrived; authenticates nothing."""
 
-from opnode.protocols.rudp.frames import MAX_ACK_RANGES, EcnCounts, encode_ack
+from opnode.protocols.rudp.frames import (
+    MAX_ACK_RANGES,
+    AckFrequencyFrame,
+    EcnCounts,
+    encode_ack,
+)
 from opnode.protocols.rudp.receipts import Receipts
 
-# A second packet that wants an acknowledgement gets it at once (RFC 9000 §13.2.2).
+# A second packet that wants an acknowledgement gets it at once (RFC 9000 §13.2.2),
+# until the peer asks for something else.
 _PACKETS_PER_ACK = 2
 # With more holes than this to report, the acknowledgement asks to be acknowledged
 # itself, after which the ranges that it told need not be told again.
 _RANGES_BEFORE_ASKING = 8
+# A peer that asks for more than this delays nobody but itself, but not for ever.
+_MAX_ASKED_DELAY_S = 0.1
 # RFC 3168 §5.
 _ECT1, _ECT0 = 1, 2
 _NO_ECN = EcnCounts(0, 0, 0)
@@ -21,6 +29,8 @@ class Acknowledgements:
         "_eliciting",
         "_largest_at",
         "_max_delay_s",
+        "_packets_per_ack",
+        "_sequence",
         "deadline",
         "is_due",
         "next_number",
@@ -40,6 +50,8 @@ class Acknowledgements:
         self.is_due = False
         self.deadline: float | None = None
         self._max_delay_s = max_delay_s
+        self._packets_per_ack = _PACKETS_PER_ACK
+        self._sequence = -1
         self._eliciting = 0
         self._largest_at = 0.0
         self._ecn: EcnCounts | None = None
@@ -58,7 +70,17 @@ class Acknowledgements:
             ect1 += packets
         else:
             ce += packets
+            # The peer must hear of congestion at once (RFC 9000 §13.2.1).
+            self.is_due = self._eliciting > 0
         self._ecn = EcnCounts(ect0, ect1, ce)
+
+    def on_ack_frequency(self, frame: AckFrequencyFrame) -> None:
+        """Acknowledge as often as the peer asks; an older request changes nothing."""
+        if frame.sequence <= self._sequence:
+            return
+        self._sequence = frame.sequence
+        self._packets_per_ack = frame.packets
+        self._max_delay_s = min(frame.max_delay_s, _MAX_ASKED_DELAY_S)
 
     def on_received(self, *, eliciting: int, at_once: bool, now: float) -> None:
         """Note a run whose numbers were added to ``received``.
@@ -72,7 +94,7 @@ class Acknowledgements:
         if not eliciting:
             return
         self._eliciting += eliciting
-        if at_once or self._eliciting >= _PACKETS_PER_ACK:
+        if at_once or self._eliciting >= self._packets_per_ack:
             self.is_due = True
         elif self.deadline is None:
             self.deadline = now + self._max_delay_s

@@ -24,12 +24,11 @@ from opnode.protocols.rudp.packet import (
     OVERHEAD,
     burst_limit,
 )
-from opnode.protocols.rudp.recovery import ControlKey, Recovery, SentPiece, SentRun
+from opnode.protocols.rudp.recovery import Recovery
 from opnode.protocols.rudp.sealer import PacketSealer
+from opnode.protocols.rudp.send_rate import SendRate
+from opnode.protocols.rudp.sent_run import ControlKey, SentPiece, SentRun
 
-# A burst waits until a quarter of the window is free: with a packet sent for every
-# packet acknowledged, bursts would shrink to nothing.
-_WAIT_FRACTION = 4
 # How often an acknowledgement with many ranges asks to be acknowledged.
 _ASK_INTERVAL_S = 0.1
 
@@ -45,6 +44,7 @@ class BurstBuilder:
         controls: ControlQueue,
         acks: Acknowledgements,
         recovery: Recovery,
+        rate: SendRate,
     ) -> None:
         """Start with nothing to send.
 
@@ -54,6 +54,7 @@ class BurstBuilder:
             controls: Where control frames come from.
             acks: What must be acknowledged.
             recovery: Told about every packet that wants an acknowledgement.
+            rate: Says how much may leave.
         """
         self.max_segments = 1
         # All packets of a burst have this size, but the last may be shorter.
@@ -61,13 +62,12 @@ class BurstBuilder:
         # Packets that may leave whatever the congestion window says (RFC 9002 §7.5).
         self.probes = 0
         self.datagrams: deque[bytes] = deque()
-        # Whether the last burst ended for want of congestion window.
-        self.is_window_limited = False
         self._sealer = sealer
         self._channels = channels
         self._controls = controls
         self._acks = acks
         self._recovery = recovery
+        self._rate = rate
         self._asked_at = float("-inf")
 
     @property
@@ -80,45 +80,54 @@ class BurstBuilder:
             or self.datagrams
         )
 
-    def build(self, now: float, window: int) -> bytes:
+    def build(self, now: float) -> bytes:
         """Build one burst: full packets of bulk data, then at most one other packet.
 
         Args:
             now: The present.
-            window: The congestion window in bytes.
 
         Returns:
             Packets of ``packet_size`` bytes, the last may be shorter; empty when
             nothing may go.
         """
-        acks = self._acks
+        acks, channels, rate = self._acks, self._channels, self._rate
         in_flight = self._recovery.bytes_in_flight
-        packet_size = self.packet_size
-        allowed = max((window - in_flight) // packet_size, self.probes)
-        limit = min(self.max_segments, burst_limit(packet_size))
+        limit = min(self.max_segments, burst_limit(self.packet_size))
+        allowed, free, enough = rate.allowance(now, limit, self.packet_size)
+        allowed = max(allowed, self.probes)
+        free = max(free, self.probes)
         parts: list[bytes | memoryview] = []
         room = min(allowed, limit)
         if room > 0 and (acks.is_due or self._controls or self.datagrams):
             room -= limit == room
-        enough = max(min(limit, window // packet_size // _WAIT_FRACTION), 1)
-        self.is_window_limited = allowed < enough and bool(self._channels.active)
         count = 0
-        if self._channels.active and (
-            allowed >= enough or self.probes or not in_flight
-        ):
+        if channels.active and (allowed >= enough or self.probes or not in_flight):
             count = self._add_bulk(parts, room, now)
         if count < limit:
-            may_send = allowed > count
+            # Control frames do not wait for their turn: they are few and small.
+            may_send = allowed > count or (free > count and bool(self._controls))
             parts += self._add_mixed(now, may_send=may_send)
+        if channels.active or self.datagrams:
+            rate.is_limited = True
+            if allowed < enough <= free:
+                rate.wait_for(enough, now)
+        elif free > count:
+            rate.is_limited = False
+            self._recovery.delivery.on_app_limited(self._recovery.bytes_in_flight)
         if not parts:
             return b""
-        return b"".join(parts)
+        burst = b"".join(parts)
+        size = self._recovery.bytes_in_flight - in_flight
+        packets = -(-len(burst) // self.packet_size)
+        rate.on_sent(size, packets=packets, now=now)
+        return burst
 
     def build_probe(self, now: float) -> bytes:
         """Build a packet with a PING alone, for when there is room for nothing else."""
         sealed = self._sealer.seal(encode_ping(PROBE_PING_ID))
         run = self._remember(sealed, now)
         run.controls = ((FrameType.PING, PROBE_PING_ID),)
+        self._rate.on_sent(run.size, packets=1, now=now)
         return b"".join(sealed)
 
     def _add_bulk(self, parts: list[bytes | memoryview], room: int, now: float) -> int:
@@ -169,6 +178,9 @@ class BurstBuilder:
     def _add_mixed(self, now: float, *, may_send: bool) -> list[bytes]:
         """Build the packet for everything that fills no packet of its own."""
         acks, datagrams = self._acks, self.datagrams
+        has_more = self._controls or datagrams or self._channels.active
+        if not (acks.is_due or (may_send and has_more)):
+            return []
         ack = acks.encode(now) if acks.is_pending else b""
         space = self.packet_size - OVERHEAD - len(ack)
         needed = len(datagrams[0]) + DATAGRAM_HEADER_SIZE if datagrams else 0

@@ -26,7 +26,7 @@ from opnode.protocols.rudp.events import (
 )
 from opnode.protocols.rudp.frames import FrameType
 from opnode.protocols.rudp.receive_buffer import IslandLimit
-from opnode.protocols.rudp.recovery import ControlKey, SentPiece
+from opnode.protocols.rudp.sent_run import ControlKey, SentPiece
 from opnode.protocols.rudp.violation import CloseCode, PeerViolationError
 
 # Channel numbers travel in 32 bits, and the lowest one says who opened it.

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from opnode.core.errors import ConfigError
 from opnode.protocols.rudp import frames, packet
+from opnode.protocols.rudp.congestion import CongestionAlgorithm
 
 _MIB = 1024 * 1024
 
@@ -30,6 +31,7 @@ class RudpConfig:
         work_burst: Units of work, about 1 µs each, that the peer may cause at once
             without moving anything: 8000 lone PINGs.
         work_per_s: Units that come back in a second: less than a hundredth of a core.
+        congestion: The congestion controller of what we send.
         initial_window_packets: Congestion window at the start. RFC 9002 §7.2 says 10;
             32 is what today's content networks use, and a channel starts 2 round
             trips sooner.
@@ -56,6 +58,7 @@ class RudpConfig:
     max_events: int = 16384
     work_burst: int = 40_000
     work_per_s: int = 5_000
+    congestion: CongestionAlgorithm = CongestionAlgorithm.CUBIC
     initial_window_packets: int = 32
     max_window: int = 16 * _MIB
     initial_rtt_s: float = 0.1

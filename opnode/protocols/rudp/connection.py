@@ -14,10 +14,8 @@ from opnode.protocols.rudp.acknowledgements import Acknowledgements
 from opnode.protocols.rudp.burst import BurstBuilder
 from opnode.protocols.rudp.channel_table import ChannelTable
 from opnode.protocols.rudp.config import RudpConfig
-from opnode.protocols.rudp.congestion import CongestionWindow
 from opnode.protocols.rudp.connection_ids import ConnectionIds
 from opnode.protocols.rudp.control_queue import PROBE_PING_ID, ControlQueue
-from opnode.protocols.rudp.delivery_rate import DeliveryRate
 from opnode.protocols.rudp.event_queue import EventQueue
 from opnode.protocols.rudp.events import (
     ChannelReadable,
@@ -27,27 +25,18 @@ from opnode.protocols.rudp.events import (
     PingAcknowledged,
     Side,
 )
-from opnode.protocols.rudp.frames import (
-    AckFrame,
-    ChannelCountFrame,
-    ChannelCreditFrame,
-    CloseFrame,
-    ConnectionCreditFrame,
-    DatagramFrame,
-    Frame,
-    FrameType,
-    ResetFrame,
-    StopReadingFrame,
-)
+from opnode.protocols.rudp.frames import AckFrame, CloseFrame, Frame, FrameType
 from opnode.protocols.rudp.lifetime import ConnectionState, Lifetime
 from opnode.protocols.rudp.observer import LostPackets, RudpObserver
-from opnode.protocols.rudp.packet import BASE_PACKET_SIZE, OVERHEAD, Transmission
+from opnode.protocols.rudp.packet import OVERHEAD, Transmission
 from opnode.protocols.rudp.packet_keys import PacketKeys
 from opnode.protocols.rudp.path_check import MAX_SKIPPED, PathCheck
 from opnode.protocols.rudp.receipt_proof import ReceiptProof
 from opnode.protocols.rudp.receiver import PacketReceiver
-from opnode.protocols.rudp.recovery import Recovery, SentRun
+from opnode.protocols.rudp.recovery import Recovery
 from opnode.protocols.rudp.sealer import PacketSealer
+from opnode.protocols.rudp.send_rate import SendRate
+from opnode.protocols.rudp.sent_run import SentRun
 from opnode.protocols.rudp.statistics import RudpStatistics
 from opnode.protocols.rudp.violation import (
     CloseCode,
@@ -106,12 +95,14 @@ class RudpConnection:
         self._recovery = Recovery(
             initial_rtt_s=config.initial_rtt_s, min_pto_s=config.min_pto_s
         )
+        self._send_rate = SendRate(config, self._recovery, self._controls, rng)
         self._builder = BurstBuilder(
             sealer=self._sealer,
             channels=self._channels,
             controls=self._controls,
             acks=self._acks,
             recovery=self._recovery,
+            rate=self._send_rate,
         )
         self._work = WorkBudget(burst=config.work_burst, per_s=config.work_per_s)
         self._receiver = PacketReceiver(
@@ -124,7 +115,6 @@ class RudpConnection:
         )
         self._lifetime = Lifetime(config, rng)
         self._rng = rng
-        self._rate = DeliveryRate()
         self._path: Endpoint | None = None
         self._candidate_path: Endpoint | None = None
         # The newest path that was set or proven, and the check of one that was not.
@@ -133,7 +123,6 @@ class RudpConnection:
         self._source: Endpoint | None = None
         self._pings: dict[int, float] = {}
         self._last_ping_id = PROBE_PING_ID
-        self._congestion = self._new_congestion()
 
     # --- world ----------------------------------------------------------------------
 
@@ -185,7 +174,7 @@ class RudpConnection:
         if previous is None:
             self._lifetime.on_heard(now)
         elif previous != endpoint:
-            self._on_path_changed(is_other_host=previous.host != endpoint.host)
+            self._on_path_changed(now, is_other_host=previous.host != endpoint.host)
         if rtt_s is not None:
             self._recovery.rtt.suggest(rtt_s)
 
@@ -223,7 +212,7 @@ class RudpConnection:
             self._acks.count_ecn(ecn, accepted)
         if source != self._path:
             if self._path is not None and self._acks.next_number > newest:
-                self._follow(self._path, source, len(buffer))
+                self._follow(self._path, source, len(buffer), now)
             else:
                 self._candidate_path = source
         elif self._path_check is not None:
@@ -243,13 +232,14 @@ class RudpConnection:
         if self._sealer.next_number >= _MAX_PACKETS_PER_KEY:
             self._end(CloseCode.KEY_EXHAUSTED, "the keys protected 2^28 packets", now)
             return self._closing_datagrams(now, self._path)
+        ecn = self._send_rate.ecn.codepoint
         if self._path_check is None:
-            data = self._builder.build(now, self._congestion.window)
+            data = self._builder.build(now)
         else:
             data = self._build_within_budget(self._path_check, now)
         if not data:
             return []
-        return [Transmission(data, self._path, self._builder.packet_size)]
+        return [Transmission(data, self._path, self._builder.packet_size, ecn)]
 
     # --- time -----------------------------------------------------------------------
 
@@ -262,6 +252,7 @@ class RudpConnection:
             times += (
                 None if self._acks.is_due else self._acks.deadline,
                 self._recovery.loss_deadline,
+                self._send_rate.next_send_at,
                 None if self._is_budget_spent else self._recovery.probe_deadline,
             )
         return min((time for time in times if time is not None), default=None)
@@ -278,6 +269,7 @@ class RudpConnection:
             self._give_up()
             return
         self._acks.on_deadline(now)
+        self._send_rate.on_deadline(now)
         if recovery.loss_deadline is not None and now >= recovery.loss_deadline:
             self._on_lost(recovery.on_loss_timer(now), now)
         probe_at = None if self._is_budget_spent else recovery.probe_deadline
@@ -421,9 +413,9 @@ class RudpConnection:
             latest_rtt_s=rtt.latest,
             min_rtt_s=rtt.minimum,
             rtt_variation_s=rtt.variation if measured else None,
-            congestion_window=self._congestion.window,
+            congestion_window=self._send_rate.controller.window,
             bytes_in_flight=self._recovery.bytes_in_flight,
-            acked_rate_Bps=self._rate.bytes_per_s,
+            acked_rate_Bps=self._send_rate.acked.bytes_per_s,
             packets_sent=self._sealer.packets_sent,
             packets_received=receiver.packets_received,
             bytes_sent=self._sealer.bytes_sent,
@@ -445,18 +437,20 @@ class RudpConnection:
         match frame:
             case AckFrame():
                 self._on_ack(frame, now)
-            case ChannelCreditFrame(channel_id, limit):
+            case frames.ChannelCreditFrame(channel_id, limit):
                 channels.on_channel_credit(channel_id, limit)
-            case ConnectionCreditFrame(limit):
+            case frames.ConnectionCreditFrame(limit):
                 channels.on_connection_credit(limit)
-            case ChannelCountFrame(count):
+            case frames.ChannelCountFrame(count):
                 channels.on_channel_count(count)
-            case ResetFrame(channel_id, code, final_size):
+            case frames.ResetFrame(channel_id, code, final_size):
                 channels.on_reset(channel_id, code, final_size)
-            case StopReadingFrame(channel_id, code):
+            case frames.StopReadingFrame(channel_id, code):
                 channels.on_stop_reading(channel_id, code)
-            case DatagramFrame(data):
+            case frames.DatagramFrame(data):
                 self._events.add_datagram(data)
+            case frames.AckFrequencyFrame():
+                self._acks.on_ack_frequency(frame)
             case CloseFrame():
                 self._on_close(frame, now)
 
@@ -471,19 +465,11 @@ class RudpConnection:
         check = self._path_check
         if check and check.is_passed(frame.ranges) and self._source == self._path:
             self._proven_path, self._path_check = self._path, None
-        congestion, rtt_s = self._congestion, self._recovery.rtt.smoothed
         for run in result.acked:
             self._on_run_acked(run, now)
-            size = run.total_size
-            self._rate.add(size, now=now, interval_s=rtt_s)
-            if self._builder.is_window_limited:
-                congestion.on_acked(size, sent_at=run.sent_at, now=now, rtt_s=rtt_s)
-            else:
-                congestion.on_idle()
         if result.lost:
             self._on_lost(result.lost, now)
-            if result.persistent_congestion:
-                congestion.on_persistent_congestion()
+        self._send_rate.on_ack(result, frame.ecn, self._sealer.next_number, now)
 
     def _on_run_acked(self, run: SentRun, now: float) -> None:
         for piece in run.stream_pieces():
@@ -503,8 +489,7 @@ class RudpConnection:
             self._sealer.observer.packets_lost(told)
         for run in lost:
             self._send_again(run)
-        if lost:
-            self._congestion.on_lost(sent_at=lost[-1].sent_at, now=now)
+        self._send_rate.on_lost(lost, now)
 
     def _send_again(self, run: SentRun, max_packets: int | None = None) -> None:
         for piece in run.stream_pieces(max_packets):
@@ -513,6 +498,7 @@ class RudpConnection:
 
     def _probe(self) -> None:
         """Nothing came back in time: repeat the oldest packets, ask for an answer."""
+        self._send_rate.on_probe_timeout()
         oldest = self._recovery.on_probe_timer()
         if oldest is not None:
             self._send_again(oldest, _PROBES)
@@ -521,14 +507,16 @@ class RudpConnection:
 
     # --- path -----------------------------------------------------------------------
 
-    def _follow(self, previous: Endpoint, source: Endpoint, size: int) -> None:
+    def _follow(
+        self, previous: Endpoint, source: Endpoint, size: int, now: float
+    ) -> None:
         """Go where the newest packet came from: a NAT gave the peer another address."""
         self._path = source
         self._path_check = None
         if source != self._proven_path:
             skipped = self._sealer.skip(1 + self._rng.randrange(MAX_SKIPPED))
             self._path_check = PathCheck(skipped, size)
-        self._on_path_changed(is_other_host=previous.host != source.host)
+        self._on_path_changed(now, is_other_host=previous.host != source.host)
         self._events.add(PathChanged(source))
 
     def _build_within_budget(self, check: PathCheck, now: float) -> bytes:
@@ -538,7 +526,7 @@ class RudpConnection:
         if check.budget >= builder.packet_size:
             usual = builder.max_segments
             builder.max_segments = min(usual, check.budget // builder.packet_size)
-            data = builder.build(now, self._congestion.window)
+            data = builder.build(now)
             builder.max_segments = usual
         elif check.budget >= frames.PROBE_SIZE and self._controls.take_probe():
             data = builder.build_probe(now)
@@ -551,10 +539,10 @@ class RudpConnection:
         check = self._path_check
         return check is not None and check.budget < frames.PROBE_SIZE
 
-    def _on_path_changed(self, *, is_other_host: bool) -> None:
+    def _on_path_changed(self, now: float, *, is_other_host: bool) -> None:
         self._recovery.on_path_changed(is_other_host=is_other_host)
         if is_other_host:
-            self._congestion = self._new_congestion()
+            self._send_rate.restart(now, self._builder.packet_size)
         self._controls.add_probe()
         self._builder.probes = max(self._builder.probes, 1)
 
@@ -605,7 +593,3 @@ class RudpConnection:
             raise LocalProtocolError(
                 f"the connection is {self._lifetime.state.value}, not open"
             )
-
-    def _new_congestion(self) -> CongestionWindow:
-        initial = self._config.initial_window_packets * BASE_PACKET_SIZE
-        return CongestionWindow(initial=initial, maximum=self._config.max_window)

@@ -8,7 +8,7 @@ bounded by the number of channels and pings.
 from collections.abc import Callable
 
 from opnode.protocols.rudp.frames import FrameType, control_size
-from opnode.protocols.rudp.recovery import ControlKey
+from opnode.protocols.rudp.sent_run import ControlKey
 
 # An application's pings count from 1; this one only wants an acknowledgement.
 PROBE_PING_ID = 0
@@ -18,11 +18,13 @@ _PROBE: ControlKey = (FrameType.PING, PROBE_PING_ID)
 class ControlQueue:
     """Names of frames, first asked first sent."""
 
-    __slots__ = ("_waiting",)
+    __slots__ = ("_waiting", "encoders")
 
     def __init__(self) -> None:
         """Start empty."""
         self._waiting: dict[ControlKey, None] = {}
+        # Who makes the frames of a type, where it is not the ``encode`` of ``take``.
+        self.encoders: dict[int, Callable[[ControlKey], bytes]] = {}
 
     def __len__(self) -> int:
         """Return how many frames wait."""
@@ -69,7 +71,7 @@ class ControlQueue:
             if space < control_size(key[0]):
                 break
             del self._waiting[key]
-            frame = encode(key)
+            frame = self.encoders.get(key[0], encode)(key)
             if frame:
                 frames.append(frame)
                 keys.append(key)

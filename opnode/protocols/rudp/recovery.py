@@ -9,9 +9,12 @@ from operator import attrgetter
 from typing import NamedTuple
 
 from opnode.core.ranges import RangeSet
-from opnode.protocols.rudp.frames import MAX_ACK_DELAY_S, AckFrame
+from opnode.protocols.rudp.congestion.controller import LossSample, RateSample
+from opnode.protocols.rudp.delivery_rate import DeliverySampler
+from opnode.protocols.rudp.frames import AckFrame
 from opnode.protocols.rudp.packet import MAX_PACKET_NUMBER
-from opnode.protocols.rudp.send_buffer import SendBuffer
+from opnode.protocols.rudp.rtt import GRANULARITY_S, RttEstimator
+from opnode.protocols.rudp.sent_run import SentRun
 from opnode.protocols.rudp.violation import CloseCode, PeerViolationError
 
 # RFC 9002 §6.1.1 and §6.1.2. Every loss that proves to have been mere reordering
@@ -23,154 +26,48 @@ _TIME_THRESHOLD_STEP = 1 / 8
 _MAX_REORDERING_STEPS = 6
 # Lost packets that may yet turn up; older ones are forgotten.
 _MAX_LOST_RANGES = 64
-_GRANULARITY_S = 0.001
 # RFC 9002 §7.6.1.
 _PERSISTENT_CONGESTION_THRESHOLD = 3
 # Doubling stops here; the idle timeout ends the connection long before.
 _MAX_BACKOFF = 10
 
-ControlKey = tuple[int, int]
-
-
-class SentPiece(NamedTuple):
-    """Stream bytes in a mixed packet."""
-
-    buffer: SendBuffer
-    start: int
-    stop: int
-    fin: bool
-
-
-class SentRun:
-    """Packets ``first`` to ``stop - 1``, sent at one time, each of ``size`` bytes.
-
-    Either a bulk run, where packet ``first + i`` carries ``chunk`` bytes of ``buffer``
-    from ``offset + i * chunk`` on, or one mixed packet with ``pieces`` and
-    ``controls``. ``acks_below`` is where the ACK frame in it ended, 0 without one.
-    """
-
-    __slots__ = (
-        "acks_below",
-        "buffer",
-        "chunk",
-        "controls",
-        "first",
-        "offset",
-        "pieces",
-        "sent_at",
-        "size",
-        "stop",
-    )
-
-    def __init__(self, first: int, stop: int, *, size: int, sent_at: float) -> None:
-        """Describe the packets; the content is set by the builder."""
-        self.first = first
-        self.stop = stop
-        self.size = size
-        self.sent_at = sent_at
-        self.buffer: SendBuffer | None = None
-        self.offset = 0
-        self.chunk = 0
-        self.pieces: tuple[SentPiece, ...] = ()
-        self.controls: tuple[ControlKey, ...] = ()
-        self.acks_below = 0
-
-    def stream_pieces(self, max_packets: int | None = None) -> tuple[SentPiece, ...]:
-        """Return the stream bytes of all packets, or of the first few."""
-        if self.buffer is None:
-            return self.pieces
-        count = self.stop - self.first
-        if max_packets is not None:
-            count = min(count, max_packets)
-        stop = self.offset + count * self.chunk
-        return (SentPiece(self.buffer, self.offset, stop, False),)
-
-    @property
-    def total_size(self) -> int:
-        """Bytes of all packets together."""
-        return (self.stop - self.first) * self.size
-
-    def split(self, number: int) -> "SentRun":
-        """Cut off and return the packets from `number` on; bulk runs only."""
-        right = SentRun(number, self.stop, size=self.size, sent_at=self.sent_at)
-        right.buffer = self.buffer
-        right.chunk = self.chunk
-        right.offset = self.offset + (number - self.first) * self.chunk
-        self.stop = number
-        return right
-
-
 _FIRST = attrgetter("first")
 _STOP = attrgetter("stop")
 
 
-class RttEstimator:
-    """Smoothed round trip and its variation (RFC 6298, with RFC 9002 §5)."""
-
-    __slots__ = ("_initial", "latest", "minimum", "smoothed", "variation")
-
-    def __init__(self, initial_s: float) -> None:
-        """Assume a round trip until the first measurement."""
-        self._initial = initial_s
-        self.reset()
-
-    def reset(self) -> None:
-        """Forget everything: the path is another one."""
-        self.latest: float | None = None
-        self.minimum: float | None = None
-        self.smoothed = self._initial
-        self.variation = self._initial / 2
-
-    def suggest(self, rtt_s: float) -> None:
-        """Assume this round trip until the first measurement."""
-        if self.latest is None:
-            self.smoothed = rtt_s
-            self.variation = rtt_s / 2
-
-    def add(self, sample_s: float, ack_delay_s: float) -> None:
-        """Take in a measurement.
-
-        Args:
-            sample_s: From sending the packet to its acknowledgement.
-            ack_delay_s: How long the peer says to have held it back.
-        """
-        self.latest = sample_s
-        if self.minimum is None:
-            self.minimum = sample_s
-            self.smoothed = sample_s
-            self.variation = sample_s / 2
-            return
-        self.minimum = min(self.minimum, sample_s)
-        delay = min(ack_delay_s, MAX_ACK_DELAY_S)
-        adjusted = sample_s - delay if sample_s >= self.minimum + delay else sample_s
-        deviation = abs(self.smoothed - adjusted)
-        self.variation += (deviation - self.variation) / 4
-        self.smoothed += (adjusted - self.smoothed) / 8
-
-    @property
-    def probe_timeout_s(self) -> float:
-        """How long to wait for any acknowledgement (RFC 9002 §6.2.1)."""
-        spread = max(4 * self.variation, _GRANULARITY_S)
-        return self.smoothed + spread + MAX_ACK_DELAY_S
-
-    @property
-    def longest_s(self) -> float:
-        """The newest round trip or the average, whichever is longer."""
-        return max(self.smoothed, self.latest or 0.0)
-
-
 class AckResult(NamedTuple):
-    """What an ACK frame changed."""
+    """What an ACK frame changed.
+
+    Attributes:
+        acked: Packets newly acknowledged, newest first.
+        acked_bytes: Their size.
+        acked_marked: How many of them had left with an ECN codepoint.
+        lost: Packets declared lost, oldest first.
+        latest_rtt_s: The round trip that the ACK measured, None when it measured none.
+        rate: The delivery rate, None when nothing was newly acknowledged.
+        is_newest: Whether it acknowledged a number above all that were before.
+        is_spurious: Whether all losses of the last congestion event have now turned
+            out to be mere reordering.
+        is_persistent: Whether the losses are persistent congestion (RFC 9002 §7.6).
+    """
 
     acked: list[SentRun]
+    acked_bytes: int
+    acked_marked: int
     lost: list[SentRun]
-    persistent_congestion: bool
+    latest_rtt_s: float | None
+    rate: RateSample | None
+    is_newest: bool
+    is_spurious: bool
+    is_persistent: bool
 
 
 class Recovery:
     """Every packet in flight, and the times at which something must happen."""
 
     __slots__ = (
+        "_event_at",
+        "_event_first",
         "_largest_acked",
         "_last_sent_at",
         "_loss_at",
@@ -181,16 +78,24 @@ class Recovery:
         "_sampled_at",
         "_sent",
         "bytes_in_flight",
+        "delivery",
+        "is_marking",
         "packets_lost",
         "probe_timeouts",
         "rtt",
+        "spurious_losses",
     )
 
     def __init__(self, *, initial_rtt_s: float, min_pto_s: float) -> None:
         """Start with nothing in flight."""
         self.rtt = RttEstimator(initial_rtt_s)
+        self.delivery = DeliverySampler()
+        # Whether packets leave with an ECN codepoint.
+        self.is_marking = False
         self.bytes_in_flight = 0
         self.packets_lost = 0
+        # Packets that were declared lost and arrived after all.
+        self.spurious_losses = 0
         self.probe_timeouts = 0
         self._min_pto_s = min_pto_s
         self._sent: list[SentRun] = []
@@ -201,12 +106,20 @@ class Recovery:
         self._sampled_at: float | None = None
         self._lost_numbers = RangeSet(max_ranges=_MAX_LOST_RANGES)
         self._reordering_steps = 0
+        # The last congestion event: when it began and its first lost packet. Losses of
+        # packets that had been sent by then belong to it (RFC 9002 §7.3.2).
+        self._event_at = float("-inf")
+        self._event_first: int | None = None
 
     def on_sent(self, run: SentRun) -> None:
         """Remember packets that want an acknowledgement."""
+        size = run.total_size
+        in_flight = self.bytes_in_flight
+        run.state = self.delivery.state_for(run.sent_at, size=size, in_flight=in_flight)
+        run.is_marked = self.is_marking
         self._sent.append(run)
         self._last_sent_at = run.sent_at
-        self.bytes_in_flight += run.total_size
+        self.bytes_in_flight = in_flight + size
 
     def on_ack(self, frame: AckFrame, *, next_number: int, now: float) -> AckResult:
         """Take in an ACK frame.
@@ -226,19 +139,39 @@ class Recovery:
                 f"packet {largest} is acknowledged, {next_number - 1} was the last",
             )
         acked = self._take_ranges(frame.ranges)
-        if self._lost_numbers:
-            self._learn_reordering(frame.ranges)
-        self._largest_acked = max(self._largest_acked, largest)
+        is_spurious = bool(self._lost_numbers) and self._learn_late(frame.ranges)
+        is_newest = largest > self._largest_acked
+        if is_newest:
+            self._largest_acked = largest
+        latest_rtt_s = rate = None
+        acked_bytes = marked = 0
         if acked:
             self._pto_count = 0
             newest = acked[0]
             if newest.stop == largest + 1:
-                self.rtt.add(now - newest.sent_at, frame.delay_s)
+                latest_rtt_s = now - newest.sent_at
+                self.rtt.add(latest_rtt_s, frame.delay_s)
                 if self._sampled_at is None:
                     self._sampled_at = now
+            for run in acked:
+                packets = run.stop - run.first
+                acked_bytes += packets * run.size
+                if run.is_marked:
+                    marked += packets
         lost = self._detect_lost(now)
-        persistent = bool(lost) and self._is_persistent(lost)
-        return AckResult(acked, lost, persistent)
+        if acked:
+            rate = self.delivery.sample(acked[0], acked_bytes, now, self.rtt.minimum)
+        return AckResult(
+            acked,
+            acked_bytes,
+            marked,
+            lost,
+            latest_rtt_s,
+            rate,
+            is_newest,
+            is_spurious,
+            bool(lost) and self._is_persistent(lost),
+        )
 
     @property
     def oldest_in_flight(self) -> int:
@@ -261,6 +194,26 @@ class Recovery:
         if is_other_host:
             self.rtt.reset()
             self._reordering_steps = 0
+
+    def loss_samples(self, lost: list[SentRun], now: float) -> list[LossSample]:
+        """Describe losses to the congestion controller, oldest first."""
+        total = self.delivery.lost
+        return [
+            LossSample(
+                now,
+                run.total_size,
+                run.sent_at,
+                run.state.in_flight,
+                total - run.state.lost,
+                run.state.is_app_limited,
+            )
+            for run in lost
+        ]
+
+    @property
+    def largest_acked(self) -> int:
+        """The largest packet number acknowledged, -1 before the first."""
+        return self._largest_acked
 
     @property
     def loss_deadline(self) -> float | None:
@@ -324,9 +277,8 @@ class Recovery:
                 break
             stop = max(stop, min(run.stop, largest))
         lost = self._take(0, stop)
-        for run in lost:
-            self.packets_lost += run.stop - run.first
-            self._lost_numbers.add(run.first, run.stop)
+        if lost:
+            self._note_lost(lost, now)
         if sent and sent[0].first < largest:
             self._loss_at = sent[0].sent_at + delay
         return lost
@@ -335,16 +287,42 @@ class Recovery:
     def _loss_delay_s(self) -> float:
         """How long after an earlier one was acknowledged a packet counts as lost."""
         threshold = _TIME_THRESHOLD + _TIME_THRESHOLD_STEP * self._reordering_steps
-        return max(threshold * self.rtt.longest_s, _GRANULARITY_S)
+        return max(threshold * self.rtt.longest_s, GRANULARITY_S)
 
-    def _learn_reordering(self, ranges: tuple[tuple[int, int], ...]) -> None:
-        """Be more patient when a packet arrived that was declared lost."""
+    def _note_lost(self, lost: list[SentRun], now: float) -> None:
+        """Count losses, and remember the numbers: they may turn up yet."""
+        for run in lost:
+            count = run.stop - run.first
+            self.packets_lost += count
+            self.delivery.on_lost(count * run.size)
+            self._lost_numbers.add(run.first, run.stop)
+        if lost[-1].sent_at > self._event_at:
+            self._event_at = now
+            self._event_first = lost[0].first
+
+    def _learn_late(self, ranges: tuple[tuple[int, int], ...]) -> bool:
+        """Be more patient when a packet arrived that was declared lost.
+
+        Returns:
+            Whether no loss of the last congestion event is left: it was none.
+        """
         lost = self._lost_numbers
         before = lost.total
         for start, stop in ranges:
             lost.remove(start, stop)
-        if lost.total < before and self._reordering_steps < _MAX_REORDERING_STEPS:
+        late = before - lost.total
+        if not late:
+            return False
+        self.spurious_losses += late
+        if self._reordering_steps < _MAX_REORDERING_STEPS:
             self._reordering_steps += 1
+        largest = lost.largest
+        first = self._event_first
+        if first is None or (largest is not None and largest >= first):
+            return False
+        self._event_at = float("-inf")
+        self._event_first = None
+        return True
 
     def _is_persistent(self, lost: list[SentRun]) -> bool:
         """RFC 9002 §7.6: all of a long stretch was lost, nothing in between arrived."""

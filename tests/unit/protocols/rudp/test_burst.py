@@ -31,6 +31,7 @@ from opnode.protocols.rudp.packet_keys import PacketKeys
 from opnode.protocols.rudp.receipt_proof import ReceiptProof
 from opnode.protocols.rudp.recovery import Recovery
 from opnode.protocols.rudp.sealer import PacketSealer
+from opnode.protocols.rudp.send_rate import SendRate
 from opnode.testing.pair import seeded_keys
 
 KEYS, _ = seeded_keys()
@@ -55,12 +56,16 @@ class Desk:
             controls=self.controls,
         )
         self.controls.take(1000, lambda _: b"")
+        self.rate = SendRate(
+            RudpConfig(), self.recovery, self.controls, random.Random(1)
+        )
         self.builder = BurstBuilder(
             sealer=self.sealer,
             channels=self.channels,
             controls=self.controls,
             acks=self.acks,
             recovery=self.recovery,
+            rate=self.rate,
         )
         self.builder.max_segments = 54
 
@@ -76,7 +81,10 @@ class Desk:
 
     def build(self, window: int = WIDE) -> list[list[Frame]]:
         """Build one burst and open it."""
-        data = self.builder.build(1.0, window)
+        # Without pacing: a window leaves at once.
+        self.rate.controller.window = window
+        self.rate.controller.pacing_rate = 1e12
+        data = self.builder.build(1.0)
         packets = [
             data[start : start + BASE_PACKET_SIZE]
             for start in range(0, len(data), BASE_PACKET_SIZE)
@@ -143,7 +151,7 @@ def test_without_window_only_an_acknowledgement_leaves():
     desk.write(200 * BASE_CHUNK_SIZE)
     desk.build(window=10 * BASE_PACKET_SIZE)
     assert desk.build(window=10 * BASE_PACKET_SIZE) == []
-    assert desk.builder.is_window_limited
+    assert desk.rate.is_limited
     desk.controls.add_probe()
     assert desk.build(window=10 * BASE_PACKET_SIZE) == []
     desk.owe_acknowledgement(due=True)

@@ -18,7 +18,7 @@ from opnode.protocols.rudp.events import (
     Event,
 )
 from opnode.protocols.rudp.frames import FrameType
-from opnode.protocols.rudp.recovery import SentPiece
+from opnode.protocols.rudp.sent_run import SentPiece
 
 
 class Table:

@@ -3,13 +3,9 @@
 import pytest
 
 from opnode.protocols.rudp.frames import AckFrame
-from opnode.protocols.rudp.recovery import (
-    Recovery,
-    RttEstimator,
-    SentPiece,
-    SentRun,
-)
+from opnode.protocols.rudp.recovery import Recovery
 from opnode.protocols.rudp.send_buffer import SendBuffer
+from opnode.protocols.rudp.sent_run import SentPiece, SentRun
 from opnode.protocols.rudp.violation import PeerViolationError
 
 
@@ -32,34 +28,6 @@ def ack(recovery: Recovery, *ranges: tuple[int, int], now: float, sent: int = 10
     )
 
 
-def test_the_first_round_trip_replaces_the_assumption():
-    rtt = RttEstimator(0.1)
-    assert rtt.probe_timeout_s == pytest.approx(0.1 + 0.2 + 0.005)
-    rtt.suggest(0.02)
-    assert rtt.probe_timeout_s == pytest.approx(0.02 + 0.04 + 0.005)
-    rtt.add(0.04, 0.0)
-    assert (rtt.smoothed, rtt.variation, rtt.minimum) == (0.04, 0.02, 0.04)
-    rtt.suggest(5.0)
-    assert rtt.smoothed == 0.04
-
-
-def test_later_round_trips_are_smoothed_as_rfc_6298_says():
-    rtt = RttEstimator(0.1)
-    rtt.add(0.08, 0.0)
-    rtt.add(0.16, 0.0)
-    assert rtt.variation == pytest.approx(0.04 * 3 / 4 + 0.08 / 4)
-    assert rtt.smoothed == pytest.approx(0.08 * 7 / 8 + 0.16 / 8)
-
-
-def test_the_delay_of_the_peer_is_taken_off_but_never_more_than_5_ms():
-    rtt = RttEstimator(0.1)
-    rtt.add(0.08, 0.0)
-    rtt.add(0.16, 9.0)
-    assert rtt.smoothed == pytest.approx(0.08 * 7 / 8 + 0.155 / 8)
-    rtt.add(0.081, 0.005)
-    assert rtt.minimum == 0.08
-
-
 def test_an_acknowledgement_in_the_middle_splits_a_run():
     recovery = new_recovery()
     run = send(recovery, 0, 10, now=1.0)
@@ -72,12 +40,6 @@ def test_an_acknowledgement_in_the_middle_splits_a_run():
     result = ack(recovery, (0, 10), now=1.1)
     assert [(part.first, part.stop) for part in result.acked] == [(5, 10), (2, 3)]
     assert recovery.bytes_in_flight == 0
-
-
-def test_the_first_pieces_of_a_run_can_be_asked_for():
-    run = send(new_recovery(), 4, 10, now=1.0)
-    assert run.stream_pieces(2) == (SentPiece(run.buffer, 40, 60, fin=False),)
-    assert run.stream_pieces(99) == run.stream_pieces()
 
 
 def test_packets_below_the_threshold_are_lost_by_time():
@@ -151,7 +113,7 @@ def test_one_flight_lost_at_once_is_not_persistent_congestion():
     send(recovery, 21, 1, now=9.0)
     result = ack(recovery, (21, 22), now=9.1)
     assert len(result.lost) == 1
-    assert not result.persistent_congestion
+    assert not result.is_persistent
 
 
 def test_losses_with_an_arrival_between_are_not_persistent_congestion():
@@ -160,17 +122,17 @@ def test_losses_with_an_arrival_between_are_not_persistent_congestion():
     ack(recovery, (0, 1), now=1.1)
     for number in range(1, 8):
         send(recovery, number, 1, now=1.1 + 0.3 * number)
-    assert not ack(recovery, (7, 8), (4, 5), now=3.3).persistent_congestion
+    assert not ack(recovery, (7, 8), (4, 5), now=3.3).is_persistent
 
 
 def test_a_long_stretch_without_an_arrival_is_persistent_congestion():
     recovery = new_recovery()
     for number in range(1, 5):
         send(recovery, number, 1, now=1.0 + number)
-    assert not ack(recovery, (4, 5), now=5.1).persistent_congestion
+    assert not ack(recovery, (4, 5), now=5.1).is_persistent
     for number in range(5, 12):
         send(recovery, number, 1, now=1.0 + number)
-    assert ack(recovery, (11, 12), now=12.1).persistent_congestion
+    assert ack(recovery, (11, 12), now=12.1).is_persistent
 
 
 def test_patience_with_reordering_has_a_limit_and_ends_with_the_path():
@@ -185,3 +147,55 @@ def test_patience_with_reordering_has_a_limit_and_ends_with_the_path():
     recovery.on_path_changed(is_other_host=True)
     assert recovery._reordering_steps == 0
     assert recovery.rtt.latest is None
+
+
+def test_a_congestion_event_whose_losses_all_arrive_is_found_out_to_be_none():
+    recovery = new_recovery()
+    send(recovery, 0, 20, now=1.0)
+    assert len(ack(recovery, (10, 20), now=1.1).lost) == 1
+    assert not ack(recovery, (10, 20), (4, 8), now=1.1).is_spurious
+    assert not ack(recovery, (4, 20), (0, 2), now=1.1).is_spurious
+    result = ack(recovery, (0, 20), now=1.1)
+    assert result.is_spurious
+    assert result.acked == []
+    assert recovery.spurious_losses == 10
+    assert not ack(recovery, (0, 20), now=1.1).is_spurious
+
+
+def test_late_arrivals_of_an_older_event_do_not_excuse_a_newer_one():
+    recovery = new_recovery()
+    send(recovery, 0, 10, now=1.0)
+    ack(recovery, (9, 10), now=1.1)
+    send(recovery, 10, 10, now=1.2)
+    assert ack(recovery, (19, 20), now=1.3).lost
+    assert not ack(recovery, (19, 20), (0, 10), now=1.3).is_spurious
+
+
+def test_losses_are_described_with_what_was_in_flight_and_lost_since():
+    recovery = new_recovery()
+    send(recovery, 0, 10, now=1.0)
+    send(recovery, 10, 10, now=1.01)
+    lost = ack(recovery, (19, 20), now=1.1).lost
+    samples = recovery.loss_samples(lost, 1.1)
+    assert [(s.size, s.in_flight, s.lost) for s in samples] == [
+        (1000, 1000, 1700),
+        (700, 2000, 1700),
+    ]
+
+
+def test_an_acknowledgement_sums_up_bytes_marks_and_rate():
+    recovery = new_recovery()
+    recovery.is_marking = True
+    send(recovery, 0, 10, now=1.0)
+    recovery.is_marking = False
+    send(recovery, 10, 10, now=1.05)
+    result = ack(recovery, (5, 15), now=1.1)
+    assert (result.acked_bytes, result.acked_marked, result.is_newest) == (
+        1000,
+        5,
+        True,
+    )
+    assert result.rate is not None
+    assert result.rate.delivered == 1000
+    assert result.latest_rtt_s == pytest.approx(0.05)
+    assert not ack(recovery, (5, 15), now=1.2).is_newest
