@@ -37,10 +37,25 @@ def connect_command(connects: int, nodes: int, *, as_json: bool) -> None:
 @benchmarks.command("channel")
 @click.option("--runs", default=5, show_default=True, type=click.IntRange(1))
 @click.option("--mebibytes", default=256, show_default=True, type=click.IntRange(1))
+@click.option("--loss-percent", default=1.0, show_default=True, help="Where loss is.")
+@click.option("--only", multiple=True, type=click.Choice(list(channel.VARIANTS)))
 @as_json
-def channel_command(runs: int, mebibytes: int, *, as_json: bool) -> None:
+def channel_command(
+    runs: int,
+    mebibytes: int,
+    loss_percent: float,
+    only: tuple[str, ...],
+    *,
+    as_json: bool,
+) -> None:
     """Megabytes per second on one channel between two processes."""
-    _report(functools.partial(channel.run, runs=runs, mebibytes=mebibytes), as_json)
+    plan = channel.Plan(
+        runs=runs,
+        mebibytes=mebibytes,
+        loss=loss_percent / 100,
+        only=only or tuple(channel.VARIANTS),
+    )
+    _report(functools.partial(channel.run, plan), as_json)
 
 
 @benchmarks.command("handshake")

@@ -24,6 +24,7 @@ import trio
 
 import opnode
 from benchmarks.figures import BenchmarkError, leaves
+from opnode.drivers.network import Network, NetworkConfig, SystemNetwork
 from opnode.testing.overlay import entry_of
 
 HEADER = struct.Struct(">cQ")
@@ -32,6 +33,7 @@ ECHO = b"E"
 SWALLOW = b"S"
 COUNT = b"M"
 PING_PONG = b"P"
+NO_OFFLOAD = "--no-offload"
 LOOPBACK = opnode.Endpoint("127.0.0.1", 0)
 START_S = 60.0
 """Seconds until a neighbourhood that has not reported is given up."""
@@ -47,13 +49,14 @@ class Neighbourhood:
 
 @contextlib.asynccontextmanager
 async def open_servers(
-    count: int, *, with_identity: frozenset[int]
+    count: int, *, with_identity: frozenset[int], network: Network | None = None
 ) -> AsyncIterator[list[opnode.OverlayNode]]:
     """Start ``count`` server nodes that join through the first, one after the other.
 
     Args:
         count: nodes in all.
         with_identity: positions of the nodes that can be called.
+        network: where their sockets come from; the operating system's by default.
     """
     async with contextlib.AsyncExitStack() as stack:
         nodes: list[opnode.OverlayNode] = []
@@ -65,7 +68,8 @@ async def open_servers(
                 role=opnode.Role.SERVER,
                 has_identity=position in with_identity,
             )
-            node = await stack.enter_async_context(opnode.open_node(config))
+            opening = opnode.open_node(config, network=network)
+            node = await stack.enter_async_context(opening)
             if entries:
                 await node.wait_joined()
             entries = entries or (entry_of(node),)
@@ -74,13 +78,20 @@ async def open_servers(
 
 
 @contextlib.asynccontextmanager
-async def other_process(nodes: int) -> AsyncIterator[Neighbourhood]:
+async def other_process(
+    nodes: int, *, offload: bool = True
+) -> AsyncIterator[Neighbourhood]:
     """Run a neighbourhood in a process of its own until the block ends.
+
+    Args:
+        nodes: how many nodes.
+        offload: whether their sockets may use segmentation and coalescing.
 
     Raises:
         BenchmarkError: the other process did not get ready, or ended too early.
     """
     command = [sys.executable, "-m", "benchmarks.neighbourhood", str(nodes)]
+    command += [] if offload else [NO_OFFLOAD]
     process = await trio.lowlevel.open_process(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE
     )
@@ -131,11 +142,12 @@ class Received:
     wall_s: float
 
 
-async def serve(nodes: int) -> None:
+async def serve(nodes: int, network: Network) -> None:
     """Start the nodes, print where they are, answer calls until the input ends."""
     callee = min(7, nodes - 1)
+    callees = frozenset({callee})
     async with (
-        open_servers(nodes, with_identity=frozenset({callee})) as servers,
+        open_servers(nodes, with_identity=callees, network=network) as servers,
         trio.open_nursery() as nursery,
     ):
         node = servers[callee]
@@ -248,7 +260,8 @@ async def _exactly(channel: trio.abc.Stream, size: int) -> bytes:
 def main() -> None:
     """Serve, and end with a readable account of what went wrong."""
     try:
-        trio.run(serve, int(sys.argv[1]))
+        config = NetworkConfig(offload=NO_OFFLOAD not in sys.argv)
+        trio.run(serve, int(sys.argv[1]), SystemNetwork(config))
     except BaseExceptionGroup as group:
         for leaf in leaves(group):
             traceback.print_exception(leaf)
