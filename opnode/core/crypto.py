@@ -282,6 +282,9 @@ class MlKem768:
         return MLKEM768PublicKey.from_public_bytes(public).encapsulate()
 
 
+ML_KEM_768 = MlKem768()
+
+
 def require_ml_kem() -> None:
     """Refuse to run without ML-KEM-768: there is no other, weaker way.
 

@@ -20,7 +20,12 @@ from opnode.drivers.network import Network
 from opnode.drivers.socket_hub import SocketHub
 from opnode.protocols.rudp.config import RudpConfig
 from opnode.protocols.rudp.connection import RudpConnection
-from opnode.testing.keys import seeded_bytes, seeded_signing_key, seeded_static_key
+from opnode.testing.keys import (
+    SeededKem,
+    seeded_bytes,
+    seeded_signing_key,
+    seeded_static_key,
+)
 from opnode.testing.virtual_network import Link, VirtualNetwork
 
 HOSTS = ("10.0.0.1", "10.0.0.2")
@@ -86,6 +91,7 @@ async def open_linked_pair(
                 config=config or RudpConfig(),
                 # As above: repeatable, not secret.
                 rng=random.Random(seed),  # noqa: S311
+                kem=SeededKem(f"{seed} {index}"),
             )
             host, local = HOSTS[index], Endpoint(HOSTS[index], 0)
             end = await open_end(

@@ -15,6 +15,7 @@ from opnode.protocols.rudp.config import RudpConfig
 from opnode.protocols.rudp.connection import RudpConnection
 from opnode.protocols.rudp.events import Event
 from opnode.protocols.rudp.packet import Transmission
+from opnode.testing.keys import SeededKem
 
 _HOSTS = (Endpoint("192.0.2.1", 4001), Endpoint("192.0.2.2", 4002))
 # Steps in which a driver may do nothing new before the test is told that it hangs.
@@ -111,6 +112,7 @@ class Pair:
                     keys=keys,
                     config=config or RudpConfig(),
                     rng=random.Random(2 * seed + initiator),  # noqa: S311 - spreads keep-alives
+                    kem=SeededKem(f"{seed} {initiator}"),
                 ),
                 endpoint,
             )

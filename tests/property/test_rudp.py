@@ -205,7 +205,7 @@ class TwoEnds(RuleBasedStateMachine):
     def disturb(self, name):
         connection = self.connection(name)
         connection.send_datagram(b"noise", self.pair.now)
-        if len(connection._pings) < CONFIG.max_pings:
+        if connection.may_ping:
             connection.ping(self.pair.now)
 
     @invariant()

@@ -201,6 +201,20 @@ class ChannelTable:
             self._count_credit.received = index + 1
         return self._channels[channel_id]
 
+    def on_frame(self, frame: frames.Frame) -> None:
+        """Apply a frame about channels that holds no data; others change nothing."""
+        match frame:
+            case frames.ChannelCreditFrame(channel_id, limit):
+                self.on_channel_credit(channel_id, limit)
+            case frames.ConnectionCreditFrame(limit):
+                self.on_connection_credit(limit)
+            case frames.ChannelCountFrame(count):
+                self.on_channel_count(count)
+            case frames.ResetFrame(channel_id, code, final_size):
+                self.on_reset(channel_id, code, final_size)
+            case frames.StopReadingFrame(channel_id, code):
+                self.on_stop_reading(channel_id, code)
+
     def on_data(self, channel: Channel, offset: int, data: bytes, *, fin: bool) -> None:
         """Take in a DATA frame.
 

@@ -5,6 +5,10 @@ from dataclasses import dataclass
 from opnode.core.errors import ConfigError
 from opnode.protocols.rudp import frames, packet
 from opnode.protocols.rudp.congestion import CongestionAlgorithm
+from opnode.protocols.rudp.key_schedule import (
+    MAX_PACKETS_PER_KEY,
+    MIN_UPDATE_INTERVAL_S,
+)
 
 _MIB = 1024 * 1024
 
@@ -45,6 +49,10 @@ class RudpConfig:
             UDP mappings from 30 s on (RFC 4787 §4.3 asks for 120 s).
         idle_timeout_s: Silence after which the connection is given up: three
             keep-alives may be lost.
+        key_update_packets: Packets sent under one key. Half of what AES-GCM bears
+            for packets of any size (RFC 9001 §B.1), so that an update may fail once.
+        key_update_interval_s: Age at which a key is replaced all the same: who breaks
+            into a node finds the keys of the last minutes, not of the last weeks.
     """
 
     channel_window: int = 8 * _MIB
@@ -66,6 +74,8 @@ class RudpConfig:
     max_ack_delay_s: float = frames.MAX_ACK_DELAY_S
     keep_alive_s: float = 25.0
     idle_timeout_s: float = 90.0
+    key_update_packets: int = MAX_PACKETS_PER_KEY // 2
+    key_update_interval_s: float = 600.0
 
     def __post_init__(self) -> None:
         """Refuse values with which the protocol cannot work.
@@ -84,6 +94,15 @@ class RudpConfig:
         _at_least("initial_window_packets", self.initial_window_packets, 2)
         _at_least("max_window", self.max_window, 2 * packet.BASE_PACKET_SIZE)
         _at_least("idle_timeout_s", self.idle_timeout_s, 1)
+        _at_least(
+            "key_update_interval_s", self.key_update_interval_s, MIN_UPDATE_INTERVAL_S
+        )
+        if not 1 <= self.key_update_packets <= MAX_PACKETS_PER_KEY // 2:
+            raise ConfigError(
+                "key_update_packets",
+                self.key_update_packets,
+                f"1 to {MAX_PACKETS_PER_KEY // 2}, half of what a key bears",
+            )
         if not 0 <= self.max_ack_delay_s <= frames.MAX_ACK_DELAY_S:
             raise ConfigError(
                 "max_ack_delay_s",

@@ -7,7 +7,7 @@ events. Nothing raises because of what a peer or a stranger sent.
 import random
 
 from opnode.core.addresses import Endpoint
-from opnode.core.crypto import TransportKeys
+from opnode.core.crypto import ML_KEM_768, Kem, TransportKeys
 from opnode.core.errors import LocalProtocolError
 from opnode.protocols.rudp import frames
 from opnode.protocols.rudp.acknowledgements import Acknowledgements
@@ -15,7 +15,7 @@ from opnode.protocols.rudp.burst import BurstBuilder
 from opnode.protocols.rudp.channel_table import ChannelTable
 from opnode.protocols.rudp.config import RudpConfig
 from opnode.protocols.rudp.connection_ids import ConnectionIds
-from opnode.protocols.rudp.control_queue import PROBE_PING_ID, ControlQueue
+from opnode.protocols.rudp.control_queue import ControlQueue
 from opnode.protocols.rudp.event_queue import EventQueue
 from opnode.protocols.rudp.events import (
     ChannelReadable,
@@ -31,26 +31,22 @@ from opnode.protocols.rudp.observer import LostPackets, RudpObserver
 from opnode.protocols.rudp.packet import OVERHEAD, Transmission
 from opnode.protocols.rudp.packet_keys import PacketKeys
 from opnode.protocols.rudp.path_check import MAX_SKIPPED, PathCheck
+from opnode.protocols.rudp.pings import Pings
 from opnode.protocols.rudp.receipt_proof import ReceiptProof
 from opnode.protocols.rudp.receiver import PacketReceiver
 from opnode.protocols.rudp.recovery import Recovery
+from opnode.protocols.rudp.rekeying import Rekeying
 from opnode.protocols.rudp.sealer import PacketSealer
 from opnode.protocols.rudp.send_rate import SendRate
 from opnode.protocols.rudp.sent_run import SentRun
 from opnode.protocols.rudp.statistics import RudpStatistics
-from opnode.protocols.rudp.violation import (
-    CloseCode,
-    PeerViolationError,
-    checked_code,
-)
+from opnode.protocols.rudp.violation import CloseCode, PeerViolationError, checked_code
 from opnode.protocols.rudp.work_budget import WorkBudget
 
 Buffer = bytes | bytearray | memoryview
 
 # Probes that a timeout allows beyond the congestion window (RFC 9002 §6.2.4).
 _PROBES = 2
-# AES-GCM keeps its margin for 2^28 packets below 2 KiB under one key (RFC 9001 §B.1).
-_MAX_PACKETS_PER_KEY = 1 << 28
 
 
 class RudpConnection:
@@ -63,6 +59,7 @@ class RudpConnection:
         keys: TransportKeys,
         config: RudpConfig,
         rng: random.Random,
+        kem: Kem = ML_KEM_768,
     ) -> None:
         """Start open; nothing is sent before ``set_path``.
 
@@ -71,11 +68,12 @@ class RudpConnection:
             keys: What the handshake left.
             config: Limits and timers.
             rng: Spreads keep-alives, and skips packet numbers when the path changes.
+            kem: Makes the post-quantum secret.
         """
         self.is_initiator = initiator
         self._own_ids = ConnectionIds(keys, of_initiator=initiator, ours=True)
         self._peer_ids = ConnectionIds(keys, of_initiator=not initiator, ours=False)
-        packet_keys = PacketKeys(keys)
+        packet_keys = PacketKeys(keys, initiator=initiator, config=config)
         self._proof = ReceiptProof(rng.randbytes(32))
         self._sealer = PacketSealer(packet_keys, self._peer_ids[0], self._proof)
         self._config = config
@@ -96,6 +94,7 @@ class RudpConnection:
             initial_rtt_s=config.initial_rtt_s, min_pto_s=config.min_pto_s
         )
         self._send_rate = SendRate(config, self._recovery, self._controls, rng)
+        self._rekeying = Rekeying(kem, self._sealer, self._controls, self._recovery)
         self._builder = BurstBuilder(
             sealer=self._sealer,
             channels=self._channels,
@@ -121,8 +120,7 @@ class RudpConnection:
         self._proven_path: Endpoint | None = None
         self._path_check: PathCheck | None = None
         self._source: Endpoint | None = None
-        self._pings: dict[int, float] = {}
-        self._last_ping_id = PROBE_PING_ID
+        self._pings = Pings(self._controls, maximum=config.max_pings)
 
     # --- world ----------------------------------------------------------------------
 
@@ -173,6 +171,7 @@ class RudpConnection:
             self._candidate_path = None
         if previous is None:
             self._lifetime.on_heard(now)
+            self._rekeying.keys.start(now)
         elif previous != endpoint:
             self._on_path_changed(now, is_other_host=previous.host != endpoint.host)
         if rtt_s is not None:
@@ -199,6 +198,7 @@ class RudpConnection:
         self._source = source
         try:
             accepted = self._receiver.receive_run(buffer, segment_size, now)
+            self._rekeying.after_run(self._receiver.forged, now)
         except PeerViolationError as error:
             self._end(int(error.code), str(error), now)
             return
@@ -227,10 +227,9 @@ class RudpConnection:
         """Return the next burst; call again until the list is empty."""
         if self._path is None:
             return []
+        if not self._rekeying.before_burst(now):
+            self._end(CloseCode.KEY_EXHAUSTED, "no update came for worn keys", now)
         if self._lifetime.state is not ConnectionState.OPEN:
-            return self._closing_datagrams(now, self._path)
-        if self._sealer.next_number >= _MAX_PACKETS_PER_KEY:
-            self._end(CloseCode.KEY_EXHAUSTED, "the keys protected 2^28 packets", now)
             return self._closing_datagrams(now, self._path)
         ecn = self._send_rate.ecn.codepoint
         if self._path_check is None:
@@ -251,6 +250,7 @@ class RudpConnection:
         if self._lifetime.state is ConnectionState.OPEN:
             times += (
                 None if self._acks.is_due else self._acks.deadline,
+                self._rekeying.keys.old_until,
                 self._recovery.loss_deadline,
                 self._send_rate.next_send_at,
                 None if self._is_budget_spent else self._recovery.probe_deadline,
@@ -270,6 +270,7 @@ class RudpConnection:
             return
         self._acks.on_deadline(now)
         self._send_rate.on_deadline(now)
+        self._rekeying.keys.on_deadline(now)
         if recovery.loss_deadline is not None and now >= recovery.loss_deadline:
             self._on_lost(recovery.on_loss_timer(now), now)
         probe_at = None if self._is_budget_spent else recovery.probe_deadline
@@ -372,25 +373,19 @@ class RudpConnection:
             LocalProtocolError: Too many are under way, or the connection is closed.
         """
         self._check_open()
-        if not self.may_ping:
-            raise LocalProtocolError(f"{len(self._pings)} pings are under way")
-        self._last_ping_id += 1
-        self._pings[self._last_ping_id] = now
-        self._controls.add(FrameType.PING, self._last_ping_id)
-        return self._last_ping_id
+        return self._pings.start(now)
 
     @property
     def may_ping(self) -> bool:
         """Whether fewer than ``max_pings`` are under way."""
-        return len(self._pings) < self._config.max_pings
+        return self._pings.has_room
 
     def forget_ping(self, ping_id: int) -> None:
         """Nobody waits for this ping any more: no event will come, again is harmless.
 
         A peer that never acknowledges it would keep it under way for ever.
         """
-        self._pings.pop(ping_id, None)
-        self._controls.discard(FrameType.PING, ping_id)
+        self._pings.forget(ping_id)
 
     def close(self, code: int, reason: str, now: float) -> None:
         """End the connection; what was not delivered is lost, again is harmless.
@@ -427,41 +422,35 @@ class RudpConnection:
             malformed=receiver.malformed,
             datagrams_dropped=self._events.dropped,
             channels_open=len(self._channels),
+            key_epoch=self._rekeying.keys.receive_epoch,
+            post_quantum_at=self._rekeying.keys.post_quantum_at,
         )
 
     # --- frames ---------------------------------------------------------------------
 
     def _on_frame(self, frame: Frame, now: float) -> None:
         """Apply a frame that is not stream data; a PING needs nothing but its ACK."""
-        channels = self._channels
         match frame:
             case AckFrame():
                 self._on_ack(frame, now)
-            case frames.ChannelCreditFrame(channel_id, limit):
-                channels.on_channel_credit(channel_id, limit)
-            case frames.ConnectionCreditFrame(limit):
-                channels.on_connection_credit(limit)
-            case frames.ChannelCountFrame(count):
-                channels.on_channel_count(count)
-            case frames.ResetFrame(channel_id, code, final_size):
-                channels.on_reset(channel_id, code, final_size)
-            case frames.StopReadingFrame(channel_id, code):
-                channels.on_stop_reading(channel_id, code)
             case frames.DatagramFrame(data):
                 self._events.add_datagram(data)
             case frames.AckFrequencyFrame():
                 self._acks.on_ack_frequency(frame)
+            case frames.KeyShareFrame():
+                self._rekeying.on_key_share(frame, now)
             case CloseFrame():
                 self._on_close(frame, now)
+            case _:
+                self._channels.on_frame(frame)
 
     def _on_ack(self, frame: AckFrame, now: float) -> None:
         self._proof.check(frame, self._recovery.oldest_in_flight)
-        in_flight = self._recovery.bytes_in_flight
-        result = self._recovery.on_ack(
-            frame, next_number=self._sealer.next_number, now=now
-        )
+        in_flight, number = self._recovery.bytes_in_flight, self._sealer.next_number
+        result = self._recovery.on_ack(frame, next_number=number, now=now)
         freed = in_flight - self._recovery.bytes_in_flight
         self._work.on_ack(freed, len(frame.ranges))
+        self._rekeying.keys.on_acked(frame.ranges[0][1] - 1)
         check = self._path_check
         if check and check.is_passed(frame.ranges) and self._source == self._path:
             self._proven_path, self._path_check = self._path, None
@@ -477,9 +466,10 @@ class RudpConnection:
         for kind, number in run.controls:
             if kind == FrameType.RESET:
                 self._channels.on_reset_acked(number)
-            elif kind == FrameType.PING and number in self._pings:
-                rtt_s = now - self._pings.pop(number)
-                self._events.add(PingAcknowledged(number, rtt_s))
+            elif kind == FrameType.PING:
+                rtt_s = self._pings.on_acked(number, now)
+                if rtt_s is not None:
+                    self._events.add(PingAcknowledged(number, rtt_s))
         if run.acks_below:
             self._acks.on_confirmed(run.acks_below)
 

@@ -172,7 +172,8 @@ class PacketReceiver:
         in_row = wire_numbers == tuple(range(first, first + count))
         low = first if in_row else min(wire_numbers)
         high = first + count if in_row else max(wire_numbers)
-        if low < base or high - base > self._acks.next_number + MAX_AHEAD:
+        lowest = base + self._keys.first_received
+        if low < lowest or high - base > self._acks.next_number + MAX_AHEAD:
             return False
         forged = self._open_all(bench, nonces)
         if in_row and not forged and first - base >= self._acks.next_number:
@@ -265,7 +266,7 @@ class PacketReceiver:
     ) -> None:
         for start in range(0, len(packets), step):
             packet = bytes(packets[start : start + step])
-            opened = self._open(packet, offset)
+            opened = self._open(packet, offset, now)
             if opened is None:
                 continue
             number, plaintext = opened
@@ -274,8 +275,8 @@ class PacketReceiver:
                 self._tell(self.observer, number, (plaintext,))
             self._take_plaintext(plaintext, tally, now)
 
-    def _open(self, packet: bytes, offset: int) -> tuple[int, bytes] | None:
-        """Open one packet: its number and plaintext, or None."""
+    def _open(self, packet: bytes, offset: int, now: float) -> tuple[int, bytes] | None:
+        """Open one packet, of any key phase: its number and plaintext, or None."""
         (wire_number,) = unpack_wire_number(packet, PREFIX_SIZE)
         phase = wire_number & ~WIRE_NUMBER_MASK
         number = (wire_number & WIRE_NUMBER_MASK) - offset
@@ -293,12 +294,11 @@ class PacketReceiver:
         keys = self._keys
         plaintext: bytes | None
         if phase != keys.receive_phase:
-            plaintext = keys.open_other_phase(number, nonce, sealed)
+            plaintext = keys.open_other_phase(
+                number, nonce, sealed, expected=self._acks.next_number, now=now
+            )
         else:
-            try:
-                plaintext = keys.decrypt(nonce, sealed, None)
-            except AeadError:
-                plaintext = None
+            plaintext = keys.open_same_phase(number, nonce, sealed)
         if plaintext is None:
             self.forged += 1
             return None

@@ -27,10 +27,10 @@ class PacketSealer:
     """
 
     __slots__ = (
-        "_keys",
         "_proof",
         "bytes_sent",
         "connection_id",
+        "keys",
         "next_number",
         "observer",
         "packets_sent",
@@ -45,7 +45,7 @@ class PacketSealer:
         self.bytes_sent = 0
         self.observer: RudpObserver | None = None
         self.connection_id = connection_id
-        self._keys = keys
+        self.keys = keys
         self._proof = proof
 
     def skip(self, count: int) -> range:
@@ -63,7 +63,7 @@ class PacketSealer:
         self.bytes_sent += size
         if self.observer is not None:
             self.observer.packet_sent(number, frames, size)
-        keys, (prefix, offset) = self._keys, self.connection_id
+        keys, (prefix, offset) = self.keys, self.connection_id
         header = pack_header(prefix, (number + offset) | keys.send_phase)
         plaintext = self._proof.marks(number, 1) + frames
         return [header, keys.encrypt(header[NONCE_AT:], plaintext, None)]
@@ -105,7 +105,7 @@ class PacketSealer:
             self.observer.bulk_sent(
                 BulkPackets(first, count, size, out.channel_id, start, chunk)
             )
-        keys, (prefix, number_offset) = self._keys, self.connection_id
+        keys, (prefix, number_offset) = self.keys, self.connection_id
         bench = sealing_bench(size)
         out.copy_into(bench.texts[: count * chunk], start)
         nonces = bench.write_headers(

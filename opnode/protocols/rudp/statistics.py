@@ -30,6 +30,9 @@ class RudpStatistics:
         malformed: Packets of a wrong size, prefix or key phase.
         datagrams_dropped: Unreliable messages that found no room in the queue here.
         channels_open: Channels with a half that is not over.
+        key_epoch: How many key updates both directions have seen.
+        post_quantum_at: When, by the connection's clock, the keys of the post-quantum
+            exchange came to protect both directions; None before.
     """
 
     path: Endpoint | None
@@ -52,3 +55,5 @@ class RudpStatistics:
     malformed: int
     datagrams_dropped: int
     channels_open: int
+    key_epoch: int
+    post_quantum_at: float | None

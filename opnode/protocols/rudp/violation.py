@@ -21,6 +21,8 @@ class CloseCode(enum.IntEnum):
     KEY_EXHAUSTED = 0x8000_0006
     FALSE_RECEIPT = 0x8000_0007
     EXCESSIVE_WORK = 0x8000_0008
+    KEY_UPDATE = 0x8000_0009
+    KEY_SHARE = 0x8000_000A
 
 
 class PeerViolationError(RemoteProtocolError):

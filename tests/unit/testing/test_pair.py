@@ -11,8 +11,9 @@ ELSEWHERE = Endpoint("198.51.100.7", 4003)
 
 def flood(pair: Pair, count: int = 400) -> int:
     """Put packets on the link; returns how many the other end saw."""
-    # A genuine packet in a run of others would count as one of them.
-    pair.run_for(1.0)
+    # A genuine packet in a run of others would count as one of them. The slowest link
+    # takes seconds for the key exchange.
+    pair.run_for(15.0)
     before = pair.b.connection.statistics()
     for _ in range(count):
         pair.put_on_link(pair.a.endpoint, pair.b.endpoint, bytes(100))

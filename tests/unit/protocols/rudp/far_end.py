@@ -39,7 +39,7 @@ class FarEnd:
         )
         self.connection.max_segments = 54
         self.next_number = 0
-        keys = PacketKeys(ours)
+        keys = PacketKeys(ours, initiator=True, config=RudpConfig())
         self._open = keys.decrypt
         # The connection is the responder: what it sends goes to the initiator's id.
         self._own_id = ConnectionIds(ours, of_initiator=True, ours=True)[0]

@@ -2,7 +2,6 @@
 
 import random
 
-from opnode.core.crypto import new_aead
 from opnode.protocols.rudp.acknowledgements import Acknowledgements
 from opnode.protocols.rudp.burst import BurstBuilder
 from opnode.protocols.rudp.channel_table import ChannelTable
@@ -34,7 +33,8 @@ from opnode.protocols.rudp.sealer import PacketSealer
 from opnode.protocols.rudp.send_rate import SendRate
 from opnode.testing.pair import seeded_keys
 
-KEYS, _ = seeded_keys()
+KEYS, THEIR_KEYS = seeded_keys()
+THEIRS = PacketKeys(THEIR_KEYS, initiator=False, config=RudpConfig())
 WIDE = 1 << 24
 
 
@@ -45,7 +45,8 @@ class Desk:
         ids = ConnectionIds(KEYS, of_initiator=False, ours=False)
         self.connection_id = ids[0]
         proof = ReceiptProof(bytes(32))
-        self.sealer = PacketSealer(PacketKeys(KEYS), ids[0], proof)
+        keys = PacketKeys(KEYS, initiator=True, config=RudpConfig())
+        self.sealer = PacketSealer(keys, ids[0], proof)
         self.controls = ControlQueue()
         self.acks = Acknowledgements(max_ranges=100, max_delay_s=0.005)
         self.recovery = Recovery(initial_rtt_s=0.1, min_pto_s=0.01)
@@ -95,7 +96,7 @@ class Desk:
     def open(self, packet: bytes) -> list[Frame]:
         header, body = packet[:HEADER_SIZE], packet[HEADER_SIZE:]
         assert header.startswith(self.connection_id.prefix)
-        plaintext = new_aead(KEYS.send).decrypt(header[NONCE_AT:], body, None)
+        plaintext = THEIRS.decrypt(header[NONCE_AT:], body, None)
         return parse_frames(plaintext, PROOF_SIZE)
 
     def owe_acknowledgement(self, *, due: bool) -> None:

@@ -2,8 +2,8 @@
 
 import pytest
 
-from opnode.core.crypto import new_aead
 from opnode.protocols.rudp import packet
+from opnode.protocols.rudp.config import RudpConfig
 from opnode.protocols.rudp.connection_ids import ConnectionIds
 from opnode.protocols.rudp.frames import BULK_OVERHEAD, DataFrame, parse_frames
 from opnode.protocols.rudp.packet_keys import PacketKeys
@@ -12,7 +12,9 @@ from opnode.protocols.rudp.sealer import PacketSealer
 from opnode.protocols.rudp.send_buffer import SendBuffer
 from opnode.testing.pair import seeded_keys
 
-KEYS, _ = seeded_keys()
+KEYS, THEIR_KEYS = seeded_keys()
+OURS = PacketKeys(KEYS, initiator=True, config=RudpConfig())
+THEIRS = PacketKeys(THEIR_KEYS, initiator=False, config=RudpConfig())
 IDS = ConnectionIds(KEYS, of_initiator=False, ours=False)
 PROOF = ReceiptProof(bytes(32))
 
@@ -22,7 +24,7 @@ def opened(wire: bytes, index: int = 0) -> tuple[int, bytes]:
     assert wire.startswith(IDS[index].prefix)
     (wire_number,) = packet.unpack_wire_number(wire, packet.PREFIX_SIZE)
     nonce, body = wire[packet.NONCE_AT : packet.HEADER_SIZE], wire[packet.HEADER_SIZE :]
-    plaintext = new_aead(KEYS.send).decrypt(nonce, body, None)
+    plaintext = THEIRS.decrypt(nonce, body, None)
     return wire_number - IDS[index].offset, plaintext
 
 
@@ -39,7 +41,7 @@ def written(channel_id: int) -> SendBuffer:
 
 @pytest.mark.parametrize("count", [1, 3, 4, 20])
 def test_single_packets_and_bulk_share_one_row_of_numbers_and_marks(count: int):
-    sealer = PacketSealer(PacketKeys(KEYS), IDS[0], PROOF)
+    sealer = PacketSealer(OURS, IDS[0], PROOF)
     chunk = 451
     size = chunk + BULK_OVERHEAD
     wire = b"".join(sealer.seal(bytes(size - packet.OVERHEAD)))
@@ -61,7 +63,7 @@ def test_single_packets_and_bulk_share_one_row_of_numbers_and_marks(count: int):
 
 
 def test_two_channels_share_a_burst():
-    sealer = PacketSealer(PacketKeys(KEYS), IDS[0], PROOF)
+    sealer = PacketSealer(OURS, IDS[0], PROOF)
     parts = sealer.seal_bulk(written(2), 0, 451, range(5))
     parts += sealer.seal_bulk(written(4), 451, 451, range(5, 10))
     wire = b"".join(parts)
@@ -77,7 +79,7 @@ def test_two_channels_share_a_burst():
 
 
 def test_another_path_gets_another_id_and_another_offset_for_the_same_row():
-    sealer = PacketSealer(PacketKeys(KEYS), IDS[0], PROOF)
+    sealer = PacketSealer(OURS, IDS[0], PROOF)
     sealer.seal(b"here")
     sealer.connection_id = IDS[1]
     assert opened(b"".join(sealer.seal(b"there")), index=1)[0] == 1
