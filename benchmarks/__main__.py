@@ -12,7 +12,7 @@ import click
 import trio
 from rich.console import Console
 
-from benchmarks import channel, connect, handshake, idle, link, messages, startup
+from benchmarks import abuse, channel, connect, handshake, idle, link, messages, startup
 from benchmarks.figures import BenchmarkError, Report, json_line, leaves, print_table
 from benchmarks.link_emulator import LinkSpec
 from opnode.core.errors import OpnodeError
@@ -70,6 +70,17 @@ def handshake_command(
     measured = functools.partial(
         handshake.run, connects=connects, connections=connections, seconds=seconds
     )
+    _report(measured, as_json)
+
+
+@benchmarks.command("abuse")
+@click.option("--runs", default=9, show_default=True, type=click.IntRange(1))
+@click.option("--mebibytes", default=32, show_default=True, type=click.IntRange(1))
+@click.option("--rate", default=2000, show_default=True, type=click.IntRange(1))
+@as_json
+def abuse_command(runs: int, mebibytes: int, rate: int, *, as_json: bool) -> None:
+    """What an attack leaves of an honest connection's speed."""
+    measured = functools.partial(abuse.run, runs=runs, mebibytes=mebibytes, rate=rate)
     _report(measured, as_json)
 
 
