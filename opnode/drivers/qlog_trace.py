@@ -108,6 +108,8 @@ class QlogTrace:
             return
         self._tell_drops(before, statistics)
         self._tell_path(before, statistics)
+        if before is not None:
+            self._tell_slow_changes(before, statistics)
         changed = _changed(_metrics(before) if before else {}, _metrics(statistics))
         if changed:
             self._event("recovery:metrics_updated", changed)
@@ -150,6 +152,24 @@ class QlogTrace:
         data = {"path_id": str(path), "path_remote": _path_endpoint(path)}
         self._event("connectivity:path_assigned", data)
 
+    def _tell_slow_changes(self, before: RudpStatistics, after: RudpStatistics) -> None:
+        changes = (
+            ("connectivity:mtu_updated", before.packet_size, after.packet_size),
+            (
+                "recovery:congestion_state_updated",
+                _word(before.congestion_phase),
+                _word(after.congestion_phase),
+            ),
+            ("recovery:ecn_state_updated", before.ecn, after.ecn),
+        )
+        for name, old, new in changes:
+            if old != new:
+                self._event(name, {"old": old, "new": new})
+        for epoch in range(before.key_epoch, after.key_epoch):
+            for side in ("client", "server"):
+                key = {"key_type": f"{side}_1rtt_secret", "generation": epoch + 1}
+                self._event("security:key_updated", key)
+
     def _packet(
         self, name: str, number: int, size: int, frames: Sequence[Data]
     ) -> None:
@@ -166,6 +186,11 @@ def _header(number: int) -> Data:
     return {"packet_type": "1RTT", "packet_number": number}
 
 
+def _word(phase: str) -> str:
+    """A phase as qlog writes it: slow_start, congestion_avoidance."""
+    return phase.replace(" ", "_")
+
+
 def _path_endpoint(path: Endpoint) -> Data:
     version = "v6" if ":" in path.host else "v4"
     return {f"ip_{version}": path.host, f"port_{version}": path.port}
@@ -180,6 +205,8 @@ def _metrics(statistics: RudpStatistics) -> dict[str, float | int | None]:
         "rtt_variance": _ms(statistics.rtt_variation_s),
         "congestion_window": statistics.congestion_window,
         "bytes_in_flight": statistics.bytes_in_flight,
+        # qlog counts bits, and nobody reads fractions of one.
+        "pacing_rate": round(8 * statistics.pacing_rate_Bps),
     }
 
 

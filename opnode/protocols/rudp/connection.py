@@ -400,6 +400,7 @@ class RudpConnection:
     def statistics(self) -> RudpStatistics:
         """Return the figures of this moment."""
         rtt, receiver = self._recovery.rtt, self._receiver
+        controller = self._send_rate.controller
         measured = rtt.latest is not None
         return RudpStatistics(
             path=self._path,
@@ -408,8 +409,13 @@ class RudpConnection:
             latest_rtt_s=rtt.latest,
             min_rtt_s=rtt.minimum,
             rtt_variation_s=rtt.variation if measured else None,
-            congestion_window=self._send_rate.controller.window,
+            congestion_window=controller.window,
             bytes_in_flight=self._recovery.bytes_in_flight,
+            pacing_rate_Bps=controller.pacing_rate,
+            congestion_control=self._config.congestion.value,
+            congestion_phase=controller.phase,
+            ecn=self._send_rate.ecn.state.value,
+            packet_size=self._builder.packet_size,
             acked_rate_Bps=self._send_rate.acked.bytes_per_s,
             packets_sent=self._sealer.packets_sent,
             packets_received=receiver.packets_received,

@@ -18,6 +18,11 @@ class RudpStatistics:
         rtt_variation_s: RFC 6298 mean deviation.
         congestion_window: Bytes that may be in flight.
         bytes_in_flight: Bytes sent and neither acknowledged nor lost.
+        pacing_rate_Bps: Bytes per second at which packets are spread.
+        congestion_control: Name of the controller.
+        congestion_phase: What the controller is doing.
+        ecn: What is known of congestion marks on this path.
+        packet_size: Bytes of a full packet, as found for this path.
         acked_rate_Bps: Bytes per second acknowledged over the last round trips.
         packets_sent: Packets built, acknowledgements included.
         packets_received: Authentic packets, each number once.
@@ -43,6 +48,11 @@ class RudpStatistics:
     rtt_variation_s: float | None
     congestion_window: int
     bytes_in_flight: int
+    pacing_rate_Bps: float  # noqa: N815 - units come last, and a byte is a capital B
+    congestion_control: str
+    congestion_phase: str
+    ecn: str
+    packet_size: int
     acked_rate_Bps: float  # noqa: N815 - units come last, and a byte is a capital B
     packets_sent: int
     packets_received: int

@@ -137,6 +137,31 @@ async def test_metrics_tell_only_what_changed(autojump_clock, tmp_path):
     assert last["congestion_window"] > 0
 
 
+async def test_changes_of_keys_and_of_the_controller_are_told(autojump_clock, tmp_path):
+    statistics, traces = await log_transfer(tmp_path)
+    updates = traces[0].named("security:key_updated")
+    assert [data["generation"] for data in updates] == [
+        epoch
+        for epoch in range(1, statistics[0].key_epoch + 1)
+        for _ in ("client", "server")
+    ]
+    assert len(updates) >= 2
+    phases = [
+        (data["old"], data["new"])
+        for data in traces[0].named("recovery:congestion_state_updated")
+    ]
+    assert phases
+    # Each change begins where the one before it ended.
+    assert all(one[1] == two[0] for one, two in zip(phases, phases[1:], strict=False))
+    assert all(" " not in word for phase in phases for word in phase)
+    rates = [
+        data["pacing_rate"]
+        for data in traces[0].named("recovery:metrics_updated")
+        if "pacing_rate" in data
+    ]
+    assert rates[-1] == round(8 * statistics[0].pacing_rate_Bps)
+
+
 async def test_the_end_tells_code_reason_and_whose_it_was(autojump_clock, tmp_path):
     _, traces = await log_transfer(tmp_path)
     assert traces[0].named("connectivity:connection_closed") == [

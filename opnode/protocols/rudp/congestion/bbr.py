@@ -159,6 +159,11 @@ class Bbr:
 
     # --- what happens ---------------------------------------------------------------
 
+    @property
+    def phase(self) -> str:
+        """See ``CongestionController``."""
+        return self.state.value
+
     def on_sent(self, *, in_flight: int, now: float) -> None:
         """Sending begins anew after a pause: go at the known rate (§5.4.1)."""
         if in_flight or self.state is BbrState.STARTUP:

@@ -118,6 +118,11 @@ class CongestionController(Protocol):
     pacing_rate: float
     packet_size: int
 
+    @property
+    def phase(self) -> str:
+        """What it is doing, for people."""
+        ...
+
     def on_sent(self, *, in_flight: int, now: float) -> None:
         """Packets are about to leave while `in_flight` bytes are on their way."""
 

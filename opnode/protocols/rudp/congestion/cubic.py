@@ -80,6 +80,11 @@ class Cubic:
         self._smoothed_rtt_s = rtt_s
 
     @property
+    def phase(self) -> str:
+        """See ``CongestionController``."""
+        return "slow start" if self.in_slow_start else "congestion avoidance"
+
+    @property
     def in_slow_start(self) -> bool:
         """Whether acknowledged bytes are added to the window one for one."""
         return self.window < self.slow_start_threshold
