@@ -1,5 +1,7 @@
 """A logged transfer tells the same as the connection's own figures."""
 
+import itertools
+
 import trio
 
 from opnode.drivers.qlog import QlogConfig, QlogDirectory
@@ -152,7 +154,7 @@ async def test_changes_of_keys_and_of_the_controller_are_told(autojump_clock, tm
     ]
     assert phases
     # Each change begins where the one before it ended.
-    assert all(one[1] == two[0] for one, two in zip(phases, phases[1:], strict=False))
+    assert all(one[1] == two[0] for one, two in itertools.pairwise(phases))
     assert all(" " not in word for phase in phases for word in phase)
     rates = [
         data["pacing_rate"]
