@@ -25,6 +25,7 @@ from opnode.protocols.rudp import frames, packet
 from opnode.protocols.rudp.config import RudpConfig
 from opnode.protocols.rudp.connection import Transmission
 from opnode.protocols.rudp.events import ChannelOpened, ChannelReadable, Closed
+from opnode.protocols.rudp.hybrid import PART_SIZES
 from opnode.protocols.rudp.lifetime import ConnectionState
 from opnode.testing.pair import End, LinkConfig, Pair
 from tests.unit.protocols.rudp.far_end import FarEnd
@@ -189,7 +190,7 @@ class FrameMaker:
             lambda: frames.encode_datagram(self.junk(200)),
             lambda: frames.encode_path_challenge(dice.randbytes(8)),
             lambda: frames.encode_path_response(dice.randbytes(8)),
-            lambda: frames.encode_key_share(self.number(255), self.junk(640) or b"x"),
+            self.key_share,
             lambda: frames.encode_ack_frequency(
                 self.number(_U32), self.number(65535), dice.random() * 4
             ),
@@ -218,6 +219,12 @@ class FrameMaker:
         elif kind == 3:
             wire = bytearray(frames.encode_close(self.number(_U32), "away"))
         return bytes(wire) or b"\0"
+
+    def key_share(self) -> bytes:
+        """Make a part of an encapsulation key, which may well be all zeros."""
+        if self.is_wild():
+            return frames.encode_key_share(self.number(255), self.junk(640) or b"x")
+        return frames.encode_key_share(self.dice.randrange(2), bytes(PART_SIZES[True]))
 
     def is_wild(self) -> bool:
         """Whether to do now what no peer may do."""
