@@ -308,6 +308,10 @@ class Connection:
             self.flush()
         return data
 
+    def set_urgency(self, channel_id: int, urgency: int) -> None:
+        """Send a channel before those of a higher number."""
+        self._rudp.set_urgency(channel_id, urgency, self._flushed_at)
+
     def finish(self, channel_id: int) -> None:
         """Half-close a channel."""
         self._rudp.finish(channel_id, trio.current_time())

@@ -12,8 +12,8 @@ import pytest
 import trio
 
 from opnode.core.addresses import Endpoint
-from opnode.protocols.rudp.connection import Transmission
 from opnode.protocols.rudp.events import ChannelOpened, ChannelReadable, Closed
+from opnode.protocols.rudp.packet import Transmission
 from opnode.testing.overlay import open_overlay
 from opnode.testing.pair import End, LinkConfig, Pair
 from opnode.testing.virtual_network import Link

@@ -1222,3 +1222,22 @@ def test_another_seed_of_the_rng_moves_only_the_keep_alive():
         assert 7.75 <= deadline <= 10.0
         deadlines.add(deadline)
     assert len(deadlines) >= 5
+
+
+def test_r_70_an_urgent_channel_overtakes_bulk_that_was_written_before():
+    pair = Pair()
+    bulk, urgent = (pair.a.connection.open_channel(pair.now) for _ in range(2))
+    pair.run_for(1.0)
+    pair.a.connection.set_urgency(urgent, 0, pair.now)
+    pair.a.connection.send(bulk, bytes(8 << 20), pair.now)
+    pair.flush()
+    pair.a.connection.send(urgent, b"now", pair.now)
+    read = b""
+
+    def has_come() -> bool:
+        nonlocal read
+        read += pair.b.connection.read(urgent, 10, pair.now) or b""
+        return read == b"now"
+
+    pair.drive(has_come, within_s=0.5)
+    assert pair.a.connection.statistics().bytes_in_flight > 0

@@ -23,10 +23,10 @@ from pathlib import Path
 from opnode.core.addresses import Endpoint
 from opnode.protocols.rudp import frames, packet
 from opnode.protocols.rudp.config import RudpConfig
-from opnode.protocols.rudp.connection import Transmission
 from opnode.protocols.rudp.events import ChannelOpened, ChannelReadable, Closed
 from opnode.protocols.rudp.hybrid import PART_SIZES
 from opnode.protocols.rudp.lifetime import ConnectionState
+from opnode.protocols.rudp.packet import Transmission
 from opnode.testing.pair import End, LinkConfig, Pair
 from tests.unit.protocols.rudp.far_end import FarEnd
 

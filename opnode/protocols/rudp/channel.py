@@ -1,11 +1,27 @@
 """One channel: two halves, their states and the credit given to the peer."""
 
 import enum
+from typing import Final
 
 from opnode.protocols.rudp.frames import INITIAL_CHANNEL_CREDIT
 from opnode.protocols.rudp.receive_buffer import IslandLimit, ReceiveBuffer
 from opnode.protocols.rudp.send_buffer import SendBuffer
 from opnode.protocols.rudp.violation import CloseCode, PeerViolationError
+
+DEFAULT_URGENCY: Final = 3
+"""What a channel has until its sender says otherwise (RFC 9218 §4.1)."""
+
+
+class SendNeed(enum.IntEnum):
+    """What a channel needs to send something.
+
+    NOTHING: it has nothing to send. CREDIT: new bytes, for which the connection's
+    credit must last. TURN: lost bytes, its end or its existence, which are free.
+    """
+
+    NOTHING = 0
+    CREDIT = 1
+    TURN = 2
 
 
 class SendState(enum.Enum):
@@ -59,10 +75,12 @@ class Channel:
         "is_readable_told",
         "is_starved",
         "outgoing",
+        "queued_for",
         "receive_state",
         "reset_code",
         "send_state",
         "stop_code",
+        "urgency",
     )
 
     def __init__(
@@ -92,6 +110,9 @@ class Channel:
         self.is_readable_told = False
         # A channel that we opened is told to the peer even if nothing is written.
         self.is_announced = True
+        # 0 to 7, lower goes first; and where the channel waits for its turn.
+        self.urgency = DEFAULT_URGENCY
+        self.queued_for = SendNeed.NOTHING
 
     @property
     def is_over(self) -> bool:
@@ -101,14 +122,17 @@ class Channel:
             and self.receive_state is ReceiveState.OVER
         )
 
-    def has_work(self, new_bytes: int) -> bool:
-        """Whether a DATA frame could be sent with this much connection credit."""
+    @property
+    def need(self) -> SendNeed:
+        """What it takes to send something now."""
         out = self.outgoing
         if self.send_state in (SendState.RESET, SendState.OVER):
-            return False
-        if out.lost or out.has_bare_fin or not self.is_announced:
-            return True
-        return out.sent < min(out.written, out.limit, out.sent + new_bytes)
+            return SendNeed.NOTHING
+        if out.lost or not self.is_announced or out.has_bare_fin:
+            return SendNeed.TURN
+        if out.sent < out.written and out.sent < out.limit:
+            return SendNeed.CREDIT
+        return SendNeed.NOTHING
 
     def check_data(self, stop: int) -> int:
         """Return how far `stop` lies above all that was received, 0 if it does not.

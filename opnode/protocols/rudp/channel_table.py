@@ -10,6 +10,7 @@ from opnode.protocols.rudp.channel import (
     Channel,
     Credit,
     ReceiveState,
+    SendNeed,
     SendState,
 )
 from opnode.protocols.rudp.config import RudpConfig
@@ -24,9 +25,12 @@ from opnode.protocols.rudp.events import (
     ChannelStopped,
     ChannelWritable,
 )
-from opnode.protocols.rudp.frames import FrameType
+from opnode.protocols.rudp.frames import (
+    FrameType,
+)
 from opnode.protocols.rudp.receive_buffer import IslandLimit
 from opnode.protocols.rudp.sent_run import ControlKey, SentPiece
+from opnode.protocols.rudp.service_order import URGENCIES, ServiceOrder
 from opnode.protocols.rudp.violation import CloseCode, PeerViolationError
 
 # Channel numbers travel in 32 bits, and the lowest one says who opened it.
@@ -34,10 +38,7 @@ _MAX_CHANNELS_OPENED = 1 << 31
 
 
 class ChannelTable:
-    """Channels by number; the initiator opens even ones, the responder odd ones.
-
-    ``active`` holds, in the order of service, those that may have something to send.
-    """
+    """Channels by number; the initiator opens even ones, the responder odd ones."""
 
     def __init__(
         self,
@@ -48,7 +49,10 @@ class ChannelTable:
         controls: ControlQueue,
     ) -> None:
         """Start without channels and ask for the credit frames of the start."""
-        self.active: dict[int, Channel] = {}
+        # Who waits for its turn alone, and who needs the connection's credit as well:
+        # without any, the latter need not be looked at.
+        self._ready = ServiceOrder()
+        self._fresh = ServiceOrder()
         self.credit = Credit(
             initial=frames.INITIAL_CONNECTION_CREDIT, window=config.connection_window
         )
@@ -93,7 +97,7 @@ class ChannelTable:
         channel = self._create(self._opened * 2 + self._own_parity)
         self._opened += 1
         channel.is_announced = False
-        self.active[channel.channel_id] = channel
+        self._queue(channel)
         return channel
 
     def find(self, channel_id: int) -> Channel | None:
@@ -121,7 +125,7 @@ class ChannelTable:
         taken = channel.outgoing.write(data)
         channel.is_starved = taken < len(data)
         if taken:
-            self.active[channel_id] = channel
+            self._queue(channel)
         return taken
 
     def read(self, channel_id: int, max_bytes: int) -> bytes | None:
@@ -146,7 +150,23 @@ class ChannelTable:
             channel.send_state = SendState.FINISHED
             channel.is_starved = False
             channel.outgoing.finish()
-            self.active[channel_id] = channel
+            self._queue(channel)
+
+    def set_urgency(self, channel_id: int, urgency: int) -> None:
+        """Serve a channel before those of a higher number, from now on.
+
+        Raises:
+            LocalProtocolError: The urgency is not 0 to 7.
+        """
+        if not 0 <= urgency < URGENCIES:
+            raise LocalProtocolError(
+                f"an urgency of {urgency}, expected 0 to {URGENCIES - 1}"
+            )
+        channel = self.find(channel_id)
+        if channel is not None:
+            self._unqueue(channel)
+            channel.urgency = urgency
+            self._queue(channel)
 
     def reset(self, channel_id: int, code: int) -> None:
         """Give up our half; what was not delivered never will be."""
@@ -263,7 +283,7 @@ class ChannelTable:
         channel = self.for_frame(channel_id)
         if channel is not None and limit > channel.outgoing.limit:
             channel.outgoing.limit = limit
-            self.active[channel_id] = channel
+            self._queue(channel)
 
     def on_connection_credit(self, limit: int) -> None:
         """Take in a CONNECTION_CREDIT frame; lower limits are old news."""
@@ -294,18 +314,31 @@ class ChannelTable:
         self._send_used += channel.outgoing.take(start, stop)
         channel.is_announced = True
 
-    def rest_if_idle(self, channel: Channel) -> None:
-        """Take a channel out of service when it has nothing to send.
+    @property
+    def has_data(self) -> bool:
+        """Whether a DATA frame may be sent."""
+        if self._ready:
+            return True
+        return bool(self._fresh) and self._send_used < self._send_limit
 
-        One that waits for the connection's credit alone stays.
-        """
-        if not channel.has_work(frames.MAX_OFFSET):
-            self.active.pop(channel.channel_id, None)
+    def next_channel(self) -> Channel | None:
+        """Return the channel whose turn it is, of those that may send."""
+        ready, fresh = self._ready, self._fresh
+        if self._send_used >= self._send_limit or ready.top <= fresh.top:
+            return ready.first()
+        return fresh.first()
 
-    def move_to_back(self, channel: Channel) -> None:
-        """Let the other channels go first."""
-        if self.active.pop(channel.channel_id, None) is not None:
-            self.active[channel.channel_id] = channel
+    @property
+    def only_writer(self) -> Channel | None:
+        """The channel with new bytes to send, when nothing else is to be sent."""
+        return None if self._ready else self._fresh.only
+
+    def after_turn(self, channel: Channel) -> None:
+        """A channel was served: let the others of its urgency go first."""
+        was_queued_for = channel.queued_for
+        self._queue(channel)
+        if channel.queued_for is was_queued_for is not SendNeed.NOTHING:
+            self._order_for(was_queued_for).move_to_back(channel)
 
     def encode_control(self, key: ControlKey) -> bytes:
         """Make a control frame, empty when it has become needless."""
@@ -348,7 +381,7 @@ class ChannelTable:
             channel.is_announced = False
         if piece.fin:
             piece.buffer.on_fin_lost()
-        self.active[channel.channel_id] = channel
+        self._queue(channel)
 
     def on_reset_acked(self, channel_id: int) -> None:
         """The peer knows that we gave our half up."""
@@ -365,6 +398,24 @@ class ChannelTable:
             self._opened if parity == self._own_parity else self._count_credit.received
         )
         return 0 <= index < opened
+
+    def _queue(self, channel: Channel) -> None:
+        """Put a channel where it belongs after something about it changed."""
+        need = channel.need
+        if need is channel.queued_for:
+            return
+        self._unqueue(channel)
+        channel.queued_for = need
+        if need is not SendNeed.NOTHING:
+            self._order_for(need).add(channel)
+
+    def _unqueue(self, channel: Channel) -> None:
+        if channel.queued_for is not SendNeed.NOTHING:
+            self._order_for(channel.queued_for).discard(channel)
+            channel.queued_for = SendNeed.NOTHING
+
+    def _order_for(self, need: SendNeed) -> ServiceOrder:
+        return self._fresh if need is SendNeed.CREDIT else self._ready
 
     def _create(self, channel_id: int) -> Channel:
         config = self._config
@@ -409,7 +460,7 @@ class ChannelTable:
         channel.reset_code = code
         channel.is_starved = False
         channel.outgoing.discard()
-        self.active.pop(channel.channel_id, None)
+        self._queue(channel)
         self._controls.add(FrameType.RESET, channel.channel_id)
         return True
 
@@ -428,7 +479,7 @@ class ChannelTable:
         if not channel.is_over:
             return
         del self._channels[channel.channel_id]
-        self.active.pop(channel.channel_id, None)
+        self._unqueue(channel)
         if channel.channel_id & 1 != self._own_parity:
             self._count_credit.consumed += 1
             if self._count_credit.is_low:

@@ -336,6 +336,14 @@ class RudpConnection:
             raise LocalProtocolError(f"cannot read {max_bytes} bytes, at least 1")
         return self._channels.read(channel_id, max_bytes)
 
+    def set_urgency(self, channel_id: int, urgency: int, now: float) -> None:  # noqa: ARG002 - every verb takes the time
+        """Send a channel before those of a higher number: 0 to 7, 3 at its start.
+
+        Raises:
+            LocalProtocolError: No such channel, or no such urgency.
+        """
+        self._channels.set_urgency(channel_id, urgency)
+
     def finish(self, channel_id: int, now: float) -> None:  # noqa: ARG002 - every verb takes the time
         """End our half of a channel after what was written; again is harmless."""
         self._channels.finish(channel_id)

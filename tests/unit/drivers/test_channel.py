@@ -161,3 +161,18 @@ async def test_sending_after_the_end_is_our_own_mistake(autojump_clock):
             await ours.send_all(b"x")
         with pytest.raises(trio.ClosedResourceError):
             await ours.wait_send_all_might_not_block()
+
+
+async def test_an_urgent_channel_overtakes_bulk(autojump_clock):
+    async with open_linked_pair(Link(latency_s=(0.01, 0.01))) as pair:
+        bulk, bulk_there = await channel_pair(pair)
+        urgent, urgent_there = await channel_pair(pair)
+        with pytest.raises(LocalProtocolError, match="urgency of 8"):
+            urgent.set_urgency(8)
+        urgent.set_urgency(0)
+        with trio.move_on_after(0.1):
+            await bulk.send_all(bytes(20 << 20))
+        await urgent.send_all(b"quick")
+        with trio.fail_after(0.1):
+            assert await urgent_there.receive_some() == b"quick"
+        assert await bulk_there.receive_some()

@@ -11,6 +11,7 @@ from opnode.protocols.rudp.control_queue import ControlQueue
 from opnode.protocols.rudp.event_queue import EventQueue
 from opnode.protocols.rudp.frames import (
     BASE_CHUNK_SIZE,
+    INITIAL_CONNECTION_CREDIT,
     PROBE_SIZE,
     AckFrame,
     DataFrame,
@@ -177,14 +178,63 @@ def test_a_burst_waits_until_a_quarter_of_the_window_is_free():
     assert len(desk.build(window=54 * BASE_PACKET_SIZE)) == 14
 
 
-def test_short_pieces_of_many_channels_share_a_packet():
+def test_short_pieces_of_many_channels_share_the_packets_of_a_burst():
     desk = Desk()
     channels = [desk.write(100) for _ in range(20)]
-    first, second = desk.build(), desk.build()
-    assert len(first) == len(second) == 1
-    assert sum(data_sizes(first + second)) == 2000
-    seen = [frame.channel_id for frames in first + second for frame in frames]
+    packets = desk.build()
+    assert len(packets) == 2
+    assert sum(data_sizes(packets)) == 2000
+    seen = [frame.channel_id for frames in packets for frame in frames]
     assert list(dict.fromkeys(seen)) == channels
+    assert desk.build() == []
+
+
+def test_a_full_packet_of_short_pieces_is_padded_so_that_others_may_follow():
+    desk = Desk()
+    desk.channels.on_channel_count(300)
+    for _ in range(300):
+        desk.write(1)
+    packets = desk.build()
+    assert len(packets) == 5
+    assert sum(data_sizes(packets)) == 300
+
+
+def test_urgent_channels_go_first_and_those_of_one_urgency_take_turns():
+    desk = Desk()
+    late, bulk = desk.write(10), desk.write(200 * BASE_CHUNK_SIZE)
+    early, first = desk.write(10), desk.write(60 * BASE_CHUNK_SIZE)
+    desk.channels.set_urgency(late, 7)
+    desk.channels.set_urgency(early, 1)
+    desk.channels.set_urgency(first, 0)
+    bursts = [
+        {frame.channel_id for frames in desk.build() for frame in frames}
+        for _ in range(6)
+    ]
+    assert bursts[:2] == [{first}, {first, early, bulk}]
+    assert late not in set().union(*bursts[:4])
+    assert late in bursts[4]
+
+
+def test_urgent_bulk_does_not_keep_control_frames_back():
+    desk = Desk()
+    desk.channels.set_urgency(desk.write(200 * BASE_CHUNK_SIZE), 0)
+    desk.controls.add(FrameType.PING, 4)
+    packets = desk.build()
+    assert len(packets) == 54
+    assert PingFrame(4) in packets[-1]
+
+
+def test_ten_thousand_channels_without_credit_are_not_looked_at():
+    desk = Desk()
+    desk.channels.on_channel_count(20_000)
+    for _ in range(10_000):
+        desk.write(200)
+    sent = 0
+    while packets := desk.build():
+        sent += sum(data_sizes(packets))
+    assert sent == INITIAL_CONNECTION_CREDIT
+    assert not desk.builder.has_work
+    assert desk.channels.next_channel() is None
 
 
 def test_channels_with_bulk_take_turns():

@@ -6,6 +6,7 @@ from opnode.protocols.rudp.channel import (
     Channel,
     Credit,
     ReceiveState,
+    SendNeed,
     SendState,
 )
 from opnode.protocols.rudp.frames import INITIAL_CHANNEL_CREDIT
@@ -43,27 +44,26 @@ def test_data_within_the_credit_is_measured_against_what_came_before():
     assert caught.value.code is CloseCode.FLOW_CONTROL
 
 
-def test_a_channel_has_work_only_for_what_it_may_send():
+def test_new_bytes_need_credit_and_lost_ones_only_a_turn():
     channel = new_channel()
-    assert not channel.has_work(1000)
+    assert channel.need is SendNeed.NOTHING
     channel.outgoing.write(memoryview(b"abc"))
-    assert channel.has_work(1000)
-    assert not channel.has_work(0)
+    assert channel.need is SendNeed.CREDIT
     channel.outgoing.take(0, 3)
-    assert not channel.has_work(1000)
+    assert channel.need is SendNeed.NOTHING
     channel.outgoing.on_lost(0, 1)
-    assert channel.has_work(0)
+    assert channel.need is SendNeed.TURN
     channel.send_state = SendState.RESET
-    assert not channel.has_work(0)
+    assert channel.need is SendNeed.NOTHING
 
 
-def test_an_unannounced_channel_and_a_bare_end_mark_are_work():
+def test_an_unannounced_channel_and_a_bare_end_mark_need_a_turn():
     channel = new_channel()
     channel.is_announced = False
-    assert channel.has_work(0)
+    assert channel.need is SendNeed.TURN
     channel.is_announced = True
     channel.outgoing.finish()
-    assert channel.has_work(0)
+    assert channel.need is SendNeed.TURN
 
 
 def test_a_channel_is_over_when_both_halves_are():

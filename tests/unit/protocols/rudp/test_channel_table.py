@@ -129,14 +129,14 @@ def test_late_news_of_a_forgotten_channel_change_nothing():
     desk.table.on_piece_acked(piece)
     desk.table.on_reset_acked(0)
     desk.table.on_data(channel, 0, b"x", fin=False)
-    desk.table.move_to_back(channel)
+    desk.table.after_turn(channel)
     for verb in (desk.table.finish, desk.table.on_event_taken):
         verb(0)
     desk.table.reset(0, 1)
     desk.table.stop_reading(0, 1)
     assert desk.table.write(0, memoryview(b"x")) == 0
     assert desk.happened() == []
-    assert desk.table.active == {}
+    assert not desk.table.has_data
 
 
 def test_control_frames_that_became_needless_are_empty():
@@ -203,4 +203,45 @@ def test_a_lost_end_mark_and_a_lost_announcement_are_sent_again():
     channel.outgoing.fin_pending = False
     desk.table.on_piece_lost(SentPiece(channel.outgoing, 0, 0, fin=True))
     assert channel.outgoing.fin_pending
-    assert channel.channel_id in desk.table.active
+    assert desk.table.next_channel() is channel
+
+
+def test_what_was_lost_goes_out_although_there_is_no_credit():
+    desk = Table()
+    one, two = desk.table.open(), desk.table.open()
+    for channel in (one, two):
+        desk.table.take_range(channel, 0, 0)
+        desk.table.after_turn(channel)
+        desk.table.on_channel_credit(channel.channel_id, 1 << 30)
+        desk.table.write(channel.channel_id, memoryview(bytes(1 << 20)))
+    assert desk.table.next_channel() is one
+    desk.table.take_range(one, 0, 1 << 20)
+    desk.table.after_turn(one)
+    assert not desk.table.has_data
+    assert desk.table.next_channel() is None
+    desk.table.on_piece_lost(SentPiece(one.outgoing, 0, 10, fin=False))
+    assert desk.table.has_data
+    assert desk.table.next_channel() is one
+
+
+def test_an_urgency_outside_of_its_levels_is_refused():
+    desk = Table()
+    channel = desk.table.open()
+    for urgency in (-1, 8):
+        with pytest.raises(LocalProtocolError, match=f"urgency of {urgency}"):
+            desk.table.set_urgency(channel.channel_id, urgency)
+    desk.table.set_urgency(channel.channel_id, 7)
+    assert desk.table.next_channel() is channel
+
+
+def test_a_channel_that_is_over_leaves_nothing_in_the_order_of_service():
+    desk = Table()
+    channel = desk.table.for_frame(0)
+    assert channel is not None
+    desk.table.write(0, memoryview(b"abc"))
+    desk.table.reset(0, 1)
+    desk.table.on_reset_acked(0)
+    desk.table.on_reset(0, 1, 0)
+    assert len(desk.table) == 0
+    assert not desk.table.has_data
+    assert desk.table.next_channel() is None
