@@ -10,7 +10,6 @@ asks for real-time scheduling, as other load on the machine must not become jitt
 """
 
 import contextlib
-import ctypes
 import json
 import os
 import random
@@ -21,7 +20,7 @@ from collections import deque
 from dataclasses import asdict, dataclass
 
 from benchmarks.figures import BenchmarkError
-from benchmarks.namespaces import Host, new_host
+from benchmarks.namespaces import Host, become_punctual, new_host
 from opnode.testing.bottleneck import (
     Bottleneck,
     BottleneckConfig,
@@ -30,9 +29,10 @@ from opnode.testing.bottleneck import (
 
 SENDER, RECEIVER = "10.77.0.1", "10.77.0.2"
 MTU = 1500
+PRIORITY = 2
+"""Real-time: the link goes before the ends."""
 BUCKET_S = 0.01
 """The queue is sampled per bucket: its longest wait and the bytes that left."""
-_PR_SET_TIMERSLACK = 29
 # A device is read this often before the other one has its turn.
 _READS = 256
 # Every arrival is up to this late: two packets of a link of 100 Mbit/s.
@@ -198,13 +198,6 @@ def open_link(spec: LinkSpec) -> tuple[Host, Host, tuple[Direction, Direction]]:
     return sender, receiver, (there, back)
 
 
-def _become_punctual() -> None:
-    # Without the right to it the link is as punctual as the machine's load allows.
-    with contextlib.suppress(OSError):
-        os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(1))
-    ctypes.CDLL(None).prctl(_PR_SET_TIMERSLACK, 1, 0, 0, 0)
-
-
 def main() -> None:
     """Open the link, tell where, carry, tell what."""
     spec = LinkSpec(**json.loads(sys.argv[1]))
@@ -213,7 +206,7 @@ def main() -> None:
     except BenchmarkError as failure:
         print(json.dumps({"failure": str(failure)}), flush=True)
         sys.exit(1)
-    _become_punctual()
+    become_punctual(PRIORITY)
     here = f"/proc/{os.getpid()}/fd"
     places = {
         "sender": f"{here}/{sender.namespace}",

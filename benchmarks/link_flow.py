@@ -8,9 +8,7 @@ Owns the two transports: ours, as a node runs it, and the kernel's TCP. Refuses 
 how many flows there are and how the link behaves.
 """
 
-import contextlib
 import json
-import os
 import random
 import socket
 import struct
@@ -21,8 +19,8 @@ from dataclasses import dataclass
 import trio
 
 from benchmarks.figures import BenchmarkError
-from benchmarks.link_emulator import RECEIVER, SENDER
-from benchmarks.namespaces import enter
+from benchmarks.link_emulator import PRIORITY, RECEIVER, SENDER
+from benchmarks.namespaces import become_punctual, enter
 from opnode.core.addresses import Endpoint
 from opnode.drivers.connections import Connection, Path, PathKind
 from opnode.drivers.network import SystemNetwork
@@ -33,7 +31,6 @@ from opnode.testing.linked import open_end, transport_keys
 
 PORT = 5000
 REPORT_S = 0.1
-NICENESS = -15
 WRITE_BYTES = 1 << 16
 RUDP = "rudp"
 _TCP_CONGESTION = 13
@@ -221,9 +218,7 @@ def _receive_tcp(stream: socket.socket) -> None:
 def main() -> None:
     """Be one end."""
     end = End(**json.loads(sys.argv[1]))
-    # What waits for a processor is no fault of the transport: go before other load.
-    with contextlib.suppress(OSError):
-        os.nice(NICENESS)
+    become_punctual(PRIORITY - 1)
     try:
         enter(end.namespace)
         say(ready=True)
