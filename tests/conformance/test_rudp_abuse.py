@@ -184,9 +184,8 @@ def test_forgeries_and_replays_are_never_answered_and_leave_nothing_behind():
 @pytest.mark.parametrize("source", [THERE, ELSEWHERE])
 def test_nobody_without_the_keys_can_close_or_reset(source):
     far, stranger = settled(), settled()
-    stranger._sealer.keys = PacketKeys(
-        seeded_keys(99)[0], initiator=True, config=CONFIG
-    )
+    keys, _ = seeded_keys(99)
+    stranger._sealer.keys = PacketKeys(keys, initiator=True, config=CONFIG)
     for frame in (encode_close(0, ""), encode_reset(0, 0, 0)):
         for number in range(far.next_number, far.next_number + 100):
             far.arrive(stranger.packet(frame, number=number), source=source)

@@ -49,6 +49,7 @@ class PacketKeys:
             one more until the peer has followed.
         receive_epoch: Counts updates of what we receive.
         first_received: The lowest packet number received in ``receive_epoch``.
+        is_confirmed: Whether the peer acknowledged a packet of ``send_epoch``.
         is_initiator: Whether we began the handshake.
         is_unsettled: Whether ``settle`` must be called, as the peer's phase changed.
         old_until: When the keys before ``decrypt`` are dropped, None without any.
@@ -65,7 +66,6 @@ class PacketKeys:
         "_first_root",
         "_first_sent",
         "_floor",
-        "_is_confirmed",
         "_new",
         "_next_key",
         "_next_root",
@@ -79,6 +79,7 @@ class PacketKeys:
         "encrypt_into",
         "first_received",
         "forged_limit",
+        "is_confirmed",
         "is_initiator",
         "is_unsettled",
         "old_until",
@@ -119,7 +120,7 @@ class PacketKeys:
         # Packets of this epoch below it came after one of an older epoch: a violation.
         self._floor = 0
         self._first_sent = 0
-        self._is_confirmed = False
+        self.is_confirmed = False
         self._update_at = self._started_at = self._charged_at = float("-inf")
         self._allowance = _UPDATE_ALLOWANCE
         self._waiting_since: float | None = None
@@ -142,7 +143,7 @@ class PacketKeys:
         self._first_root = b""
         self._prepare(root)
         # The other half of the exchange has shown that our packets arrive.
-        self._is_confirmed = True
+        self.is_confirmed = True
         return confirmation(root)
 
     # --- sending --------------------------------------------------------------------
@@ -163,7 +164,7 @@ class PacketKeys:
         if (
             not self._next_root
             or not is_ours
-            or not self._is_confirmed
+            or not self.is_confirmed
             or self.send_epoch != self.receive_epoch
             or self.old_until is not None
             or now < self._started_at + MIN_UPDATE_INTERVAL_S
@@ -187,7 +188,7 @@ class PacketKeys:
     def on_acked(self, largest: int) -> None:
         """The peer acknowledged packets up to this number."""
         if largest >= self._first_sent:
-            self._is_confirmed = True
+            self.is_confirmed = True
 
     # --- receiving ------------------------------------------------------------------
 
@@ -309,7 +310,7 @@ class PacketKeys:
         self._seal_with(new_aead(key))
         self.send_phase ^= KEY_PHASE_FLAG
         self.send_epoch += 1
-        self._is_confirmed = False
+        self.is_confirmed = False
 
     def _note_start(self, next_number: int, now: float) -> None:
         self._first_sent = next_number

@@ -4,6 +4,8 @@ Stands between a connection and its keys: what has to be done before a burst, af
 run, and for a KEY_SHARE frame.
 """
 
+from typing import Final
+
 from opnode.core.crypto import Kem
 from opnode.protocols.rudp.control_queue import ControlQueue
 from opnode.protocols.rudp.frames import FrameType, KeyShareFrame, encode_key_share
@@ -12,11 +14,21 @@ from opnode.protocols.rudp.recovery import Recovery
 from opnode.protocols.rudp.sealer import PacketSealer
 from opnode.protocols.rudp.violation import CloseCode, PeerViolationError
 
+# How often an acknowledgement is asked for that the next update waits for.
+_ASK_INTERVAL_S: Final = 1.0
+
 
 class Rekeying:
     """The exchange inside a connection, and the key updates from then on."""
 
-    __slots__ = ("_controls", "_exchange", "_recovery", "_sealer", "keys")
+    __slots__ = (
+        "_asked_at",
+        "_controls",
+        "_exchange",
+        "_recovery",
+        "_sealer",
+        "keys",
+    )
 
     def __init__(
         self,
@@ -38,6 +50,7 @@ class Rekeying:
         self._sealer = sealer
         self._controls = controls
         self._recovery = recovery
+        self._asked_at = float("-inf")
         controls.encoders[FrameType.KEY_SHARE] = self._encode_part
 
     def before_burst(self, now: float) -> bool:
@@ -52,6 +65,10 @@ class Rekeying:
             self._send_parts()
         if not keys.is_update_due(number, now) or keys.update(number, now):
             return True
+        if now >= self._asked_at + _ASK_INTERVAL_S and not keys.is_confirmed:
+            # An end that sends nothing but acknowledgements is never acknowledged.
+            self._asked_at = now
+            self._controls.add_probe()
         return not keys.is_exhausted(number, now)
 
     def after_run(self, forged: int, now: float) -> None:

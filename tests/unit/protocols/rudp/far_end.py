@@ -8,11 +8,19 @@ from opnode.protocols.rudp.config import RudpConfig
 from opnode.protocols.rudp.connection import RudpConnection
 from opnode.protocols.rudp.connection_ids import ConnectionIds
 from opnode.protocols.rudp.events import Closed, Event
-from opnode.protocols.rudp.frames import Frame, encode_ack, parse_frames
+from opnode.protocols.rudp.frames import (
+    Frame,
+    KeyShareFrame,
+    encode_ack,
+    encode_key_share,
+    parse_frames,
+)
+from opnode.protocols.rudp.hybrid import PARTS, HybridExchange
 from opnode.protocols.rudp.packet_keys import PacketKeys
 from opnode.protocols.rudp.receipt_proof import ReceiptProof
 from opnode.protocols.rudp.receipts import Receipt
 from opnode.protocols.rudp.sealer import PacketSealer
+from opnode.testing.keys import SeededKem
 from opnode.testing.pair import seeded_keys
 
 HERE = Endpoint("192.0.2.1", 4001)
@@ -27,7 +35,11 @@ class FarEnd:
     """
 
     def __init__(
-        self, *, config: RudpConfig | None = None, connected: bool = True
+        self,
+        *,
+        config: RudpConfig | None = None,
+        connected: bool = True,
+        seed: int = 1,
     ) -> None:
         ours, theirs = seeded_keys()
         self.now = 10.0
@@ -35,17 +47,18 @@ class FarEnd:
             initiator=False,
             keys=theirs,
             config=config or RudpConfig(),
-            rng=random.Random(1),
+            rng=random.Random(seed),
+            kem=SeededKem("connection"),
         )
         self.connection.max_segments = 54
         self.next_number = 0
-        keys = PacketKeys(ours, initiator=True, config=RudpConfig())
-        self._open = keys.decrypt
+        self.keys = PacketKeys(ours, initiator=True, config=RudpConfig())
+        self.keys.start(self.now)
         # The connection is the responder: what it sends goes to the initiator's id.
         self._own_id = ConnectionIds(ours, of_initiator=True, ours=True)[0]
         self.its_id = ConnectionIds(ours, of_initiator=False, ours=False)[0]
         self._proof = ReceiptProof(bytes(range(32)))
-        self._sealer = PacketSealer(keys, self.its_id, self._proof)
+        self._sealer = PacketSealer(self.keys, self.its_id, self._proof)
         # The proof bytes of all packets that were opened, by number.
         self._marks: dict[int, int] = {}
         if connected:
@@ -100,11 +113,43 @@ class FarEnd:
         """Open one packet of the connection."""
         assert data.startswith(self._own_id.prefix)
         (wire_number,) = packet.unpack_wire_number(data, packet.PREFIX_SIZE)
-        number = wire_number - self._own_id.offset
-        nonce = data[packet.NONCE_AT : packet.HEADER_SIZE]
-        plaintext = self._open(nonce, data[packet.HEADER_SIZE :], None)
+        number = (wire_number & packet.WIRE_NUMBER_MASK) - self._own_id.offset
+        nonce, sealed = data[packet.NONCE_AT : packet.HEADER_SIZE], data[17:]
+        if wire_number & packet.KEY_PHASE_FLAG == self.keys.receive_phase:
+            plaintext = self.keys.decrypt(nonce, sealed, None)
+        else:
+            plaintext = self._open_other_phase(number, nonce, sealed)
         self._marks[number] = plaintext[0]
         return number, parse_frames(plaintext, packet.PROOF_SIZE)
+
+    def _open_other_phase(self, number: int, nonce: bytes, sealed: bytes) -> bytes:
+        """Open the first packet of a new key phase, and follow."""
+        expected = max(self._marks, default=-1) + 1
+        plaintext = self.keys.open_other_phase(
+            number, nonce, sealed, expected=expected, now=self.now
+        )
+        assert plaintext is not None
+        self.keys.settle(
+            next_number=self.next_number, forged=0, timeout_s=0.1, now=self.now
+        )
+        return plaintext
+
+    def exchange_keys(self) -> None:
+        """Play the initiator of the post-quantum exchange; we send in epoch 1 then."""
+        exchange = HybridExchange(self.keys, SeededKem("far end"))
+        exchange.offer()
+        for part in range(PARTS):
+            self.feed(encode_key_share(part, exchange.part(part)))
+        for frame in self.frames(KeyShareFrame):
+            exchange.on_part(frame.part, frame.data)
+        self.update_keys()
+
+    def update_keys(self) -> None:
+        """Seal under the next keys from now on, whether that is allowed or not."""
+        self.keys.old_until = None
+        self.keys.is_confirmed = True
+        self.keys._started_at = float("-inf")
+        assert self.keys.update(self.next_number, self.now)
 
     def frames(self, kind: type[Frame]) -> list[Frame]:
         """Take all packets and return their frames of one kind."""

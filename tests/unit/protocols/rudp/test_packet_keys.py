@@ -383,7 +383,7 @@ def storm(pair: KeyPair, count: int, *, interval_s: float) -> int:
     for done in range(count):
         pair.a.keys.old_until = None
         pair.a.keys._started_at = float("-inf")
-        pair.a.keys._is_confirmed = True
+        pair.a.keys.is_confirmed = True
         assert pair.a.update(now)
         with contextlib.suppress(PeerViolationError):
             pair.b.open(pair.a.seal(), now)

@@ -127,6 +127,17 @@ def test_an_update_happens_when_it_is_due_and_allowed():
     assert one.keys.send_epoch == 2
 
 
+def test_an_end_that_nobody_acknowledges_asks_for_it_once_a_second():
+    one, _ = exchanged()
+    one.frames()
+    for now, asked in ((61.0, [PING]), (61.5, []), (62.0, [PING])):
+        one.rekeying.before_burst(now)
+        assert one.frames() == asked
+    one.keys.on_acked(1)
+    one.rekeying.before_burst(64.0)
+    assert one.frames() == []
+
+
 @pytest.mark.parametrize("initiator", [True, False])
 def test_no_packet_leaves_under_a_key_that_no_update_replaced(initiator):
     desk = Desk(initiator=initiator)
