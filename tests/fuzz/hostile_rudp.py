@@ -31,7 +31,10 @@ from opnode.testing.pair import End, LinkConfig, Pair
 from tests.unit.protocols.rudp.far_end import FarEnd
 
 CONFIG = RudpConfig(
-    channel_window=256 * 1024, connection_window=1 << 20, send_buffer=64 * 1024
+    channel_window=256 * 1024,
+    connection_window=1 << 20,
+    send_buffer=64 * 1024,
+    key_update_packets=64,
 )
 LINK = LinkConfig(latency_s=0.002, jitter_s=0.002, loss=0.01, duplication=0.02)
 STRANGER = Endpoint("198.51.100.66", 6666)

@@ -1,14 +1,22 @@
 """Whatever the link does, the bytes that come out are the bytes that went in."""
 
 import random
+from dataclasses import replace
 
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+)
 
 from opnode.core.addresses import Endpoint
 from opnode.protocols.rudp import frames
 from opnode.protocols.rudp.config import RudpConfig
+from opnode.protocols.rudp.congestion import CongestionAlgorithm
 from opnode.protocols.rudp.events import ChannelOpened, ChannelReset, Closed
 from opnode.protocols.rudp.frames import (
     AckFrame,
@@ -104,21 +112,32 @@ class TwoEnds(RuleBasedStateMachine):
     """Operations on several channels while the link changes under them.
 
     The link also changes, cuts, splices and repeats packets, and the initiator's NAT
-    gives it other addresses.
+    gives it other addresses. Keys are replaced about once a second.
     """
 
     def __init__(self) -> None:
         super().__init__()
-        self.pair = Pair(config=CONFIG, seed=5)
-        self.attacker = NetworkAttacker(random.Random(6), Tally())
-        self.attacker.rate = 0
-        self.pair.on_transmission = self.attacker
-        self.rebindings = 0
+        self.make_pair(CongestionAlgorithm.CUBIC, 54, 16)
         self.sent: dict[tuple[str, int], bytearray] = {}
         self.got: dict[tuple[str, int], bytearray] = {}
         self.finished: set[tuple[str, int]] = set()
         self.spoilt: set[int] = set()
         self.ended: set[tuple[str, int]] = set()
+
+    @initialize(
+        congestion=st.sampled_from(CongestionAlgorithm),
+        max_segments=st.sampled_from([1, 54]),
+        packets_per_key=st.sampled_from([16, 1 << 22]),
+    )
+    def make_pair(self, congestion, max_segments, packets_per_key):
+        config = replace(
+            CONFIG, congestion=congestion, key_update_packets=packets_per_key
+        )
+        self.pair = Pair(config=config, seed=5, max_segments=max_segments)
+        self.attacker = NetworkAttacker(random.Random(6), Tally())
+        self.attacker.rate = 0
+        self.pair.on_transmission = self.attacker
+        self.rebindings = 0
 
     def connection(self, name: str):
         return (self.pair.a if name == "a" else self.pair.b).connection
@@ -153,6 +172,13 @@ class TwoEnds(RuleBasedStateMachine):
             channel = data.draw(st.sampled_from(channels))
             self.connection(name).finish(channel, self.pair.now)
             self.finished.add((name, channel))
+
+    @rule(name=st.sampled_from("ab"), data=st.data(), urgency=st.integers(0, 7))
+    def set_urgency(self, name, data, urgency):
+        channels = [c for c in self.known(name) if c not in self.spoilt]
+        if channels:
+            channel = data.draw(st.sampled_from(channels))
+            self.connection(name).set_urgency(channel, urgency, self.pair.now)
 
     @rule(name=st.sampled_from("ab"), data=st.data(), by_reader=st.booleans())
     def spoil(self, name, data, by_reader):
