@@ -5,11 +5,13 @@ somebody without the keys change nothing: a genuine datagram still arrives. The 
 are run by atheris (``fuzz_rudp``) and replayed as plain tests (``test_rudp_targets``).
 """
 
+import random
 from collections.abc import Callable
 
 from opnode.protocols.rudp import packet
 from opnode.protocols.rudp.events import ChannelReadable, Closed, DatagramReceived
 from opnode.protocols.rudp.frames import encode_data, encode_datagram, encode_ping
+from tests.fuzz.hostile_rudp import Victim
 from tests.unit.protocols.rudp.far_end import THERE, FarEnd
 
 Target = Callable[[bytes], None]
@@ -81,4 +83,43 @@ def mad_peer_target(data: bytes) -> None:
     )
 
 
-TARGETS: tuple[Target, ...] = (stranger_target, mutated_target, mad_peer_target)
+class ByteDice(random.Random):
+    """Dice whose throws are the given bytes, then zeros: data chooses what happens."""
+
+    def __init__(self, data: bytes) -> None:
+        super().__init__(0)
+        self.left = len(data)
+        self._data = data
+
+    def getrandbits(self, k: int) -> int:
+        size = (k + 7) // 8
+        start = len(self._data) - self.left
+        taken = self._data[start : start + size]
+        self.left -= len(taken)
+        return int.from_bytes(taken, "big") & ((1 << k) - 1)
+
+    def random(self) -> float:
+        return self.getrandbits(16) / 65536
+
+    def randbytes(self, n: int) -> bytes:
+        return self.getrandbits(8 * n).to_bytes(n, "big") if n else b""
+
+
+def hostile_peer_target(data: bytes) -> None:
+    """The bytes choose what a peer seals, and how the application goes on meanwhile."""
+    dice = ByteDice(data)
+    victim = Victim(dice)
+    for _ in range(100):
+        if not dice.left or victim.closed is not None:
+            break
+        victim.suffer(1)
+    victim.far.wait(5)
+    victim.check_bounds()
+
+
+TARGETS: tuple[Target, ...] = (
+    stranger_target,
+    mutated_target,
+    mad_peer_target,
+    hostile_peer_target,
+)
