@@ -26,8 +26,12 @@ FELL_SILENT: Final = "the peer fell silent"
 class PeerConnection(Protocol):
     """What is needed of ``opnode.drivers.connections.Connection``."""
 
-    closed: trio.Event
     timings: ConnectTimings | None
+
+    @property
+    def closed(self) -> trio.Event:
+        """Set when the connection has ended."""
+        ...
 
     @property
     def peer_id(self) -> PeerId:

@@ -112,8 +112,10 @@ class Connection:
         "_arrival",
         "_blocked",
         "_channels",
+        "_closed",
         "_closed_by_us",
         "_closed_reason",
+        "_confirmed",
         "_datagrams",
         "_flushed_at",
         "_hub",
@@ -125,8 +127,6 @@ class Connection:
         "_table",
         "armed_at",
         "certificate",
-        "closed",
-        "confirmed",
         "timings",
         "trace",
     )
@@ -155,8 +155,8 @@ class Connection:
         self._path: Path | None = None
         self._closed_reason: str | None = None
         self._closed_by_us = False
-        self.confirmed = trio.Event()
-        self.closed = trio.Event()
+        self._confirmed: trio.Event | None = None
+        self._closed: trio.Event | None = None
         self.armed_at = math.inf
         self.trace: ConnectionTrace | None = None
 
@@ -167,6 +167,24 @@ class Connection:
     async def __aexit__(self, *_: object) -> None:
         """Close it, for everybody who uses it."""
         await self.aclose()
+
+    @property
+    def confirmed(self) -> trio.Event:
+        """Set when a packet of the peer has come: it holds the keys, and is here."""
+        if self._confirmed is None:
+            self._confirmed = trio.Event()
+            if self._rudp.is_confirmed:
+                self._confirmed.set()
+        return self._confirmed
+
+    @property
+    def closed(self) -> trio.Event:
+        """Set when the connection has ended."""
+        if self._closed is None:
+            self._closed = trio.Event()
+            if self._closed_reason is not None:
+                self._closed.set()
+        return self._closed
 
     @property
     def peer_id(self) -> PeerId:
@@ -361,8 +379,8 @@ class Connection:
             self.trace.measured(rudp.statistics())
         if rudp.has_events:
             self._dispatch()
-        if rudp.is_confirmed:
-            self.confirmed.set()
+        if self._confirmed is not None and rudp.is_confirmed:
+            self._confirmed.set()
         self._table.arm(self)
 
     def handle_deadline(self, now: float) -> None:
@@ -467,7 +485,8 @@ class Connection:
         for answered, _ in self._pings.values():
             answered.set()
         self._tell_arrival()
-        self.closed.set()
+        if self._closed is not None:
+            self._closed.set()
 
     def _check_open(self) -> None:
         if self._closed_reason is not None or self._closed_by_us:

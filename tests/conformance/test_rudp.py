@@ -1152,7 +1152,8 @@ def test_r_38_a_peer_that_breaks_a_rule_ends_its_own_connection_only():
     good, bad = Pair(), Pair(seed=2)
     bad.run_for(0.5)
     bad.a.connection._controls._waiting[(FrameType.PADDING, 0)] = None
-    bad.a.connection._channels.encode_control = lambda _: b"\xee"  # type: ignore[method-assign]  # a peer gone mad
+    # A peer gone mad.
+    bad.a.connection._controls.encoders[FrameType.PADDING] = lambda _: b"\xee"
     bad.run_for(1.0)
     assert isinstance(bad.b.events[-1], Closed)
     assert bad.b.events[-1].by is Side.LOCAL

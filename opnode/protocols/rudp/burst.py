@@ -4,7 +4,6 @@ Decides what goes into a packet; whether a packet may go is told by the congesti
 window, and what becomes of it is the business of recovery.
 """
 
-from collections import deque
 from collections.abc import Sequence
 
 from opnode.protocols.rudp.acknowledgements import Acknowledgements
@@ -37,6 +36,20 @@ _ASK_INTERVAL_S = 0.1
 class BurstBuilder:
     """Turns waiting data, control frames and acknowledgements into sealed packets."""
 
+    __slots__ = (
+        "_acks",
+        "_asked_at",
+        "_channels",
+        "_controls",
+        "_rate",
+        "_recovery",
+        "_sealer",
+        "datagrams",
+        "max_segments",
+        "packet_size",
+        "probes",
+    )
+
     def __init__(
         self,
         *,
@@ -62,7 +75,8 @@ class BurstBuilder:
         self.packet_size = BASE_PACKET_SIZE
         # Packets that may leave whatever the congestion window says (RFC 9002 §7.5).
         self.probes = 0
-        self.datagrams: deque[bytes] = deque()
+        # So few that taking the first costs nothing; an empty deque takes 760 bytes.
+        self.datagrams: list[bytes] = []
         self._sealer = sealer
         self._channels = channels
         self._controls = controls
@@ -260,7 +274,7 @@ class BurstBuilder:
             for frame in frames:
                 mixed.add(frame)
         while datagrams and len(datagrams[0]) + DATAGRAM_HEADER_SIZE <= mixed.space:
-            mixed.add(encode_datagram(datagrams.popleft()))
+            mixed.add(encode_datagram(datagrams.pop(0)))
         return mixed
 
     def _seal_mixed(self, mixed: "_MixedPacket", now: float) -> list[bytes]:

@@ -40,6 +40,23 @@ _MAX_CHANNELS_OPENED = 1 << 31
 class ChannelTable:
     """Channels by number; the initiator opens even ones, the responder odd ones."""
 
+    __slots__ = (
+        "_channels",
+        "_config",
+        "_controls",
+        "_count_credit",
+        "_events",
+        "_fresh",
+        "_islands",
+        "_may_open",
+        "_opened",
+        "_own_parity",
+        "_ready",
+        "_send_limit",
+        "_send_used",
+        "credit",
+    )
+
     def __init__(
         self,
         *,

@@ -36,6 +36,21 @@ class ConnectionState(enum.Enum):
 class Lifetime:
     """State and timers; builds no packet."""
 
+    __slots__ = (
+        "_config",
+        "_copies_left",
+        "_copy_interval_s",
+        "_drain_at",
+        "_idle_at",
+        "_keep_alive_at",
+        "_keep_alive_s",
+        "_next_copy_at",
+        "_rng",
+        "close_frame",
+        "close_pending",
+        "state",
+    )
+
     def __init__(self, config: RudpConfig, rng: random.Random) -> None:
         """Start open, with timers that stand still until ``on_heard``."""
         self.state = ConnectionState.OPEN

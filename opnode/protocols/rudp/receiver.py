@@ -87,6 +87,21 @@ class _Tally:
 class PacketReceiver:
     """Decrypts, refuses forgeries and replays, and feeds channels."""
 
+    __slots__ = (
+        "_acks",
+        "_channels",
+        "_ids",
+        "_keys",
+        "_on_frame",
+        "_work",
+        "bytes_received",
+        "duplicates",
+        "forged",
+        "malformed",
+        "observer",
+        "packets_received",
+    )
+
     def __init__(
         self,
         *,

@@ -64,3 +64,17 @@ def test_the_length_is_how_many_events_wait():
     assert len(queue) == 1
     queue.take()
     assert len(queue) == 0
+
+
+def test_a_queue_that_is_never_empty_keeps_its_order_and_its_size():
+    queue = EventQueue(max_events=1000, max_datagrams=10)
+    taken = []
+    queue.add(ChannelReadable(0))
+    for number in range(1, 2000):
+        queue.add(ChannelReadable(number))
+        event = queue.take()
+        assert isinstance(event, ChannelReadable)
+        taken.append(event.channel_id)
+        assert len(queue) == 1
+        assert len(queue._events) < 600
+    assert taken == list(range(1999))
