@@ -5,6 +5,7 @@ import pytest
 from opnode.protocols.rudp.event_queue import EventQueue
 from opnode.protocols.rudp.events import (
     ChannelOpened,
+    ChannelReadable,
     Closed,
     DatagramReceived,
     Side,
