@@ -8,8 +8,9 @@ Goodput is what the receiving application has read, as a share of the link's rat
 1200 bytes in a packet on this link 1228 are the link's, so that 93.7 % is all there is.
 Utilisation counts the link's bytes in packets that left the queue. Both begin
 `WARM_UP_S` after the flow. Fairness is Jain's index of the goodputs of flows that begin
-one second apart, over the last three quarters of a run that is twice as long. The
-queueing delay is the longest wait in the link's queue in each 10 ms.
+one second apart, over the last three quarters of a run that is three times as long:
+two flows of kernel CUBIC need as long to share evenly. The queueing delay is the
+longest wait in the link's queue in each 10 ms.
 """
 
 import contextlib
@@ -121,7 +122,7 @@ async def run(
 
     Args:
         spec: The link; its loss is that of the scenarios with loss.
-        seconds: Length of a scenario with one flow; with more it is twice that.
+        seconds: Length of a scenario with one flow; with more it is three times that.
         runs: Times that each is measured.
         algorithm: Congestion control of ours, empty for the default.
         only: Which scenarios.
@@ -151,7 +152,7 @@ async def run(
 async def _scenario(name: str, spec: LinkSpec, alone: "_Plan") -> dict[str, float]:
     """One scenario's values by name."""
     lossless, lossy = replace(spec, loss=0.0), replace(spec, loss=spec.loss or LOSS)
-    shared = replace(alone, seconds=2 * alone.seconds)
+    shared = replace(alone, seconds=3 * alone.seconds)
     match name:
         case "clean":
             outcome = await alone.carry(lossless, [RUDP])

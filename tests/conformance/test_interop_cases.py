@@ -12,10 +12,16 @@ import pytest
 import trio
 
 from opnode.core.addresses import Endpoint
+from opnode.protocols.rudp.config import RudpConfig
+from opnode.protocols.rudp.congestion import CongestionAlgorithm
+from opnode.protocols.rudp.connection import Transmission
 from opnode.protocols.rudp.events import ChannelOpened, ChannelReadable, Closed
-from opnode.protocols.rudp.packet import Transmission
+from opnode.protocols.rudp.statistics import RudpStatistics
+from opnode.testing.bottleneck import BottleneckConfig
+from opnode.testing.linked import LinkedPair, open_linked_pair
 from opnode.testing.overlay import open_overlay
 from opnode.testing.pair import End, LinkConfig, Pair
+from opnode.testing.shared_link import SharedLink
 from opnode.testing.virtual_network import Link
 
 MB = 1_000_000
@@ -135,6 +141,27 @@ def test_goodput():
     assert 10 * MB / transfer.duration_s > 0.75 * RUNNER.rate_Bps
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("algorithm", CongestionAlgorithm)
+def test_crosstraffic(algorithm):
+    """Runner: crosstraffic. A transfer beside a CUBIC flow gets its part of the link.
+
+    The runner's other flow is TCP; here it is CUBIC of our own, which the kernel's is
+    measured against in ``python -m benchmarks link``.
+    """
+    rate = RUNNER.rate_Bps
+    config = BottleneckConfig(rate_Bps=rate, delay_s=0.015, queue_bytes=75 * 1200)
+    link = SharedLink(config)
+    ours = link.add(RudpConfig(congestion=algorithm), begins_at=1.0)
+    other = link.add(RudpConfig(congestion=CongestionAlgorithm.CUBIC))
+    link.run_until(5.0)
+    link.take_received()
+    link.run_until(25.0)
+    for flow in (ours, other):
+        assert flow.received > 0.2 * rate * 20
+    assert ours.received + other.received > 0.8 * rate * 20
+
+
 def test_longrtt():
     """Runner: longrtt. A round trip of 1.5 s; nothing is sent twice for it."""
     pair = Pair(link=replace(RUNNER, latency_s=0.75, queue_bytes=2 * MB))
@@ -227,6 +254,58 @@ def rebind_often(who: str, endpoints: list[Endpoint]) -> None:
 
 
 # --- Life ---
+
+
+@pytest.mark.parametrize("loss", [0.0, 0.02])
+def test_keyupdate(loss):
+    """Runner: keyupdate. The keys change several times in one transfer."""
+    config = RudpConfig(key_update_packets=1500)
+    pair = Pair(link=replace(RUNNER, loss=loss), config=config)
+    carry(pair, 8 * MB, within_s=40)
+    for end in (pair.a, pair.b):
+        figures = end.connection.statistics()
+        assert figures.key_epoch >= 4
+        assert figures.post_quantum_at is not None
+        assert figures.forged == 0
+
+
+async def test_ecn(autojump_clock):
+    """Runner: ecn. Both ends mark, both echo, and a mark is heeded: nothing is lost."""
+    link = Link(
+        latency_s=(0.015, 0.015), bytes_per_s=1.25e6, queue_s=0.2, mark_queue_s=0.01
+    )
+    async with open_linked_pair(link) as pair:
+        await send(pair, 2 * MB)
+        ours, theirs = figures_of(pair)
+        assert (ours.ecn, theirs.ecn) == ("capable", "capable")
+        assert ours.packets_lost == 0
+        assert pair.network.statistics().marked > 0
+
+
+async def test_ecn_that_a_router_clears(autojump_clock):
+    """No case of the runner: what comes back says that marks do not arrive."""
+    link = Link(latency_s=(0.015, 0.015), bytes_per_s=1.25e6, queue_s=0.05, bleach=1.0)
+    async with open_linked_pair(link) as pair:
+        await send(pair, 2 * MB)
+        assert figures_of(pair)[0].ecn == "failed"
+
+
+async def send(pair: LinkedPair, size: int) -> None:
+    """Carry a file from the first to the second, through the drivers."""
+    content = random.Random(1).randbytes(size)
+    received = bytearray()
+    with trio.fail_after(30):
+        async with trio.open_nursery() as nursery:
+            channel = await pair.first.connection.open_channel()
+            nursery.start_soon(channel.send_all, content)
+            theirs = await pair.second.connection.accept_channel()
+            while len(received) < size:
+                received += await theirs.receive_some()
+    assert received == content
+
+
+def figures_of(pair: LinkedPair) -> list[RudpStatistics]:
+    return [end.connection.statistics() for end in (pair.first, pair.second)]
 
 
 @pytest.mark.parametrize("seed", range(5))
