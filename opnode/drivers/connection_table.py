@@ -128,9 +128,10 @@ class ConnectionTable:
         """Serve the timers of all connections until cancelled."""
         task_status.started()
         while True:
-            deadline = self._heap[0][0] if self._heap else math.inf
-            with trio.move_on_at(deadline):
-                await self._wake.wait()
+            if not self._resume:
+                deadline = self._heap[0][0] if self._heap else math.inf
+                with trio.move_on_at(deadline):
+                    await self._wake.wait()
             await trio.lowlevel.checkpoint()
             self._wake = trio.Event()
             # Whatever a visit arms is seen before the next sleep: no need to be woken.
@@ -151,7 +152,7 @@ class ConnectionTable:
     def _visit(self, now: float) -> None:
         for _ in range(len(self._resume)):
             connection = self._resume.popleft()
-            self._guard(connection, connection.flush)
+            self._guard(connection, connection.resume)
         for connection in self._take_due(now):
             deadline = connection.next_deadline()
             if deadline is not None and deadline <= now:

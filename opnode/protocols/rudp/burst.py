@@ -95,6 +95,17 @@ class BurstBuilder:
             or len(self.datagrams) > 0
         )
 
+    @property
+    def has_tail(self) -> bool:
+        """Whether no more waits than a part of a burst, of one channel that goes on."""
+        channel = self._channels.only_writer
+        if channel is None or self._acks.is_due or self._controls or self.datagrams:
+            return False
+        out = channel.outgoing
+        limit = min(self.max_segments, burst_limit(self.packet_size))
+        full = limit * (self.packet_size - BULK_OVERHEAD)
+        return not out.finished and out.written - out.sent < full
+
     def build(self, now: float) -> bytes:
         """Build one burst: full packets of bulk data, then what fills none of its own.
 

@@ -223,6 +223,11 @@ class RudpConnection:
         """Whether ``datagrams_to_send`` may have something; false saves the call."""
         return self._builder.has_work or self._lifetime.close_pending
 
+    @property
+    def has_tail(self) -> bool:
+        """Whether only the end of a large write waits; see ``BurstBuilder``."""
+        return self._builder.has_tail
+
     def datagrams_to_send(self, now: float) -> list[Transmission]:
         """Return the next burst; call again until the list is empty."""
         if self._path is None:
@@ -255,7 +260,7 @@ class RudpConnection:
                 self._send_rate.next_send_at,
                 None if self._is_budget_spent else self._recovery.probe_deadline,
             )
-        return min((time for time in times if time is not None), default=None)
+        return min([time for time in times if time is not None], default=None)
 
     def handle_deadline(self, now: float) -> None:
         """Do what is due by now; harmless when nothing is."""
@@ -503,8 +508,7 @@ class RudpConnection:
     def _probe(self) -> None:
         """Nothing came back in time: repeat the oldest packets, ask for an answer."""
         self._send_rate.on_probe_timeout()
-        oldest = self._recovery.on_probe_timer()
-        if oldest is not None:
+        if (oldest := self._recovery.on_probe_timer()) is not None:
             self._send_again(oldest, _PROBES)
         self._controls.add_probe()
         self._builder.probes = _PROBES
@@ -557,11 +561,9 @@ class RudpConnection:
         if state is ConnectionState.CLOSING:
             self._lifetime.terminate()
         elif state is ConnectionState.OPEN:
-            self._lifetime.start_draining(
-                frames.encode_close(CloseCode.NO_ERROR, ""),
-                now=now,
-                timeout_s=self._recovery.probe_timeout_s,
-            )
+            answer = frames.encode_close(CloseCode.NO_ERROR, "")
+            timeout_s = self._recovery.probe_timeout_s
+            self._lifetime.start_draining(answer, now=now, timeout_s=timeout_s)
             self._events.close(Closed(frame.code, frame.reason, Side.PEER))
 
     def _end(self, code: int, reason: str, now: float) -> None:
@@ -593,7 +595,6 @@ class RudpConnection:
         return [Transmission(data, path, len(data))]
 
     def _check_open(self) -> None:
-        if self._lifetime.state is not ConnectionState.OPEN:
-            raise LocalProtocolError(
-                f"the connection is {self._lifetime.state.value}, not open"
-            )
+        state = self._lifetime.state
+        if state is not ConnectionState.OPEN:
+            raise LocalProtocolError(f"the connection is {state.value}, not open")

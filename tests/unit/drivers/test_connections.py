@@ -8,6 +8,7 @@ from opnode.protocols.rudp.config import RudpConfig
 from opnode.testing.linked import HOSTS, open_linked_pair, seeded_certificate
 from opnode.testing.virtual_network import Link
 
+NEAR = Link(latency_s=(0.0002, 0.0002))
 SLOW = Link(latency_s=(0.05, 0.05))
 
 
@@ -159,3 +160,34 @@ async def test_channels_that_were_reset_before_anybody_took_them_are_forgotten(
         assert second.statistics().channels_open == 1
         theirs = await second.accept_channel()
         assert await theirs.receive_some() == b"x"
+
+
+async def test_the_rest_of_a_large_write_leaves_with_the_next_or_soon_by_itself(
+    autojump_clock, monkeypatch
+):
+    async with open_linked_pair(NEAR) as pair:
+        channel = await pair.first.connection.open_channel()
+        await channel.send_all(bytes(3 << 20))
+        taken = await pair.second.connection.accept_channel()
+        left = 3 << 20
+        while left:
+            left -= len(await taken.receive_some())
+        await trio.sleep(1)
+        assert pair.first.connection.statistics().congestion_window > 10 << 16
+        sizes = []
+        send = pair.first.hub.send
+
+        def counted(data, *rest):
+            sizes.append(len(data))
+            return send(data, *rest)
+
+        monkeypatch.setattr(pair.first.hub, "send", counted)
+        started_at = trio.current_time()
+        for _ in range(10):
+            await channel.send_all(bytes(1 << 16))
+        left = 10 << 16
+        while left:
+            left -= len(await taken.receive_some())
+        # 10.5 bursts; a rest for every write would make it 20.
+        assert len(sizes) <= 14
+        assert trio.current_time() - started_at < 0.005
