@@ -394,6 +394,21 @@ def test_r_16_without_an_answer_the_oldest_bytes_leave_again_with_a_ping():
         assert longer == pytest.approx(2 * shorter)
 
 
+def test_r_16_the_timeout_doubles_up_to_three_seconds():
+    far = settled(idle_timeout_s=90)
+    far.connection.ping(far.now)
+    waits = []
+    for _ in range(12):
+        far.sent()
+        deadline = far.connection.next_deadline()
+        assert deadline is not None
+        waits.append(deadline - far.now)
+        far.now = deadline
+        far.connection.handle_deadline(far.now)
+    assert waits[-3:] == pytest.approx([3.0] * 3)
+    assert max(waits) <= 3.0
+
+
 def test_r_16_all_packets_lost_for_a_while_loses_no_byte():
     pair = Pair(link=LinkConfig(loss=1.0))
     channel = pair.a.connection.open_channel(pair.now)
