@@ -48,12 +48,13 @@ from opnode.testing.pair import Pair
 BATCHES = 20
 HANDSHAKES_PER_BATCH = 25
 CALLERS = 16
-CHUNK = 100
+CHUNK = 200
 """Idle connections opened at once: their first packets fit the socket's buffer."""
 
 STEP_S = 120.0
 SETTLE_S = 3.0
-MAX_SETTLES = 20
+SETTLE_INTERVAL_S = 0.05
+MAX_SETTLES = 400
 _WALL_NOW = 1_800_000_000.0
 _LIFETIME_S = 86_400
 _NOISE = Handshakes(initiator=NoiseInitiator, responder=NoiseResponder)
@@ -215,7 +216,10 @@ async def _hold(
 async def _open_idle(
     end: IdleEnd, other: "_Other", port: int, count: int
 ) -> list[Connection]:
-    """Open them on both sides, chunk by chunk, and let them come to rest."""
+    """Open them on both sides, a few at a time, as they come to a node in service.
+
+    All at once, the memory of ten thousand handshakes under way would be counted.
+    """
     held: list[Connection] = []
     for first in range(0, count, CHUNK):
         numbers = range(first, min(first + CHUNK, count))
@@ -223,14 +227,19 @@ async def _open_idle(
         for connection in chunk:
             end.connect(connection, port)
         await other.ask(f"{end.hub.local.port} {numbers.start} {numbers.stop}")
+        await _settle(chunk)
         held += chunk
+    await trio.sleep(SETTLE_S)
+    return held
+
+
+async def _settle(chunk: list[Connection]) -> None:
+    """Wait until their keys are the final ones and nothing is under way."""
     for _ in range(MAX_SETTLES):
-        await trio.sleep(SETTLE_S)
-        busy = sum(not _is_at_rest(connection) for connection in held)
-        # A keep-alive may be under way just now, but no more than a few.
-        if busy <= len(held) // 100:
-            return held
-    raise BenchmarkError(f"{busy} idle connections have not come to rest")
+        if all(map(_is_at_rest, chunk)):
+            return
+        await trio.sleep(SETTLE_INTERVAL_S)
+    raise BenchmarkError("some idle connections did not come to rest")
 
 
 def _is_at_rest(connection: Connection) -> bool:
