@@ -119,6 +119,11 @@ class RangeSet:
             and stop <= self._stops[index]
         )
 
+    def overlaps(self, start: int, stop: int) -> bool:
+        """Tell whether any number of ``[start, stop)`` is in the set."""
+        index = bisect_right(self._stops, start)
+        return index < len(self._starts) and self._starts[index] < stop
+
     def clear(self) -> None:
         """Take every number out; the floor stays where it is."""
         self._starts.clear()

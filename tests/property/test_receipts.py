@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from opnode.core.ranges import RangeSet
 from opnode.protocols.rudp.frames import MAX_ACK_RANGES, AckFrame
 from opnode.protocols.rudp.receipt_proof import ReceiptProof
 from opnode.protocols.rudp.receipts import Receipts
@@ -64,10 +65,10 @@ def test_an_honest_receiver_is_never_accused(arriving):
     forget_at = {10 * index: below for index, below in enumerate(arriving.told)}
     for count, number in enumerate(arriving.numbers):
         take(receipts, proof, number)
-        proof.check(ack_of(receipts), 0)
+        proof.check(ack_of(receipts), 0, RangeSet())
         if count in forget_at:
             receipts.forget_below(forget_at[count])
-            proof.check(ack_of(receipts), 0)
+            proof.check(ack_of(receipts), 0, RangeSet())
 
 
 @settings(max_examples=300)
@@ -87,7 +88,7 @@ def test_one_packet_that_was_not_received_makes_the_proof_a_guess(arriving, data
             claimed.add(start, stop, mark)
         claimed.add(missing, missing + 1, guess)
         try:
-            proof.check(ack_of(claimed), 0)
+            proof.check(ack_of(claimed), 0, RangeSet())
         except PeerViolationError as error:
             assert error.code is CloseCode.FALSE_RECEIPT  # noqa: PT017 - some pass
             continue

@@ -464,7 +464,7 @@ class RudpConnection:
                 self._channels.on_frame(frame)
 
     def _on_ack(self, frame: AckFrame, now: float) -> None:
-        self._proof.check(frame, self._recovery.oldest_in_flight)
+        self._proof.check(frame, *self._recovery.open_fates)
         in_flight, number = self._recovery.bytes_in_flight, self._sealer.next_number
         result = self._recovery.on_ack(frame, next_number=number, now=now)
         freed = in_flight - self._recovery.bytes_in_flight

@@ -8,6 +8,7 @@ of them were seen, and the sender has to remember nothing.
 """
 
 from opnode.core.crypto import block_encryptor
+from opnode.core.ranges import RangeSet
 from opnode.protocols.rudp.frames import AckFrame
 from opnode.protocols.rudp.violation import CloseCode, PeerViolationError
 
@@ -30,19 +31,25 @@ class ReceiptProof:
         mask = (1 << 8 * count) - 1
         return ((chain >> 8) ^ (chain & mask)).to_bytes(count, "big")
 
-    def check(self, frame: AckFrame, oldest: int) -> None:
+    def check(self, frame: AckFrame, oldest: int, lost: RangeSet) -> None:
         """Believe an acknowledgement only of packets that were seen.
 
         Args:
             frame: What the peer says.
-            oldest: Ranges below this number change nothing and are not looked at.
+            oldest: Ranges below this number, the first in flight, change nothing and
+                are not looked at, unless they hold a packet of the next argument.
+            lost: Packets that were declared lost: who claims them afterwards says
+                that there was no congestion.
 
         Raises:
             PeerViolationError: FALSE_RECEIPT.
         """
         for (start, stop), proof in zip(frame.ranges, frame.proofs, strict=True):
             if stop <= oldest:
-                return
+                if not lost:
+                    return
+                if not lost.overlaps(start, stop):
+                    continue
             if not self.proves(start, stop, proof):
                 raise PeerViolationError(
                     CloseCode.FALSE_RECEIPT,

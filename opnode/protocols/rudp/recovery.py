@@ -108,6 +108,7 @@ class Recovery:
         self._loss_at: float | None = None
         self._pto_count = 0
         self._sampled_at: float | None = None
+        # Packets that were declared lost, which may turn up yet.
         self._lost_numbers = RangeSet(max_ranges=_MAX_LOST_RANGES)
         self._reordering_steps = 0
         # The last congestion event: when it began and its first lost packet. Losses of
@@ -178,9 +179,10 @@ class Recovery:
         )
 
     @property
-    def oldest_in_flight(self) -> int:
-        """The lowest packet number whose fate is open; huge when there is none."""
-        return self._sent[0].first if self._sent else MAX_PACKET_NUMBER + 1
+    def open_fates(self) -> tuple[int, RangeSet]:
+        """The first packet in flight, or a huge number, and those declared lost."""
+        oldest = self._sent[0].first if self._sent else MAX_PACKET_NUMBER + 1
+        return oldest, self._lost_numbers
 
     def on_loss_timer(self, now: float) -> list[SentRun]:
         """Return what the time threshold declares lost by now."""

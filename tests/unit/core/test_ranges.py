@@ -217,3 +217,18 @@ def test_a_set_that_changes_cannot_be_hashed():
 
 def test_the_repr_shows_the_ranges():
     assert repr(RangeSet([(1, 3), (7, 8)])) == "RangeSet(1..3, 7..8)"
+
+
+@pytest.mark.parametrize(
+    ("start", "stop", "overlaps"),
+    [
+        (0, 3, False),
+        (0, 4, True),
+        (5, 6, True),
+        (6, 8, False),
+        (6, 9, True),
+        (9, 99, False),
+    ],
+)
+def test_overlaps_means_at_least_one_number(start, stop, overlaps):
+    assert RangeSet([(3, 6), (8, 9)]).overlaps(start, stop) is overlaps
