@@ -11,8 +11,10 @@ from contextlib import aclosing
 from pathlib import Path
 
 import click
+import msgspec
 
 from opnode.cli.client import open_client
+from opnode.cli.connection_view import connection_rows
 from opnode.cli.options import common_options, peer_argument
 from opnode.cli.output import Output, ms_text, set_up_logging
 from opnode.cli.progress import TransferBar
@@ -206,7 +208,15 @@ def _show_status(event: Event, output: Output) -> None:
         output.table("services", _flat(event.services))
     for row in event.connections:
         name = str(row.get("name") or row.get("peer_id"))
-        output.table(f"connection to {name}", _flat(row))
+        output.table(f"connection to {name}", _connection_rows(row))
+
+
+def _connection_rows(row: dict[str, object]) -> dict[str, object]:
+    try:
+        return connection_rows(row)
+    except msgspec.ValidationError:
+        # A node of another version has other figures: show them as they are.
+        return _flat(row)
 
 
 def _flat(values: dict[str, object], prefix: str = "") -> dict[str, object]:

@@ -60,6 +60,22 @@ def test_status_shows_every_counter(opnode, node, tmp_path):
     assert json.loads(ended.out)["node"]["traffic"]["bytes_out"] == 77
 
 
+def test_status_of_a_node_with_other_figures_shows_them_as_they_are(
+    opnode, node, tmp_path
+):
+    node.answers[messages.Status] = [
+        messages.StatusReport(
+            version="9",
+            peer_id=None,
+            uptime_s=5.0,
+            connections=[{"name": "ann", "transport": {"packets_sent": "dozens"}}],
+            node={},
+            services={},
+        )
+    ]
+    assert "dozens" in opnode("status", "--data", tmp_path).out
+
+
 def test_lookup_shows_devices_and_their_introducers(opnode, node, tmp_path):
     found = messages.PeerFound(
         peer_id="op1x",
