@@ -48,6 +48,8 @@ class ConnectionTable:
         self._traces = traces
         self.config = config or ConnectionsConfig()
         self._connections: dict[bytes, Connection] = {}
+        # The ids, by the first of them, that the hub sends to each connection.
+        self._routes: dict[bytes, tuple[bytes, ...]] = {}
         self._heap: list[tuple[float, int, Connection]] = []
         self._pushes = 0
         self._resume: deque[Connection] = deque()
@@ -71,7 +73,8 @@ class ConnectionTable:
         if self._traces is not None:
             self._begin_trace(connection, rudp, self._traces)
         self._connections[own_id] = connection
-        self.hub.add_connection(own_id, connection)
+        self._routes[own_id] = ()
+        self.route(connection)
         return connection
 
     def _begin_trace(
@@ -84,6 +87,20 @@ class ConnectionTable:
         )
         if trace is not None:
             rudp.observe(trace)
+
+    def route(self, connection: Connection) -> None:
+        """Bring the hub's routes in line with the ids that the connection has now."""
+        name, wire_ids = connection.connection_id, connection.wire_ids
+        before = self._routes.get(name)
+        if before is None:
+            return
+        for wire_id in before:
+            if wire_id not in wire_ids:
+                self.hub.remove_connection(wire_id)
+        for wire_id in wire_ids:
+            if wire_id not in before:
+                self.hub.add_connection(wire_id, connection)
+        self._routes[name] = wire_ids
 
     def connections(self) -> list[Connection]:
         """The connections that have not ended."""
@@ -180,6 +197,7 @@ class ConnectionTable:
 
     def _remove(self, connection: Connection) -> None:
         if self._connections.pop(connection.connection_id, None) is not None:
-            self.hub.remove_connection(connection.connection_id)
+            for wire_id in self._routes.pop(connection.connection_id):
+                self.hub.remove_connection(wire_id)
             if connection.trace is not None:
                 connection.trace.end()

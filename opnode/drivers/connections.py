@@ -22,6 +22,7 @@ from opnode.protocols.rudp import events, packet
 from opnode.protocols.rudp.connection import RudpConnection
 from opnode.protocols.rudp.lifetime import ConnectionState
 from opnode.protocols.rudp.observer import RudpObserver
+from opnode.protocols.rudp.path import PathStatistics
 from opnode.protocols.rudp.statistics import RudpStatistics
 
 BURSTS_PER_FLUSH: Final = 16
@@ -90,6 +91,10 @@ class ConnectionHost(Protocol):
         """Flush the connection again after the reader had its turn."""
         ...
 
+    def route(self, connection: "Connection") -> None:
+        """The ids of the connection changed."""
+        ...
+
 
 class ConnectionTrace(RudpObserver, Protocol):
     """Who writes down what a connection does; hears of its end, too."""
@@ -121,6 +126,7 @@ class Connection:
         "_closed_by_us",
         "_closed_reason",
         "_confirmed",
+        "_connection_id",
         "_datagrams",
         "_flushed_at",
         "_hub",
@@ -165,6 +171,7 @@ class Connection:
         self._silent_turns = 0
         self._blocked: list[packet.Transmission] = []
         self._path: Path | None = None
+        self._connection_id = rudp.local_ids[0]
         self._closed_reason: str | None = None
         self._closed_by_us = False
         self._confirmed: trio.Event | None = None
@@ -210,8 +217,13 @@ class Connection:
 
     @property
     def connection_id(self) -> bytes:
-        """Our id of this connection on the wire, 8 bytes."""
-        return self._rudp.local_ids[0]
+        """The first of our ids of this connection on the wire, 8 bytes; its name."""
+        return self._connection_id
+
+    @property
+    def wire_ids(self) -> tuple[bytes, ...]:
+        """All ids, 8 bytes each, whose packets are for this connection now."""
+        return self._rudp.local_ids
 
     @property
     def is_over(self) -> bool:
@@ -311,12 +323,31 @@ class Connection:
         return self._rudp.statistics()
 
     def set_path(self, path: Path, *, rtt_s: float | None = None) -> None:
-        """Send along ``path`` from now on; ``rtt_s`` is a first guess in seconds."""
-        self._path = path
+        """Send along ``path``: the first one at once, others as soon as they answer.
+
+        ``rtt_s`` is a first guess in seconds.
+        """
+        if self._path is None:
+            self._path = path
         self._rudp.set_path(path.endpoint, trio.current_time(), rtt_s=rtt_s)
         if self.trace is not None:
             self.trace.measured(self._rudp.statistics())
         self.flush()
+
+    def add_path(self, path: Path, *, rtt_s: float | None = None) -> bool:
+        """Keep another way warm; false when there is no room for it.
+
+        It is asked now and then whether it works, and carries data when it is better
+        or the present one is dead.
+        """
+        now = trio.current_time()
+        is_known = self._rudp.add_path(path.endpoint, now, rtt_s=rtt_s)
+        self.flush()
+        return is_known
+
+    def paths(self) -> tuple[PathStatistics, ...]:
+        """What is known of each way, the one that carries data first."""
+        return self._rudp.paths()
 
     # What channels ask of their connection.
 
@@ -501,6 +532,8 @@ class Connection:
             case events.PathChanged(endpoint=endpoint):
                 if self._path is not None:
                     self._path = Path(self._path.kind, endpoint)
+            case events.LocalIdsChanged():
+                self._table.route(self)
             case events.Closed(code=code, reason=reason, by=by):
                 if self.trace is not None:
                     self.trace.closed(code=code, reason=reason, by=by.value)

@@ -156,7 +156,7 @@ class SocketHub:
             turn=self._turn,
             unknown=self._unknown,
             handler_errors=self._handler_errors,
-            connections=len(self._sinks),
+            connections=len(set(map(id, self._sinks.values()))),
         )
 
     async def _write_when_possible(self) -> None:

@@ -6,6 +6,7 @@ test gives the same bytes on every run.
 
 import heapq
 import random
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -35,6 +36,8 @@ class LinkConfig:
         duplication: Share of packets that arrive twice.
         rate_Bps: Bytes per second that fit through; 0 is no limit.
         queue_bytes: Bytes that wait for their turn before more are lost.
+        mtu: The largest packet that passes, in bytes of UDP payload; larger ones are
+            lost without a word. 1472 is what Ethernet leaves.
     """
 
     latency_s: float = 0.01
@@ -43,6 +46,7 @@ class LinkConfig:
     duplication: float = 0.0
     rate_Bps: float = 0.0  # noqa: N815 - units come last, and a byte is a capital B
     queue_bytes: int = 256 * 1024
+    mtu: int = 1472
 
 
 def seeded_keys(seed: int = 1) -> tuple[TransportKeys, TransportKeys]:
@@ -54,13 +58,26 @@ def seeded_keys(seed: int = 1) -> tuple[TransportKeys, TransportKeys]:
 
 
 class End:
-    """One side of a pair: its connection and what happened to it."""
+    """One side of a pair: its connection and what happened to it.
+
+    Attributes:
+        connection: What is tested.
+        endpoint: Its address, at which it is reached and from which it sends.
+        routes: Destinations that it sends to from another address of its own, at
+            which it is reached, too.
+        events: What it told so far.
+    """
 
     def __init__(self, connection: RudpConnection, endpoint: Endpoint) -> None:
         """Wrap a connection that is reached at `endpoint`."""
         self.connection = connection
         self.endpoint = endpoint
+        self.routes: dict[Endpoint, Endpoint] = {}
         self.events: list[Event] = []
+
+    def is_at(self, endpoint: Endpoint) -> bool:
+        """Whether packets to this address arrive here."""
+        return endpoint == self.endpoint or endpoint in self.routes.values()
 
     def events_of(self, kind: type[Event]) -> list[Event]:
         """Return the events of one kind that happened so far, oldest first."""
@@ -75,6 +92,9 @@ class Pair:
         b: The responder.
         now: Virtual seconds.
         link: May be replaced at any time.
+        links: Links of their own for packets from or to an address.
+        dead: Addresses from and to which nothing passes.
+        carried: Bytes delivered, by source and destination.
         on_transmission: Sees every burst before the link does; what it returns goes
             on, so a test can drop, change or record packets.
     """
@@ -100,6 +120,9 @@ class Pair:
         self.now = 100.0
         self.link = link or LinkConfig()
         self.on_transmission: Callable[[End, Transmission], list[bytes]] = _segments
+        self.links: dict[Endpoint, LinkConfig] = {}
+        self.dead: set[Endpoint] = set()
+        self.carried: Counter[tuple[Endpoint, Endpoint]] = Counter()
         self.packets_lost = 0
         self._dice = random.Random(seed)  # noqa: S311 - a simulated link
         self._in_flight: list[tuple[float, int, Endpoint, Endpoint, bytes]] = []
@@ -133,7 +156,9 @@ class Pair:
             while bursts := end.connection.datagrams_to_send(self.now):
                 for burst in bursts:
                     for data in self.on_transmission(end, burst):
-                        self.put_on_link(end.endpoint, burst.destination, data)
+                        to = burst.destination
+                        source = end.routes.get(to, end.endpoint)
+                        self.put_on_link(source, to, data)
             while (event := end.connection.next_event()) is not None:
                 end.events.append(event)
 
@@ -144,15 +169,30 @@ class Pair:
         """
         end.endpoint = endpoint
 
+    def add_way(self, link: LinkConfig | None = None) -> tuple[Endpoint, Endpoint]:
+        """Give both ends one more address, with a link between the two.
+
+        Returns:
+            The new addresses of `a` and of `b`; neither connection knows of them.
+        """
+        number = 10 + len(self.a.routes)
+        ours = Endpoint(f"203.0.113.{number}", 4001)
+        theirs = Endpoint(f"203.0.113.{100 + number}", 4002)
+        self.a.routes[theirs] = ours
+        self.b.routes[ours] = theirs
+        self.links[ours] = link or self.link
+        return ours, theirs
+
     def put_on_link(self, source: Endpoint, destination: Endpoint, data: bytes) -> None:
         """Send a packet through the link, as if `source` had sent it."""
-        link, dice = self.link, self._dice
+        link = self.links.get(source) or self.links.get(destination) or self.link
+        dice = self._dice
         copies = 2 if dice.random() < link.duplication else 1
         for _ in range(copies):
-            if dice.random() < link.loss:
+            if dice.random() < link.loss or len(data) > link.mtu:
                 self.packets_lost += 1
                 continue
-            leaves_at = self._take_turn(source, len(data))
+            leaves_at = self._take_turn(link, source, len(data))
             if leaves_at is None:
                 self.packets_lost += 1
                 continue
@@ -211,13 +251,13 @@ class Pair:
             self.step()
         self.now = end_at
 
-    def _take_turn(self, source: Endpoint, size: int) -> float | None:
+    def _take_turn(self, link: LinkConfig, source: Endpoint, size: int) -> float | None:
         """Return when a packet has left the link, None when its queue is full."""
-        rate = self.link.rate_Bps
+        rate = link.rate_Bps
         if not rate:
             return self.now
         begins_at = max(self._free_at.get(source, 0.0), self.now)
-        if (begins_at - self.now) * rate > self.link.queue_bytes:
+        if (begins_at - self.now) * rate > link.queue_bytes:
             return None
         self._free_at[source] = begins_at + size / rate
         return self._free_at[source]
@@ -229,8 +269,12 @@ class Pair:
             run = [data]
             while self._joins(run, source, destination):
                 run.append(heapq.heappop(self._in_flight)[4])
+            if source in self.dead or destination in self.dead:
+                self.packets_lost += len(run)
+                continue
             for end in (self.a, self.b):
-                if end.endpoint == destination:
+                if end.is_at(destination):
+                    self.carried[source, destination] += sum(map(len, run))
                     end.connection.receive_run(
                         memoryview(b"".join(run)), len(data), source, self.now
                     )

@@ -44,6 +44,7 @@ class BurstBuilder:
         "_rate",
         "_recovery",
         "_sealer",
+        "asks_sender",
         "datagrams",
         "max_segments",
         "packet_size",
@@ -77,6 +78,8 @@ class BurstBuilder:
         self.probes = 0
         # So few that taking the first costs nothing; an empty deque takes 760 bytes.
         self.datagrams: list[bytes] = []
+        # Whether a sender that fell silent is to be asked what is the matter.
+        self.asks_sender = False
         self._sealer = sealer
         self._channels = channels
         self._controls = controls
@@ -93,6 +96,7 @@ class BurstBuilder:
             or self._acks.is_due
             or len(self._controls) > 0
             or len(self.datagrams) > 0
+            or self.asks_sender
         )
 
     @property
@@ -116,6 +120,8 @@ class BurstBuilder:
             Packets of ``packet_size`` bytes, the last may be shorter; empty when
             nothing may go.
         """
+        if self.asks_sender:
+            return self._build_question(now)
         channels, rate, recovery = self._channels, self._rate, self._recovery
         in_flight = recovery.bytes_in_flight
         limit = min(self.max_segments, burst_limit(self.packet_size))
@@ -174,9 +180,15 @@ class BurstBuilder:
             acks.on_sent()
         return sealed
 
-    def build_probe(self, now: float) -> bytes:
-        """Build a packet with a PING alone, for when there is room for nothing else."""
-        sealed = self._sealer.seal(encode_ping(PROBE_PING_ID))
+    def _build_question(self, now: float) -> bytes:
+        """Build a PING as long as a base packet.
+
+        If our address changed, the peer may answer with three times as many bytes of
+        data, before it has proof that we are there (RFC 9000 §8).
+        """
+        self.asks_sender = False
+        size = BASE_PACKET_SIZE - OVERHEAD
+        sealed = self._sealer.seal(encode_ping(PROBE_PING_ID).ljust(size, b"\0"))
         run = self._remember(sealed, now)
         run.controls = ((FrameType.PING, PROBE_PING_ID),)
         self._rate.on_sent(run.size, packets=1, now=now)

@@ -53,6 +53,12 @@ class RudpConfig:
             for packets of any size (RFC 9001 §B.1), so that an update may fail once.
         key_update_interval_s: Age at which a key is replaced all the same: who breaks
             into a node finds the keys of the last minutes, not of the last weeks.
+        max_paths: Addresses of the peer that are known at once. ICE tries eight; more
+            come from nobody but a peer that wants to exhaust us.
+        path_probe_s: While data flows, all paths are compared this often. Three
+            comparisons in a row decide, so that 15 s of weather move nobody.
+        max_packet_size: The largest packet that the search for the path's MTU tries;
+            1200 turns it off. 65,507 is what UDP carries over loopback.
     """
 
     channel_window: int = 8 * _MIB
@@ -76,6 +82,9 @@ class RudpConfig:
     idle_timeout_s: float = 90.0
     key_update_packets: int = MAX_PACKETS_PER_KEY // 2
     key_update_interval_s: float = 600.0
+    max_paths: int = 8
+    path_probe_s: float = 5.0
+    max_packet_size: int = 65_507
 
     def __post_init__(self) -> None:
         """Refuse values with which the protocol cannot work.
@@ -103,6 +112,8 @@ class RudpConfig:
                 self.key_update_packets,
                 f"1 to {MAX_PACKETS_PER_KEY // 2}, half of what a key bears",
             )
+        _at_least("max_paths", self.max_paths, 2)
+        _at_least("max_packet_size", self.max_packet_size, packet.BASE_PACKET_SIZE)
         if not 0 <= self.max_ack_delay_s <= frames.MAX_ACK_DELAY_S:
             raise ConfigError(
                 "max_ack_delay_s",

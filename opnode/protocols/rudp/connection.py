@@ -21,6 +21,7 @@ from opnode.protocols.rudp.events import (
     ChannelReadable,
     Closed,
     Event,
+    LocalIdsChanged,
     PathChanged,
     PingAcknowledged,
     Side,
@@ -28,9 +29,11 @@ from opnode.protocols.rudp.events import (
 from opnode.protocols.rudp.frames import AckFrame, CloseFrame, Frame, FrameType
 from opnode.protocols.rudp.lifetime import ConnectionState, Lifetime
 from opnode.protocols.rudp.observer import LostPackets, RudpObserver
-from opnode.protocols.rudp.packet import OVERHEAD, Transmission
+from opnode.protocols.rudp.packet import Transmission
 from opnode.protocols.rudp.packet_keys import PacketKeys
-from opnode.protocols.rudp.path_check import MAX_SKIPPED, PathCheck
+from opnode.protocols.rudp.path import Path, PathStatistics
+from opnode.protocols.rudp.path_table import PathTable
+from opnode.protocols.rudp.path_traffic import OwnIds, PathTraffic
 from opnode.protocols.rudp.pings import Pings
 from opnode.protocols.rudp.receipt_proof import ReceiptProof
 from opnode.protocols.rudp.receiver import PacketReceiver
@@ -47,6 +50,7 @@ Buffer = bytes | bytearray | memoryview
 
 # Probes that a timeout allows beyond the congestion window (RFC 9002 §6.2.4).
 _PROBES = 2
+_MIN_RTT_S = 0.0001
 
 
 class RudpConnection:
@@ -67,15 +71,15 @@ class RudpConnection:
             initiator: Whether we began the handshake; decides ids and channel numbers.
             keys: What the handshake left.
             config: Limits and timers.
-            rng: Spreads keep-alives, and skips packet numbers when the path changes.
+            rng: Spreads keep-alives, and seeds what a peer must not guess.
             kem: Makes the post-quantum secret.
         """
         self.is_initiator = initiator
-        self._own_ids = ConnectionIds(keys, of_initiator=initiator, ours=True)
-        self._peer_ids = ConnectionIds(keys, of_initiator=not initiator, ours=False)
+        own_ids = OwnIds(keys, initiator=initiator)
+        peer_ids = ConnectionIds(keys, of_initiator=not initiator, ours=False)
         packet_keys = PacketKeys(keys, initiator=initiator, config=config)
         self._proof = ReceiptProof(rng.randbytes(32))
-        self._sealer = PacketSealer(packet_keys, self._peer_ids[0], self._proof)
+        self._sealer = PacketSealer(packet_keys, peer_ids[0], self._proof)
         self._config = config
         self._events = EventQueue(
             max_events=config.max_events, max_datagrams=config.max_datagrams
@@ -106,20 +110,19 @@ class RudpConnection:
         self._work = WorkBudget(burst=config.work_burst, per_s=config.work_per_s)
         self._receiver = PacketReceiver(
             keys=packet_keys,
-            connection_ids={self._own_ids[0].prefix: self._own_ids[0]},
+            connection_ids=own_ids.accepted,
             acks=self._acks,
             channels=self._channels,
             on_frame=self._on_frame,
             work=self._work,
         )
         self._lifetime = Lifetime(config, rng)
-        self._rng = rng
-        self._path: Endpoint | None = None
-        self._candidate_path: Endpoint | None = None
-        # The newest path that was set or proven, and the check of one that was not.
-        self._proven_path: Endpoint | None = None
-        self._path_check: PathCheck | None = None
-        self._source: Endpoint | None = None
+        self._paths = PathTable(
+            config, rng, self._recovery, self._on_moved, initiator=initiator
+        )
+        self._traffic = PathTraffic(
+            table=self._paths, own_ids=own_ids, peer_ids=peer_ids, sealer=self._sealer
+        )
         self._pings = Pings(self._controls, maximum=config.max_pings)
 
     # --- world ----------------------------------------------------------------------
@@ -136,7 +139,7 @@ class RudpConnection:
     @property
     def local_ids(self) -> tuple[bytes, ...]:
         """The ids, 8 bytes each, of packets that are for this connection."""
-        return (self._own_ids[0].wire_id,)
+        return self._traffic.own_ids.wire_ids
 
     def observe(self, observer: RudpObserver) -> None:
         """Tell an observer of every packet from now on."""
@@ -155,27 +158,29 @@ class RudpConnection:
     def set_path(
         self, endpoint: Endpoint, now: float, *, rtt_s: float | None = None
     ) -> None:
-        """Send to this endpoint from now on.
-
-        Another host is another path: what was learnt of round trips and bandwidth is
-        forgotten (RFC 9000 §9.4). The peer hears at once where we are.
+        """Send to this endpoint: the first one at once, others when they answer.
 
         Args:
             endpoint: Where packets go.
             now: The present.
             rtt_s: A round trip that was measured otherwise, as by the ICE check.
         """
-        previous, self._path = self._path, endpoint
-        self._proven_path, self._path_check = endpoint, None
-        if endpoint == self._candidate_path:
-            self._candidate_path = None
-        if previous is None:
+        if self._paths.active is None:
             self._lifetime.on_heard(now)
             self._rekeying.keys.start(now)
-        elif previous != endpoint:
-            self._on_path_changed(now, is_other_host=previous.host != endpoint.host)
-        if rtt_s is not None:
-            self._recovery.rtt.suggest(rtt_s)
+            if rtt_s is not None:
+                self._recovery.rtt.suggest(rtt_s)
+        self._paths.set_path(endpoint, now, rtt_s)
+
+    def add_path(
+        self, endpoint: Endpoint, now: float, *, rtt_s: float | None = None
+    ) -> bool:
+        """Keep another address of the peer warm; false when there is no room for it."""
+        return self._paths.add(endpoint, now, rtt_s) is not None
+
+    def paths(self) -> tuple[PathStatistics, ...]:
+        """Return what is known of each path, the one that carries data first."""
+        return tuple(path.statistics() for path in self._paths.paths())
 
     def receive_run(
         self,
@@ -194,8 +199,7 @@ class RudpConnection:
         lifetime = self._lifetime
         if lifetime.state is ConnectionState.TERMINATED:
             return
-        newest = self._acks.next_number
-        self._source = source
+        newest, probes = self._acks.next_number, self._receiver.path_probes
         try:
             accepted = self._receiver.receive_run(buffer, segment_size, now)
             self._rekeying.after_run(self._receiver.forged, now)
@@ -210,46 +214,57 @@ class RudpConnection:
         lifetime.on_heard(now)
         if ecn:
             self._acks.count_ecn(ecn, accepted)
-        if source != self._path:
-            if self._path is not None and self._acks.next_number > newest:
-                self._follow(self._path, source, len(buffer), now)
-            else:
-                self._candidate_path = source
-        elif self._path_check is not None:
-            self._path_check.on_received(len(buffer))
+        # A read holds packets of one path: if it brought the newest number and more
+        # than mere probes, then it tells where the peer sends from.
+        is_newest = (
+            self._acks.next_number > newest
+            and accepted > self._receiver.path_probes - probes
+        )
+        claimant = self._paths.claimant
+        if self._traffic.on_run(buffer, source, now, is_newest=is_newest):
+            self._events.add(LocalIdsChanged())
+        if self._paths.claimant not in (None, claimant):
+            self._probe(self._recovery.oldest_run)
 
     @property
     def has_work(self) -> bool:
         """Whether ``datagrams_to_send`` may have something; false saves the call."""
-        return self._builder.has_work or self._lifetime.close_pending
+        return (
+            self._builder.has_work
+            or self._paths.has_packets
+            or self._lifetime.close_pending
+        )
 
     @property
     def has_tail(self) -> bool:
         """Whether only the end of a large write waits; see ``BurstBuilder``."""
-        return self._builder.has_tail
+        return self._builder.has_tail and not self._paths.has_packets
 
     def datagrams_to_send(self, now: float) -> list[Transmission]:
         """Return the next burst; call again until the list is empty."""
-        if self._path is None:
+        path = self._traffic.select()
+        if path is None:
             return []
         if not self._rekeying.before_burst(now):
             self._end(CloseCode.KEY_EXHAUSTED, "no update came for worn keys", now)
         if self._lifetime.state is not ConnectionState.OPEN:
-            return self._closing_datagrams(now, self._path)
+            return self._closing_datagrams(now)
+        transmissions = self._traffic.probes(now, self._send_rate.controller.window)
+        size = self._builder.packet_size = path.mtu.size
         ecn = self._send_rate.ecn.codepoint
-        if self._path_check is None:
-            data = self._builder.build(now)
-        else:
-            data = self._build_within_budget(self._path_check, now)
-        if not data:
-            return []
-        return [Transmission(data, self._path, self._builder.packet_size, ecn)]
+        in_flight = self._recovery.bytes_in_flight
+        data = self._builder.build(now)
+        if self._recovery.bytes_in_flight > in_flight:
+            self._paths.on_eliciting_sent(now)
+        if data:
+            transmissions += self._traffic.address(data, size, ecn)
+        return transmissions
 
     # --- time -----------------------------------------------------------------------
 
     def next_deadline(self) -> float | None:
         """Return when ``handle_deadline`` is due, None for never."""
-        if self._path is None:
+        if self._paths.active is None:
             return None
         times = self._lifetime.deadlines()
         if self._lifetime.state is ConnectionState.OPEN:
@@ -258,14 +273,15 @@ class RudpConnection:
                 self._rekeying.keys.old_until,
                 self._recovery.loss_deadline,
                 self._send_rate.next_send_at,
-                None if self._is_budget_spent else self._recovery.probe_deadline,
+                self._recovery.probe_deadline,
+                self._paths.next_deadline(),
             )
         return min([time for time in times if time is not None], default=None)
 
     def handle_deadline(self, now: float) -> None:
         """Do what is due by now; harmless when nothing is."""
         lifetime, recovery = self._lifetime, self._recovery
-        if self._path is None or lifetime.state is ConnectionState.TERMINATED:
+        if self._paths.active is None or lifetime.state is ConnectionState.TERMINATED:
             return
         if lifetime.state is not ConnectionState.OPEN:
             lifetime.on_deadline_while_closing(now)
@@ -278,11 +294,14 @@ class RudpConnection:
         self._rekeying.keys.on_deadline(now)
         if recovery.loss_deadline is not None and now >= recovery.loss_deadline:
             self._on_lost(recovery.on_loss_timer(now), now)
-        probe_at = None if self._is_budget_spent else recovery.probe_deadline
-        if probe_at is not None and now >= probe_at:
-            self._probe()
+        if recovery.probe_deadline is not None and now >= recovery.probe_deadline:
+            self._send_rate.on_probe_timeout()
+            self._probe(recovery.on_probe_timer())
+        if self._paths.handle_deadline(now):
+            self._builder.asks_sender = True
         if lifetime.takes_keep_alive(now):
             self._controls.add_probe()
+            self._paths.on_keep_alive(now)
 
     # --- application ----------------------------------------------------------------
 
@@ -415,9 +434,10 @@ class RudpConnection:
         rtt, receiver = self._recovery.rtt, self._receiver
         controller = self._send_rate.controller
         measured = rtt.latest is not None
+        path, claimant = self._paths.active, self._paths.claimant
         return RudpStatistics(
-            path=self._path,
-            candidate_path=self._candidate_path,
+            path=path.endpoint if path else None,
+            candidate_path=claimant.endpoint if claimant else None,
             smoothed_rtt_s=rtt.smoothed if measured else None,
             latest_rtt_s=rtt.latest,
             min_rtt_s=rtt.minimum,
@@ -458,6 +478,8 @@ class RudpConnection:
                 self._acks.on_ack_frequency(frame)
             case frames.KeyShareFrame():
                 self._rekeying.on_key_share(frame, now)
+            case frames.PathChallengeFrame() | frames.PathResponseFrame():
+                self._traffic.on_frame(frame)
             case CloseFrame():
                 self._on_close(frame, now)
             case _:
@@ -470,11 +492,9 @@ class RudpConnection:
         freed = in_flight - self._recovery.bytes_in_flight
         self._work.on_ack(freed, len(frame.ranges))
         self._rekeying.keys.on_acked(frame.ranges[0][1] - 1)
-        check = self._path_check
-        if check and check.is_passed(frame.ranges) and self._source == self._path:
-            self._proven_path, self._path_check = self._path, None
         for run in result.acked:
             self._on_run_acked(run, now)
+            self._paths.on_acked(run.stop - 1, run.size, run.sent_at, now)
         if result.lost:
             self._on_lost(result.lost, now)
         self._send_rate.on_ack(result, frame.ecn, self._sealer.next_number, now)
@@ -498,6 +518,7 @@ class RudpConnection:
             self._sealer.observer.packets_lost(told)
         for run in lost:
             self._send_again(run)
+            self._paths.on_lost(run, now)
         self._send_rate.on_lost(lost, now)
 
     def _send_again(self, run: SentRun, max_packets: int | None = None) -> None:
@@ -505,54 +526,32 @@ class RudpConnection:
             self._channels.on_piece_lost(piece)
         self._controls.restore(run.controls)
 
-    def _probe(self) -> None:
-        """Nothing came back in time: repeat the oldest packets, ask for an answer."""
-        self._send_rate.on_probe_timeout()
-        if (oldest := self._recovery.on_probe_timer()) is not None:
+    def _probe(self, oldest: SentRun | None) -> None:
+        """Nothing came back in time, or the peer may be elsewhere: ask, and repeat."""
+        if oldest is not None:
             self._send_again(oldest, _PROBES)
+            self._paths.on_timeout()
         self._controls.add_probe()
         self._builder.probes = _PROBES
 
     # --- path -----------------------------------------------------------------------
 
-    def _follow(
-        self, previous: Endpoint, source: Endpoint, size: int, now: float
-    ) -> None:
-        """Go where the newest packet came from: a NAT gave the peer another address."""
-        self._path = source
-        self._path_check = None
-        if source != self._proven_path:
-            skipped = self._sealer.skip(1 + self._rng.randrange(MAX_SKIPPED))
-            self._path_check = PathCheck(skipped, size)
-        self._on_path_changed(now, is_other_host=previous.host != source.host)
-        self._events.add(PathChanged(source))
+    def _on_moved(self, left: Path, taken: Path, now: float) -> None:
+        """Go on with another path; one host is one way, whatever its NAT's port.
 
-    def _build_within_budget(self, check: PathCheck, now: float) -> bytes:
-        """Build a burst for an unproven path; with little budget, a PING at most."""
-        builder = self._builder
-        data = b""
-        if check.budget >= builder.packet_size:
-            usual = builder.max_segments
-            builder.max_segments = min(usual, check.budget // builder.packet_size)
-            data = builder.build(now)
-            builder.max_segments = usual
-        elif check.budget >= frames.PROBE_SIZE and self._controls.take_probe():
-            data = builder.build_probe(now)
-        check.on_sent(len(data))
-        return data
-
-    @property
-    def _is_budget_spent(self) -> bool:
-        """Whether not even a probe may leave (RFC 9002 §6.2.2.1: no timer then)."""
-        check = self._path_check
-        return check is not None and check.budget < frames.PROBE_SIZE
-
-    def _on_path_changed(self, now: float, *, is_other_host: bool) -> None:
+        What was learnt of another host's path says nothing here (RFC 9000 §9.4).
+        """
+        is_other_host = left.endpoint.host != taken.endpoint.host
         self._recovery.on_path_changed(is_other_host=is_other_host)
         if is_other_host:
-            self._send_rate.restart(now, self._builder.packet_size)
+            # A pace is a share of a round trip, which is never nothing.
+            self._recovery.rtt.suggest(max(taken.rtt.smoothed, _MIN_RTT_S))
+            self._send_rate.restart(now, taken.mtu.size)
+        self._send_rate.forget_before(now)
+        # The peer hears at once where we are.
         self._controls.add_probe()
         self._builder.probes = max(self._builder.probes, 1)
+        self._events.add(PathChanged(taken.endpoint))
 
     # --- ends -----------------------------------------------------------------------
 
@@ -572,7 +571,7 @@ class RudpConnection:
         frame = frames.encode_close(code, reason)
         timeout_s = self._recovery.probe_timeout_s
         self._lifetime.start_closing(frame, now=now, timeout_s=timeout_s)
-        if self._path is None:
+        if self._paths.active is None:
             self._lifetime.terminate()
         self._events.close(Closed(code, reason, Side.LOCAL))
 
@@ -581,18 +580,12 @@ class RudpConnection:
         reason = f"nothing was heard for {self._config.idle_timeout_s:g} s"
         self._events.close(Closed(CloseCode.IDLE_TIMEOUT, reason, Side.NETWORK))
 
-    def _closing_datagrams(self, now: float, path: Endpoint) -> list[Transmission]:
+    def _closing_datagrams(self, now: float) -> list[Transmission]:
         if not self._lifetime.close_pending:
             return []
-        size = OVERHEAD + len(self._lifetime.close_frame)
-        check = self._path_check
-        if check is not None and check.budget < size:
-            return []
         data = b"".join(self._sealer.seal(self._lifetime.close_frame))
-        if check is not None:
-            check.on_sent(size)
         self._lifetime.on_close_sent(now)
-        return [Transmission(data, path, len(data))]
+        return self._traffic.address(data, len(data), ecn=0)
 
     def _check_open(self) -> None:
         state = self._lifetime.state

@@ -82,9 +82,14 @@ class PingAcknowledged:
 
 @dataclass(frozen=True, slots=True)
 class PathChanged:
-    """The peer's newest packet came from here, so packets go here now."""
+    """Packets go to this address of the peer now, where it has answered."""
 
     endpoint: Endpoint
+
+
+@dataclass(frozen=True, slots=True)
+class LocalIdsChanged:
+    """Packets of the connection bear other ids from now on: see ``local_ids``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,5 +118,6 @@ Event = (
     | DatagramReceived
     | PingAcknowledged
     | PathChanged
+    | LocalIdsChanged
     | Closed
 )

@@ -52,8 +52,6 @@ _CONFIRM_S = 30.0
 # Large packets lost in a row, with none sent later that arrived: at 10 % random loss
 # one stretch in 10^8 looks like this.
 _BLACK_HOLE_LOSSES = 8
-# Probe timeouts in a row: the first may be anything, the second is not.
-_BLACK_HOLE_TIMEOUTS = 2
 
 
 class SearchState(enum.Enum):
@@ -75,6 +73,7 @@ class MtuSearch:
 
     __slots__ = (
         "_bulk",
+        "_carries_small",
         "_ceiling",
         "_confirmed",
         "_confirmed_at",
@@ -85,7 +84,6 @@ class MtuSearch:
         "_newest_acked",
         "_probe",
         "_raise_at",
-        "_timeouts",
         "black_holes",
         "probes_sent",
         "state",
@@ -106,9 +104,10 @@ class MtuSearch:
         self._failures = 0
         self._bulk = 0
         self._raise_at = 0.0
-        # Base size for now: a timeout may mean that large packets vanish.
+        # Base size for now: a timeout may mean that large packets vanish. They do when
+        # small ones are answered and a probe of the confirmed size is not.
         self._doubted = False
-        self._timeouts = 0
+        self._carries_small = False
         self._losses = 0
         self._newest_acked = -1
 
@@ -128,9 +127,11 @@ class MtuSearch:
             now: The present.
             window: The congestion window: a probe is no larger.
         """
-        if self._bulk < _START_AFTER or self.state is SearchState.DISABLED:
+        if self._doubted:
+            return self._confirmed if self._carries_small and not self._probe else 0
+        if self._bulk < _START_AFTER or self._probe:
             return 0
-        if self._probe or self._doubted:
+        if self.state is SearchState.DISABLED:
             return 0
         if self.state is SearchState.COMPLETE and now >= self._raise_at:
             self._ceiling = self._maximum + 1
@@ -154,6 +155,7 @@ class MtuSearch:
         if size < self._confirmed or size > self._maximum:
             return
         self._confirmed, self._confirmed_at = size, now
+        self._doubted = False
         self._ceiling = max(self._ceiling, size + 1)
         if self.state is SearchState.SEARCHING:
             self._complete_if_done(now)
@@ -176,19 +178,20 @@ class MtuSearch:
             return
         self._ceiling = min(self._ceiling, size)
         if size <= self._confirmed:
-            self._fall(now)
+            self._on_black_hole(now)
         else:
             self._complete_if_done(now)
 
     def on_acked(self, newest: int, size: int, now: float) -> None:
         """Packets of this size arrived, `newest` being the highest number."""
         if size <= BASE_SIZE:
+            self._carries_small = self._doubted
             return
         self._newest_acked = max(self._newest_acked, newest)
-        self._losses = self._timeouts = 0
-        self._doubted = False
+        self._losses = 0
         if size >= self._confirmed:
             self._confirmed_at = now
+            self._doubted = False
 
     def on_lost(self, first: int, stop: int, size: int, now: float) -> None:
         """Packets ``[first, stop)`` of this size were declared lost."""
@@ -200,14 +203,9 @@ class MtuSearch:
 
     def on_timeout(self) -> None:
         """Nothing came back for a probe timeout: send small packets until one does."""
-        if self._confirmed > BASE_SIZE:
-            self._timeouts += 1
+        if self._confirmed > BASE_SIZE and not self._doubted:
             self._doubted = True
-
-    def on_small_answered(self, now: float) -> None:
-        """A small packet came back while large ones do not: the path is alive."""
-        if self._doubted and self._timeouts >= _BLACK_HOLE_TIMEOUTS:
-            self._on_black_hole(now)
+            self._carries_small = False
 
     def _on_black_hole(self, now: float) -> None:
         self.black_holes += 1
@@ -218,7 +216,7 @@ class MtuSearch:
         """Go back to the base size; search again below the size that failed."""
         self._confirmed = BASE_SIZE
         self._doubted = False
-        self._losses = self._timeouts = self._failures = self._probe = 0
+        self._losses = self._failures = self._probe = 0
         self._bulk = 0
         self.state = SearchState.SEARCHING
         self._complete_if_done(now)

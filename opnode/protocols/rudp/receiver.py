@@ -56,6 +56,7 @@ from opnode.protocols.rudp.workbench import (
 # Answers of ``_take_frames``: how soon a packet wants to be acknowledged.
 _NEVER, _SOON, _AT_ONCE = 0, 1, 2
 # Frames that no acknowledgement is owed for.
+_PROBING = (PathChallengeFrame, PathResponseFrame)
 _SILENT = (AckFrame, CloseFrame, PathChallengeFrame, PathResponseFrame)
 # Below, laying a run out on a bench costs more than it saves.
 _BENCH_FROM: Final = 4
@@ -100,6 +101,7 @@ class PacketReceiver:
         "malformed",
         "observer",
         "packets_received",
+        "path_probes",
     )
 
     def __init__(
@@ -128,6 +130,8 @@ class PacketReceiver:
         self.forged = 0
         self.malformed = 0
         self.observer: RudpObserver | None = None
+        # Packets with path frames alone: they do not tell where the peer sends from.
+        self.path_probes = 0
         self._keys = keys
         self._ids = connection_ids
         self._acks = acks
@@ -370,8 +374,10 @@ class PacketReceiver:
         """Hand on the frames of a packet; returns whether it wants an ACK, and soon."""
         wants = _NEVER
         work, packet_work = 0, PACKET_WORK
+        is_probe = True
         for frame in parse_frames(plaintext, PROOF_SIZE):
             kind = type(frame)
+            is_probe = is_probe and kind in _PROBING
             if isinstance(frame, DataFrame):
                 channel = self._channels.for_frame(frame.channel_id)
                 if channel is not None:
@@ -391,6 +397,7 @@ class PacketReceiver:
             elif kind not in _SILENT:
                 wants = max(wants, _SOON)
         self._work.spend(work + packet_work)
+        self.path_probes += is_probe
         return wants
 
 

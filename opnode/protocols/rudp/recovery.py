@@ -222,6 +222,11 @@ class Recovery:
         return self._largest_acked
 
     @property
+    def oldest_run(self) -> SentRun | None:
+        """What is in flight for the longest time, None when nothing is."""
+        return self._sent[0] if self._sent else None
+
+    @property
     def loss_deadline(self) -> float | None:
         """When ``on_loss_timer`` is due."""
         return self._loss_at

@@ -97,6 +97,10 @@ class SendRate:
         self.ecn.on_path_changed()
         self._recovery.is_marking = bool(self.ecn.codepoint)
 
+    def forget_before(self, now: float) -> None:
+        """Learn nothing from packets that left earlier: they took another path."""
+        self._since = now
+
     @property
     def next_send_at(self) -> float | None:
         """When what pacing holds back may leave, None when it holds nothing back."""

@@ -6,13 +6,15 @@ from opnode.core.addresses import Endpoint
 from opnode.protocols.rudp import packet
 from opnode.protocols.rudp.config import RudpConfig
 from opnode.protocols.rudp.connection import RudpConnection
-from opnode.protocols.rudp.connection_ids import ConnectionIds
+from opnode.protocols.rudp.connection_ids import ConnectionId, ConnectionIds
 from opnode.protocols.rudp.events import Closed, Event
 from opnode.protocols.rudp.frames import (
     Frame,
     KeyShareFrame,
+    PathChallengeFrame,
     encode_ack,
     encode_key_share,
+    encode_path_response,
     parse_frames,
 )
 from opnode.protocols.rudp.hybrid import PARTS, HybridExchange
@@ -25,6 +27,8 @@ from opnode.testing.pair import seeded_keys
 
 HERE = Endpoint("192.0.2.1", 4001)
 THERE = Endpoint("192.0.2.2", 4002)
+# More ids than a test uses.
+_IDS = 8
 ELSEWHERE = Endpoint("198.51.100.7", 4003)
 
 
@@ -55,14 +59,24 @@ class FarEnd:
         self.keys = PacketKeys(ours, initiator=True, config=RudpConfig())
         self.keys.start(self.now)
         # The connection is the responder: what it sends goes to the initiator's id.
-        self._own_id = ConnectionIds(ours, of_initiator=True, ours=True)[0]
-        self.its_id = ConnectionIds(ours, of_initiator=False, ours=False)[0]
+        own_ids = ConnectionIds(ours, of_initiator=True, ours=True)
+        self._own_ids = {own_ids[n].prefix: own_ids[n].offset for n in range(_IDS)}
+        self.its_ids = ConnectionIds(ours, of_initiator=False, ours=False)
+        self.its_id = self.its_ids[0]
         self._proof = ReceiptProof(bytes(range(32)))
         self._sealer = PacketSealer(self.keys, self.its_id, self._proof)
         # The proof bytes of all packets that were opened, by number.
         self._marks: dict[int, int] = {}
         if connected:
             self.connection.set_path(THERE, self.now)
+
+    def own_id(self, index: int) -> ConnectionId:
+        """Return an id of ours, which the connection may use."""
+        return ConnectionIds(seeded_keys()[0], of_initiator=True, ours=True)[index]
+
+    def use_id(self, index: int) -> None:
+        """Send with another id of the connection from now on."""
+        self._sealer.connection_id = self.its_ids[index]
 
     def packet(self, *frames: bytes, number: int | None = None) -> bytes:
         """Seal frames into one packet, under the next number or a given one."""
@@ -111,9 +125,9 @@ class FarEnd:
 
     def open(self, data: bytes) -> tuple[int, list[Frame]]:
         """Open one packet of the connection."""
-        assert data.startswith(self._own_id.prefix)
+        offset = self._own_ids[data[: packet.PREFIX_SIZE]]
         (wire_number,) = packet.unpack_wire_number(data, packet.PREFIX_SIZE)
-        number = (wire_number & packet.WIRE_NUMBER_MASK) - self._own_id.offset
+        number = (wire_number & packet.WIRE_NUMBER_MASK) - offset
         nonce, sealed = data[packet.NONCE_AT : packet.HEADER_SIZE], data[17:]
         if wire_number & packet.KEY_PHASE_FLAG == self.keys.receive_phase:
             plaintext = self.keys.decrypt(nonce, sealed, None)
@@ -150,6 +164,23 @@ class FarEnd:
         self.keys.is_confirmed = True
         self.keys._started_at = float("-inf")
         assert self.keys.update(self.next_number, self.now)
+
+    def sent_to(self, endpoint: Endpoint) -> list[Frame]:
+        """Take all packets and return the frames of those for one address."""
+        found: list[Frame] = []
+        while bursts := self.connection.datagrams_to_send(self.now):
+            for burst in bursts:
+                size = burst.segment_size
+                for start in range(0, len(burst.data), size):
+                    _, frames = self.open(burst.data[start : start + size])
+                    found += frames if burst.destination == endpoint else []
+        return found
+
+    def answer(self, endpoint: Endpoint) -> None:
+        """Answer the challenges that are sent to an address, from there."""
+        for frame in self.sent_to(endpoint):
+            if isinstance(frame, PathChallengeFrame):
+                self.feed(encode_path_response(frame.token), source=endpoint)
 
     def frames(self, kind: type[Frame]) -> list[Frame]:
         """Take all packets and return their frames of one kind."""

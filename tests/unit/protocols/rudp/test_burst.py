@@ -12,7 +12,6 @@ from opnode.protocols.rudp.event_queue import EventQueue
 from opnode.protocols.rudp.frames import (
     BASE_CHUNK_SIZE,
     INITIAL_CONNECTION_CREDIT,
-    PROBE_SIZE,
     AckFrame,
     DataFrame,
     DatagramFrame,
@@ -281,11 +280,11 @@ def test_figures_count_packets_and_bytes():
     assert desk.recovery.bytes_in_flight == 10 * BASE_PACKET_SIZE
 
 
-def test_a_probe_is_a_packet_of_39_bytes_that_recovery_knows():
+def test_a_question_to_a_silent_sender_is_a_ping_as_long_as_a_base_packet():
     desk = Desk()
-    assert desk.sealer.skip(5) == range(5)
-    wire = desk.builder.build_probe(1.0)
-    assert len(wire) == PROBE_SIZE == 39
-    assert desk.sealer.next_number == 6
-    assert desk.recovery.bytes_in_flight == 39
-    assert (desk.sealer.packets_sent, desk.sealer.bytes_sent) == (1, 39)
+    desk.builder.asks_sender = True
+    assert desk.builder.has_work
+    wire = desk.builder.build(1.0)
+    assert len(wire) == desk.recovery.bytes_in_flight == BASE_PACKET_SIZE
+    assert (desk.sealer.packets_sent, desk.sealer.bytes_sent) == (1, BASE_PACKET_SIZE)
+    assert not desk.builder.has_work

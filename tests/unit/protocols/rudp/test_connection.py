@@ -125,11 +125,11 @@ def test_a_connection_without_a_path_closes_without_a_word():
     assert far.events() == [Closed(5, "never mind", Side.LOCAL)]
 
 
-def test_packets_before_the_first_path_are_taken_in_and_their_source_is_noted():
+def test_packets_before_the_first_path_are_taken_in_and_their_source_is_known():
     far = FarEnd(connected=False)
     far.feed(encode_datagram(b"early"))
-    figures = far.connection.statistics()
-    assert (figures.path, figures.candidate_path) == (None, THERE)
+    assert far.connection.statistics().path is None
+    assert [path.endpoint for path in far.connection.paths()] == [THERE]
     assert len(far.events()) == 1
     assert far.sent() == []
 
@@ -147,6 +147,7 @@ def test_setting_the_same_path_again_changes_nothing():
     far.connection.set_path(THERE, far.now)
     assert far.sent() == []
     far.connection.set_path(ELSEWHERE, far.now)
+    far.answer(ELSEWHERE)
     assert far.frames(PingFrame) == [PingFrame(0)]
 
 

@@ -14,5 +14,7 @@ def test_every_event_is_a_frozen_value_without_a_dictionary():
         event = kind(*range(len(names)))
         assert event == kind(*range(len(names)))
         assert not hasattr(event, "__dict__")
+        if not names:
+            continue
         with pytest.raises(dataclasses.FrozenInstanceError):
             setattr(event, names[0], None)

@@ -217,19 +217,25 @@ def test_a_timeout_makes_packets_small_until_a_large_one_arrives():
     assert search.size == BASE_SIZE
     search.on_bulk_sent(BULK)
     assert not search.next_probe(1.0, WINDOW)
-    search.on_acked(5, 1200, 2.0)
-    assert search.size == BASE_SIZE
     search.on_acked(6, 8972, 2.0)
     assert (search.size, search.black_holes) == (8972, 0)
 
 
-def test_two_timeouts_on_a_path_that_answers_small_packets_are_a_black_hole():
+def test_after_a_timeout_a_probe_tells_a_black_hole_from_a_dead_path():
     search, _ = search_on(8972)
     search.on_timeout()
-    search.on_small_answered(2.0)
-    assert search.black_holes == 0
+    search.on_acked(5, 1200, 2.0)
+    assert search.next_probe(2.0, WINDOW) == 8972
+    search.on_probe_sent(8972)
+    assert not search.next_probe(2.0, WINDOW)
+    search.on_probe_answered(8972, 2.0)
+    assert (search.size, search.black_holes) == (8972, 0)
     search.on_timeout()
-    search.on_small_answered(2.0)
+    search.on_acked(6, 1200, 3.0)
+    for _ in range(3):
+        search.on_timeout()
+        search.on_probe_sent(search.next_probe(3.0, WINDOW))
+        search.on_probe_lost(3.0)
     assert (search.size, search.black_holes) == (BASE_SIZE, 1)
 
 
@@ -237,5 +243,7 @@ def test_at_the_base_size_nothing_is_doubted():
     search = MtuSearch(MAX_SIZE)
     search.on_timeout()
     search.on_lost(0, 100, 1200, 1.0)
-    search.on_small_answered(1.0)
+    search.on_acked(100, 1200, 1.0)
+    search.on_probe_lost(1.0)
     assert (search.size, search.black_holes) == (BASE_SIZE, 0)
+    assert search.state is SearchState.BASE

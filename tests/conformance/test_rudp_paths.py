@@ -1,0 +1,435 @@
+"""The paths of two ends: rules R-32, R-33, R-39, R-60 to R-66 of the RUDP page.
+
+Every test says which path carried the bytes: the pair counts them by address.
+"""
+
+import itertools
+
+import pytest
+
+from opnode.core.addresses import Endpoint
+from opnode.protocols.rudp.config import RudpConfig
+from opnode.protocols.rudp.events import ChannelOpened, Closed, PathChanged
+from opnode.protocols.rudp.path import PathState
+from opnode.testing.pair import End, LinkConfig, Pair
+
+KB = 1000
+LATENCY_S = 0.025
+RTT_S = 2 * LATENCY_S
+WIDE = LinkConfig(latency_s=LATENCY_S, rate_Bps=2e6)
+NAT = Endpoint("192.0.2.1", 7777)
+OTHER_HOST = Endpoint("198.51.100.9", 5000)
+ATTACKER = Endpoint("203.0.113.66", 6666)
+
+
+class Flow:
+    """Bytes on one channel; remembers when they arrived."""
+
+    def __init__(self, pair: Pair, sender: End, total: int) -> None:
+        self.pair = pair
+        self.sender, self.receiver = sender, pair.b if sender is pair.a else pair.a
+        self.channel = sender.connection.open_channel(pair.now)
+        self.left, self.got, self.total = total, 0, total
+        self.arrived_at: list[float] = []
+        self.pump()
+
+    def pump(self) -> bool:
+        """Write and read what is possible; true when all has arrived."""
+        pair, channel = self.pair, self.channel
+        while self.left:
+            taken = self.sender.connection.send(
+                channel, bytes(min(self.left, 64 * KB)), pair.now
+            )
+            if not taken:
+                break
+            self.left -= taken
+        if self.got or ChannelOpened(channel) in self.receiver.events:
+            while piece := self.receiver.connection.read(channel, 1 << 20, pair.now):
+                self.got += len(piece)
+                self.arrived_at.append(pair.now)
+        return self.got == self.total
+
+    def run_to(self, share: float) -> None:
+        """Go on until this share has arrived."""
+        self.pair.drive(lambda: self.pump() or self.got >= share * self.total)
+
+    @property
+    def longest_pause_s(self) -> float:
+        times = self.arrived_at
+        return max(after - before for before, after in itertools.pairwise(times))
+
+
+def settled_pair(link: LinkConfig = WIDE, config: RudpConfig | None = None) -> Pair:
+    """Two ends that have measured their round trip."""
+    pair = Pair(link=link, config=config)
+    for end in (pair.a, pair.b):
+        end.connection.ping(pair.now)
+    pair.run_for(0.3)
+    return pair
+
+
+def pto_s(end: End) -> float:
+    figures = end.connection.statistics()
+    assert figures.smoothed_rtt_s is not None
+    assert figures.rtt_variation_s is not None
+    return figures.smoothed_rtt_s + max(4 * figures.rtt_variation_s, 0.001) + 0.005
+
+
+def with_warm_path(link: LinkConfig = WIDE) -> tuple[Pair, Endpoint, Endpoint]:
+    """A pair with a second way between them that has answered; a added it."""
+    pair = settled_pair()
+    ours, theirs = pair.add_way(link)
+    assert pair.a.connection.add_path(theirs, pair.now)
+    pair.run_for(0.5)
+    return pair, ours, theirs
+
+
+def state_of(end: End, endpoint: Endpoint) -> PathState | None:
+    states = {path.endpoint: path.state for path in end.connection.paths()}
+    return states.get(endpoint)
+
+
+def path_of(end: End) -> Endpoint | None:
+    return end.connection.statistics().path
+
+
+# --- rebinding ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("who", ["sender", "receiver"])
+@pytest.mark.parametrize("new", [NAT, OTHER_HOST])
+def test_r_32_rebinding_loses_nothing_and_pauses_a_round_trip_and_a_timeout(who, new):
+    pair = settled_pair()
+    flow = Flow(pair, pair.a if who == "sender" else pair.b, 1500 * KB)
+    flow.run_to(0.5)
+    allowed = RTT_S + max(pto_s(pair.a), pto_s(pair.b))
+    pair.rebind(pair.a, new)
+    flow.arrived_at.clear()
+    flow.run_to(1.0)
+    assert flow.longest_pause_s <= allowed
+    assert path_of(pair.b) == new
+    assert pair.carried[new, pair.b.endpoint] > 0
+    if who == "receiver":
+        assert pair.carried[pair.b.endpoint, new] > 400 * KB
+    assert not pair.a.events_of(Closed)
+
+
+def test_r_32_another_port_of_the_same_host_keeps_the_congestion_state():
+    pair = settled_pair()
+    flow = Flow(pair, pair.b, 1500 * KB)
+    flow.run_to(0.5)
+    before = pair.b.connection.statistics().congestion_window
+    pair.rebind(pair.a, NAT)
+    pair.drive(lambda: flow.pump() or path_of(pair.b) == NAT)
+    assert pair.b.connection.statistics().congestion_window >= before
+    flow.run_to(1.0)
+
+
+def test_r_32_the_id_stays_when_a_nat_rebinds():
+    pair = settled_pair()
+    first = pair.a.connection.local_ids[0]
+    seen = set()
+    cut = pair.on_transmission
+
+    def watch(end, burst):
+        seen.add((end is pair.a, burst.data[1:9]))
+        return cut(end, burst)
+
+    pair.on_transmission = watch
+    pair.rebind(pair.a, NAT)
+    pair.a.connection.ping(pair.now)
+    pair.run_for(1.0)
+    assert path_of(pair.b) == NAT
+    assert len(seen) == 2
+    assert (False, first) in seen
+
+
+def test_r_32_the_address_that_a_nat_took_away_is_forgotten():
+    pair = settled_pair()
+    old = pair.a.endpoint
+    pair.rebind(pair.a, NAT)
+    pair.a.connection.ping(pair.now)
+    pair.run_for(3.0)
+    assert [path.endpoint for path in pair.b.connection.paths()] == [NAT]
+    assert state_of(pair.b, old) is None
+
+
+# --- copies ---------------------------------------------------------------------------
+
+
+def copying(pair: Pair, *, faster_s: float, relays: bool) -> None:
+    """Somebody sends copies of a's packets from an address of their own, and earlier.
+
+    One that relays also forwards to a what b sends there, and a's answers.
+    """
+    cut = pair.on_transmission
+    fast = LinkConfig(latency_s=LATENCY_S - faster_s)
+    pair.links[ATTACKER] = fast
+
+    def copy(end, burst):
+        parts = cut(end, burst)
+        for data in parts:
+            if end is pair.a:
+                pair.put_on_link(ATTACKER, pair.b.endpoint, data)
+            elif burst.destination == ATTACKER and relays:
+                pair.put_on_link(ATTACKER, pair.a.endpoint, data)
+        return parts
+
+    pair.on_transmission = copy
+
+
+@pytest.mark.parametrize("relays", [False, True])
+@pytest.mark.parametrize("who", ["a", "b"])
+def test_r_33_copies_from_elsewhere_do_not_steal_the_path(relays, who):
+    pair = settled_pair()
+    copying(pair, faster_s=0.01, relays=relays)
+    stolen = 0
+    cut = pair.on_transmission
+
+    def count(end, burst):
+        nonlocal stolen
+        stolen += len(burst.data) * (burst.destination == ATTACKER)
+        return cut(end, burst)
+
+    pair.on_transmission = count
+    flow = Flow(pair, pair.a if who == "a" else pair.b, 1500 * KB)
+    flow.run_to(1.0)
+    assert path_of(pair.b) == pair.a.endpoint
+    assert 0 < stolen < 150 * KB
+    assert not pair.a.events_of(Closed)
+
+
+def test_r_33_after_a_copy_a_real_move_is_still_followed():
+    pair = settled_pair()
+    honest = pair.on_transmission
+    copying(pair, faster_s=0.01, relays=False)
+    flow = Flow(pair, pair.b, 3000 * KB)
+    flow.run_to(0.3)
+    pair.on_transmission = honest
+    pair.rebind(pair.a, NAT)
+    flow.run_to(1.0)
+    assert path_of(pair.b) == NAT
+
+
+# --- the limit before the proof -------------------------------------------------------
+
+
+@pytest.mark.parametrize("who", ["a", "b"])
+def test_r_39_an_unproven_address_gets_three_times_what_came_from_it(who):
+    pair = settled_pair()
+    sent = 0
+    worst = 0.0
+    flow = Flow(pair, pair.a if who == "a" else pair.b, 800 * KB)
+    flow.run_to(0.3)
+    cut = pair.on_transmission
+
+    def count(end, burst):
+        nonlocal sent, worst
+        if end is pair.b and burst.destination == ATTACKER:
+            sent += len(burst.data)
+            worst = max(worst, sent / max(pair.carried[ATTACKER, pair.b.endpoint], 1))
+        return cut(end, burst)
+
+    pair.on_transmission = count
+    copying(pair, faster_s=0.02, relays=False)
+    flow.run_to(1.0)
+    assert sent > 0
+    assert worst <= 3.0
+
+
+# --- warm paths -----------------------------------------------------------------------
+
+
+def test_r_60_an_added_path_is_validated_by_both_and_carries_no_data():
+    pair, ours, theirs = with_warm_path()
+    assert state_of(pair.a, theirs) is PathState.VALIDATED
+    assert state_of(pair.b, ours) is PathState.VALIDATED
+    assert path_of(pair.a) == pair.b.endpoint
+    Flow(pair, pair.a, 300 * KB).run_to(1.0)
+    assert pair.carried[ours, theirs] < 10 * KB
+    assert not pair.b.events_of(PathChanged)
+
+
+@pytest.mark.parametrize("who", ["a", "b"])
+def test_r_61_a_dead_path_is_left_within_three_timeouts(who):
+    pair, ours, theirs = with_warm_path()
+    sender = pair.a if who == "a" else pair.b
+    flow = Flow(pair, sender, 1500 * KB)
+    flow.run_to(0.4)
+    limit = 3 * pto_s(sender)
+    pair.dead.add(pair.a.endpoint)
+    died_at = pair.now
+    flow.arrived_at.clear()
+    pair.drive(lambda: flow.pump() or bool(sender.events_of(PathChanged)))
+    assert pair.now - died_at <= limit + LATENCY_S
+    flow.run_to(1.0)
+    assert path_of(pair.a) == theirs
+    assert path_of(pair.b) == ours
+    way = (ours, theirs) if who == "a" else (theirs, ours)
+    assert pair.carried[way] > 500 * KB
+    assert not pair.a.events_of(Closed)
+
+
+def test_r_61_one_lost_probe_or_packet_does_not_move_anybody():
+    pair, _ours, _theirs = with_warm_path()
+    cut = pair.on_transmission
+    lost = []
+
+    def lose_some(end, burst):
+        parts = cut(end, burst)
+        if burst.destination == pair.b.endpoint and len(lost) < 2:
+            lost.extend(parts)
+            return []
+        return parts
+
+    pair.on_transmission = lose_some
+    for _ in range(40):
+        pair.a.connection.send_datagram(b"x", pair.now)
+        pair.a.connection.ping(pair.now)
+        pair.run_for(0.3)
+    assert len(lost) >= 2
+    assert not pair.a.events_of(PathChanged)
+    assert path_of(pair.a) == pair.b.endpoint
+
+
+def test_r_61_thirty_percent_loss_moves_nobody_to_a_path_that_is_no_better():
+    pair, _ours, _theirs = with_warm_path(LinkConfig(latency_s=LATENCY_S, loss=0.3))
+    pair.link = LinkConfig(latency_s=LATENCY_S, rate_Bps=2e6, loss=0.1)
+    Flow(pair, pair.a, 600 * KB).run_to(1.0)
+    assert not pair.a.events_of(PathChanged)
+
+
+def test_r_62_a_better_path_is_taken_after_three_comparisons_and_kept():
+    pair, ours, theirs = with_warm_path(LinkConfig(latency_s=0.005, rate_Bps=2e6))
+    began_at = pair.now
+    flow = Flow(pair, pair.a, 60_000 * KB)
+    pair.drive(lambda: flow.pump() or bool(pair.a.events_of(PathChanged)))
+    assert 5.0 <= pair.now - began_at <= 16.0
+    flow.run_to(1.0)
+    assert [event.endpoint for event in pair.a.events_of(PathChanged)] == [theirs]
+    assert [event.endpoint for event in pair.b.events_of(PathChanged)] == [ours]
+    assert pair.carried[ours, theirs] > 20_000 * KB
+
+
+def test_r_62_equal_paths_do_not_take_turns():
+    pair, _ours, _theirs = with_warm_path(
+        LinkConfig(latency_s=LATENCY_S, jitter_s=0.01, rate_Bps=2e6)
+    )
+    Flow(pair, pair.a, 60_000 * KB).run_to(1.0)
+    assert not pair.a.events_of(PathChanged)
+
+
+def test_r_63_a_path_that_an_end_begins_has_other_ids_in_both_directions():
+    pair = settled_pair()
+    by_way: dict[tuple[bool, Endpoint], set[bytes]] = {}
+    cut = pair.on_transmission
+
+    def watch(end, burst):
+        key = (end is pair.a, burst.destination)
+        by_way.setdefault(key, set()).add(burst.data[1:9])
+        return cut(end, burst)
+
+    pair.on_transmission = watch
+    ours, theirs = pair.add_way()
+    pair.a.connection.set_path(theirs, pair.now)
+    flow = Flow(pair, pair.a, 300 * KB)
+    flow.run_to(1.0)
+    assert path_of(pair.a) == theirs
+    assert path_of(pair.b) == ours
+    assert pair.carried[ours, theirs] > 150 * KB
+    for is_a, first, second in (
+        (True, pair.b.endpoint, theirs),
+        (False, pair.a.endpoint, ours),
+    ):
+        assert by_way[is_a, first].isdisjoint(by_way[is_a, second])
+
+
+def test_r_63_ids_go_on_for_many_moves():
+    pair = settled_pair()
+    ways = [(pair.a.endpoint, pair.b.endpoint), pair.add_way()]
+    for number in range(20):
+        ours, theirs = ways[(number + 1) % 2]
+        pair.dead.discard(ours)
+        mover, to = (pair.a, theirs) if number % 3 else (pair.b, ours)
+        mover.connection.set_path(to, pair.now)
+        Flow(pair, pair.a, 20 * KB).run_to(1.0)
+        pair.run_for(1.0)
+        assert (path_of(pair.a), path_of(pair.b)) == (theirs, ours)
+        pair.dead.add(ways[number % 2][0])
+        pair.run_for(60.0)
+    assert len(pair.a.connection.local_ids) <= 12
+
+
+def test_r_63_both_ends_that_move_at_once_agree():
+    pair = settled_pair()
+    first, second = pair.add_way(), pair.add_way()
+    pair.a.connection.set_path(first[1], pair.now)
+    pair.b.connection.set_path(second[0], pair.now)
+    flow = Flow(pair, pair.a, 600 * KB)
+    flow.run_to(1.0)
+    pair.run_for(1.0)
+    assert (path_of(pair.a), path_of(pair.b)) in [
+        (first[1], first[0]),
+        (second[1], second[0]),
+    ]
+    assert len(pair.a.events_of(PathChanged)) + len(pair.b.events_of(PathChanged)) < 6
+
+
+def test_r_32_a_path_that_never_answers_gets_no_data():
+    pair = settled_pair()
+    pair.a.connection.set_path(OTHER_HOST, pair.now)
+    Flow(pair, pair.a, 100 * KB).run_to(1.0)
+    pair.run_for(5.0)
+    assert path_of(pair.a) == pair.b.endpoint
+    assert state_of(pair.a, OTHER_HOST) is PathState.FAILED
+    assert not pair.a.events_of(PathChanged)
+
+
+# --- packet size ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("mtu", "found"),
+    [(1280, 1252), (1452, 1452), (9000, 8972), (65_507, 65_507)],
+)
+def test_r_64_bulk_data_finds_the_packet_size_of_the_path(mtu, found):
+    pair = settled_pair(LinkConfig(latency_s=0.01, rate_Bps=20e6, mtu=mtu))
+    flow = Flow(pair, pair.a, 40_000 * KB)
+    flow.run_to(1.0)
+    (path,) = pair.a.connection.paths()
+    assert path.packet_size == found
+
+
+def test_r_64_small_connections_are_not_probed():
+    pair = settled_pair(LinkConfig(latency_s=0.01, mtu=65_507))
+    largest = 0
+    cut = pair.on_transmission
+
+    def watch(end, burst):
+        nonlocal largest
+        largest = max(largest, burst.segment_size)
+        return cut(end, burst)
+
+    pair.on_transmission = watch
+    Flow(pair, pair.a, 100 * KB).run_to(1.0)
+    assert largest <= 1200
+
+
+def test_r_64_a_maximum_of_1200_turns_the_search_off():
+    config = RudpConfig(max_packet_size=1200)
+    pair = settled_pair(LinkConfig(latency_s=0.01, mtu=65_507), config)
+    Flow(pair, pair.a, 3000 * KB).run_to(1.0)
+    assert pair.a.connection.paths()[0].packet_size == 1200
+
+
+def test_r_65_when_large_packets_vanish_small_ones_go_on():
+    pair = settled_pair(LinkConfig(latency_s=0.01, rate_Bps=20e6, mtu=9000))
+    flow = Flow(pair, pair.a, 20_000 * KB)
+    flow.run_to(0.3)
+    assert pair.a.connection.paths()[0].packet_size == 8972
+    pair.link = LinkConfig(latency_s=0.01, rate_Bps=20e6, mtu=1400)
+    flow.arrived_at.clear()
+    flow.run_to(1.0)
+    assert flow.longest_pause_s < 0.5
+    assert pair.a.connection.paths()[0].packet_size in (1352, 1372, 1392)
+    assert not pair.a.events_of(Closed)
