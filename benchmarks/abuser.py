@@ -4,9 +4,9 @@ Owns both programs and what each kind of attack puts on the wire. Refuses to kno
 is measured.
 
 ``sender PORT``: prints ``{"port": …}``; every line ``BYTES`` sends so many on a new
-channel of connection 0. ``attacker PORT``: prints ``{"port": …}``; a line ``KIND RATE
-NUMBER`` sends that many packets a second under the keys of connection NUMBER until the
-next line, then prints ``{"sent": …}``. Both end with their input.
+channel of connection 0. ``attacker``: prints ``{"port": …}``; a line ``KIND RATE NUMBER
+PORT`` sends that many packets a second to that port, under the keys of connection
+NUMBER, until the next line, then prints ``{"sent": …}``. Both end with their input.
 """
 
 import json
@@ -110,7 +110,7 @@ MAKERS: dict[str, Maker] = {
 """What one packet of each kind of attack is, by its number."""
 
 
-def attack(victim_port: int) -> None:
+def attack() -> None:
     """Attack on command until the input ends."""
     udp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
     udp.bind(("127.0.0.1", 0))
@@ -118,14 +118,15 @@ def attack(victim_port: int) -> None:
     _say({"port": udp.getsockname()[1]})
     line = sys.stdin.readline()
     while line:
-        kind, rate, number = line.split()
+        kind, rate, number, port = line.split()
+        target = ("127.0.0.1", int(port))
         one, make = Attack(udp, int(number)), MAKERS[kind]
         sent, started_at = 0, time.perf_counter()
         while not select.select([sys.stdin], [], [], BATCH_S)[0]:
             due = int((time.perf_counter() - started_at) * int(rate))
             while sent < due:
                 try:
-                    udp.sendto(make(one, sent), ("127.0.0.1", victim_port))
+                    udp.sendto(make(one, sent), target)
                 except BlockingIOError:
                     break
                 sent += 1
@@ -154,12 +155,11 @@ def _say(found: dict[str, int]) -> None:
 
 def main() -> None:
     """Run the program that the first argument names."""
-    program, port = sys.argv[1], int(sys.argv[2])
     assert LOOPBACK.host == "127.0.0.1"
-    if program == "attacker":
-        attack(port)
+    if sys.argv[1] == "attacker":
+        attack()
     else:
-        trio.run(send, port)
+        trio.run(send, int(sys.argv[2]))
 
 
 if __name__ == "__main__":
