@@ -54,6 +54,8 @@ class PacketKeys:
         is_unsettled: Whether ``settle`` must be called, as the peer's phase changed.
         old_until: When the keys before ``decrypt`` are dropped, None without any.
         forged_limit: How many forged packets in all the present key bears.
+        update_from: The packet number from which on an update is wanted.
+        update_at: The time from which on an update is wanted.
         post_quantum_at: Since when all that is sent and received is protected by keys
             of the hybrid exchange.
     """
@@ -71,7 +73,6 @@ class PacketKeys:
         "_next_root",
         "_old",
         "_started_at",
-        "_update_at",
         "_waiting_since",
         "decrypt",
         "decrypt_into",
@@ -88,6 +89,8 @@ class PacketKeys:
         "receive_phase",
         "send_epoch",
         "send_phase",
+        "update_at",
+        "update_from",
     )
 
     def __init__(
@@ -121,13 +124,15 @@ class PacketKeys:
         self._floor = 0
         self._first_sent = 0
         self.is_confirmed = False
-        self._update_at = self._started_at = self._charged_at = float("-inf")
+        self._started_at = self._charged_at = float("-inf")
+        self.update_from = config.key_update_packets
+        self.update_at = float("inf")
         self._allowance = _UPDATE_ALLOWANCE
         self._waiting_since: float | None = None
 
     def start(self, now: float) -> None:
         """The first packet may leave: keys grow old from now on."""
-        self._update_at = now + self._config.key_update_interval_s
+        self.update_at = now + self._config.key_update_interval_s
 
     def mix(self, secret: bytes, transcript: bytes) -> bytes:
         """Prepare epoch 1 from the post-quantum secret; only once.
@@ -147,11 +152,6 @@ class PacketKeys:
         return confirmation(root)
 
     # --- sending --------------------------------------------------------------------
-
-    def is_update_due(self, next_number: int, now: float) -> bool:
-        """Whether the key for sending has done its work."""
-        worn = next_number - self._first_sent >= self._config.key_update_packets
-        return worn or now >= self._update_at
 
     def update(self, next_number: int, now: float) -> bool:
         """Send under the next key from this packet number on, if that is allowed now.
@@ -299,7 +299,7 @@ class PacketKeys:
         self.first_received, self._floor = number, expected
         if self.send_epoch < self.receive_epoch:
             self._send_next()
-            self._first_sent = _NOTHING_SENT
+            self._first_sent = self.update_from = _NOTHING_SENT
         self._prepare(next_root(self._next_root))
         self.is_unsettled = True
         if self.post_quantum_at is None:
@@ -314,7 +314,8 @@ class PacketKeys:
 
     def _note_start(self, next_number: int, now: float) -> None:
         self._first_sent = next_number
-        self._update_at = now + self._config.key_update_interval_s
+        self.update_from = next_number + self._config.key_update_packets
+        self.update_at = now + self._config.key_update_interval_s
         self._waiting_since = None
 
     def _prepare(self, root: bytes) -> None:

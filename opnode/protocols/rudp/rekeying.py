@@ -27,6 +27,7 @@ class Rekeying:
         "_exchange",
         "_recovery",
         "_sealer",
+        "_waits_to_offer",
         "keys",
     )
 
@@ -51,6 +52,7 @@ class Rekeying:
         self._controls = controls
         self._recovery = recovery
         self._asked_at = float("-inf")
+        self._waits_to_offer = self._exchange.wants_start
         controls.encoders[FrameType.KEY_SHARE] = self._encode_part
 
     def before_burst(self, now: float) -> bool:
@@ -60,10 +62,13 @@ class Rekeying:
         0.1 ms, so it is made when the first packet is out.
         """
         keys, number = self.keys, self._sealer.next_number
-        if number and self._exchange.wants_start:
+        if number and self._waits_to_offer:
+            self._waits_to_offer = False
             self._exchange.offer()
             self._send_parts()
-        if not keys.is_update_due(number, now) or keys.update(number, now):
+        if number < keys.update_from and now < keys.update_at:
+            return True
+        if keys.update(number, now):
             return True
         if now >= self._asked_at + _ASK_INTERVAL_S and not keys.is_confirmed:
             # An end that sends nothing but acknowledgements is never acknowledged.

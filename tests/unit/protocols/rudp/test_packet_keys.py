@@ -259,14 +259,11 @@ def test_an_end_keeps_its_updates_a_second_apart():
     assert pair.a.update(20.0 + MIN_UPDATE_INTERVAL_S)
 
 
-def test_an_update_is_due_after_so_many_packets_or_so_long():
+def test_an_update_is_wanted_after_so_many_packets_or_so_long():
     pair = updated_pair()
     keys, number = pair.a.keys, pair.a.next_number
     assert pair.a.update(20.0)
-    assert not keys.is_update_due(number + 99, 20.0)
-    assert keys.is_update_due(number + 100, 20.0)
-    assert not keys.is_update_due(number, 79.9)
-    assert keys.is_update_due(number, 80.0)
+    assert (keys.update_from, keys.update_at) == (number + 100, 80.0)
 
 
 def test_an_end_that_followed_counts_from_then_on():
@@ -274,9 +271,7 @@ def test_an_end_that_followed_counts_from_then_on():
     assert pair.a.update(20.0)
     pair.b.open(pair.a.seal(), 30.0)
     keys, number = pair.b.keys, pair.b.next_number
-    assert not keys.is_update_due(number + 99, 89.9)
-    assert keys.is_update_due(number + 100, 30.0)
-    assert keys.is_update_due(number, 90.0)
+    assert (keys.update_from, keys.update_at) == (number + 100, 90.0)
 
 
 # --- reordering -----------------------------------------------------------------------
