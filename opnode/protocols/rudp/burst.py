@@ -128,14 +128,16 @@ class BurstBuilder:
         allowed, free, enough = rate.allowance(now, limit, self.packet_size)
         if self.probes:
             allowed, free = max(allowed, self.probes), max(free, self.probes)
-        lone = channels.only_writer if allowed > 0 else None
         parts: Sequence[bytes | memoryview] = ()
-        if lone is not None:
-            parts = self._build_lone(lone, now)
-        if not parts:
-            may_bulk = allowed >= enough or self.probes > 0 or not in_flight
-            room = min(allowed, limit)
-            parts = self._build_mixture(now, room, free, may_bulk=may_bulk)
+        # A writer that fills the window asks once for every write: nothing may leave.
+        if allowed > 0 or self._acks.is_due or (free > 0 and self._controls):
+            lone = channels.only_writer if allowed > 0 else None
+            if lone is not None:
+                parts = self._build_lone(lone, now)
+            if not parts:
+                may_bulk = allowed >= enough or self.probes > 0 or not in_flight
+                room = min(allowed, limit)
+                parts = self._build_mixture(now, room, free, may_bulk=may_bulk)
         burst = b"".join(parts)
         packets = -(-len(burst) // self.packet_size)
         if channels.has_data or self.datagrams:

@@ -5,6 +5,7 @@ AES-256-GCM (docs/protocols/rudp.md §2). The nonce is the end of the header, an
 the header that has a meaning is in it: nothing is left to authenticate besides.
 """
 
+import functools
 import struct
 from typing import Final, NamedTuple
 
@@ -58,6 +59,7 @@ class Transmission(NamedTuple):
     ecn: int = 0
 
 
+@functools.lru_cache(maxsize=64)
 def burst_limit(packet_size: int) -> int:
     """Return how many packets of this size one send can carry."""
     return max(min(MAX_BURST_SEGMENTS, MAX_BURST_BYTES // packet_size), 1)

@@ -32,6 +32,7 @@ from opnode.protocols.rudp.frames import (
 )
 from opnode.protocols.rudp.observer import RudpObserver
 from opnode.protocols.rudp.packet import (
+    BASE_PACKET_SIZE,
     HEADER_SIZE,
     KEY_PHASE_FLAG,
     MAX_AHEAD,
@@ -59,7 +60,7 @@ _NEVER, _SOON, _AT_ONCE = 0, 1, 2
 _PROBING = (PathChallengeFrame, PathResponseFrame)
 _SILENT = (AckFrame, CloseFrame, PathChallengeFrame, PathResponseFrame)
 # Below, laying a run out on a bench costs more than it saves.
-_BENCH_FROM: Final = 4
+_BENCH_FROM_BYTES: Final = 4 * BASE_PACKET_SIZE
 _FIELDS = 4
 # Units of work of a frame that moves nothing, 1 for those that are not named. What an
 # ACK is worth is seen by what it acknowledges.
@@ -154,7 +155,7 @@ class PacketReceiver:
         offset = self._ids[bytes(run[:PREFIX_SIZE])].offset
         tally = _Tally()
         whole = size - size % step
-        if whole >= _BENCH_FROM * step and step >= MIN_BENCH_PACKET:
+        if whole >= _BENCH_FROM_BYTES and step >= MIN_BENCH_PACKET:
             block = opening_bench(step).capacity * step
             for start in range(0, whole, block):
                 packets = run[start : min(start + block, whole)]

@@ -4,6 +4,7 @@ from typing import Final
 
 from opnode.protocols.rudp.connection_ids import ConnectionId
 from opnode.protocols.rudp.frames import (
+    BASE_CHUNK_SIZE,
     BULK_OVERHEAD,
     DATA_TYPE,
     encode_data,
@@ -17,7 +18,7 @@ from opnode.protocols.rudp.send_buffer import SendBuffer
 from opnode.protocols.rudp.workbench import sealing_bench
 
 # Below, as for what was lost, laying out a run costs more than it saves.
-_BENCH_FROM: Final = 4
+_BENCH_FROM_BYTES: Final = 4 * BASE_CHUNK_SIZE
 
 
 class PacketSealer:
@@ -84,7 +85,7 @@ class PacketSealer:
             Parts to be joined.
         """
         count = len(slots)
-        if count >= _BENCH_FROM:
+        if count * chunk >= _BENCH_FROM_BYTES:
             return [self._seal_on_bench(out, start, chunk, slots)]
         parts: list[bytes | memoryview] = []
         for position in range(start, start + count * chunk, chunk):

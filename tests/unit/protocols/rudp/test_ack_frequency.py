@@ -27,11 +27,11 @@ def test_a_large_window_asks_for_sixteen_acknowledgements_of_it():
     assert frequency.request.max_delay_s == pytest.approx(0.05 / 8)
 
 
-def test_however_large_the_window_an_acknowledgement_comes_after_64_packets():
+def test_however_large_the_window_an_acknowledgement_comes_after_256_packets():
     frequency = AckFrequency()
     asked(frequency, 100_000, now=1.0)
     assert frequency.request is not None
-    assert frequency.request.packets == 64
+    assert frequency.request.packets == 256
 
 
 @pytest.mark.parametrize(("rtt_s", "delay_s"), [(0.0001, 0.001), (3.0, 0.025)])

@@ -199,3 +199,10 @@ def test_a_rest_too_short_for_a_packet_spoils_only_itself():
     figures = far.connection.statistics()
     assert (figures.packets_received - received, figures.malformed) == (2, 1)
     assert far.connection.read(0, 1 << 20, far.now) == TEXT[: 2 * BASE_CHUNK_SIZE]
+
+
+def test_a_single_large_packet_takes_the_short_way(monkeypatch):
+    far = settled()
+    monkeypatch.setattr(receiver, "parse_frames", None)
+    far.arrive(far.packet(encode_data(0, 0, TEXT[:30_000], fin=False)))
+    assert far.connection.read(0, 1 << 20, far.now) == TEXT[:30_000]

@@ -39,7 +39,7 @@ def written(channel_id: int) -> SendBuffer:
     return out
 
 
-@pytest.mark.parametrize("count", [1, 3, 4, 20])
+@pytest.mark.parametrize("count", [1, 3, 10, 11, 20])
 def test_single_packets_and_bulk_share_one_row_of_numbers_and_marks(count: int):
     sealer = PacketSealer(OURS, IDS[0], PROOF)
     chunk = 451
@@ -64,8 +64,8 @@ def test_single_packets_and_bulk_share_one_row_of_numbers_and_marks(count: int):
 
 def test_two_channels_share_a_burst():
     sealer = PacketSealer(OURS, IDS[0], PROOF)
-    parts = sealer.seal_bulk(written(2), 0, 451, range(5))
-    parts += sealer.seal_bulk(written(4), 451, 451, range(5, 10))
+    parts = sealer.seal_bulk(written(2), 0, 451, range(11))
+    parts += sealer.seal_bulk(written(4), 451, 451, range(11, 22))
     wire = b"".join(parts)
     found = []
     for at in range(0, len(wire), 500):
@@ -73,8 +73,8 @@ def test_two_channels_share_a_burst():
         assert isinstance(frame, DataFrame)
         assert frame.data == TEXT[frame.offset : frame.offset + 451]
         found.append((frame.channel_id, frame.offset // 451))
-    assert found == [(2, index) for index in range(5)] + [
-        (4, index) for index in range(1, 6)
+    assert found == [(2, index) for index in range(11)] + [
+        (4, index) for index in range(1, 12)
     ]
 
 

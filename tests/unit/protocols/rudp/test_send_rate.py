@@ -144,11 +144,11 @@ def test_a_full_window_asks_for_fewer_acknowledgements():
     sender.controls.add(FrameType.ACK_FREQUENCY)
     assert sender.controls.take(100, lambda _: b"other") == ([], [])
     sender.rate.is_limited = True
-    sender.rate.controller.window = 1000 * SIZE
+    sender.rate.controller.window = 10_000 * SIZE
     sender.send(100, now=1.0)
     sender.ack((0, 100), now=1.2)
     (frame,), keys = sender.controls.take(100, lambda _: b"other")
-    assert parse_frames(frame) == [AckFrequencyFrame(0, 64, pytest.approx(0.025))]
+    assert parse_frames(frame) == [AckFrequencyFrame(0, 256, pytest.approx(0.025))]
     assert keys == [(FrameType.ACK_FREQUENCY, 0)]
     assert sender.recovery.rtt.max_ack_delay_s == pytest.approx(0.025)
 
