@@ -224,10 +224,13 @@ class FrameMaker:
         return bytes(wire) or b"\0"
 
     def key_share(self) -> bytes:
-        """Make a part of an encapsulation key, which may well be all zeros."""
-        if self.is_wild():
+        """Make what is hardly ever a part of an encapsulation key."""
+        if not self.is_wild():
+            return b""
+        if self.dice.randrange(2):
             return frames.encode_key_share(self.number(255), self.junk(640) or b"x")
-        return frames.encode_key_share(self.dice.randrange(2), bytes(PART_SIZES[True]))
+        part = self.dice.randbytes(PART_SIZES[True])
+        return frames.encode_key_share(self.dice.randrange(2), part)
 
     def is_wild(self) -> bool:
         """Whether to do now what no peer may do."""
