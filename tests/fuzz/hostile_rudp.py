@@ -39,6 +39,9 @@ CONFIG = RudpConfig(
 LINK = LinkConfig(latency_s=0.002, jitter_s=0.002, loss=0.01, duplication=0.02)
 STRANGER = Endpoint("198.51.100.66", 6666)
 
+WILDNESSES = (0.0, 0.0005, 0.01, 0.3)
+"""How often a hostile peer does what none may do: a wild one is soon cut off."""
+
 _HISTORY = 256
 _U32, _U64 = (1 << 32) - 1, (1 << 64) - 1
 # Numbers that lie on a border of something.
@@ -320,8 +323,8 @@ def attack_by_the_peer(packets: int, seed: int) -> Tally:
     dice, tally = random.Random(seed), Tally()
     while tally.hostile < packets:
         tally.connections += 1
-        victim = Victim(dice)
-        left = min(dice.choice((50, 2000)), packets - tally.hostile)
+        victim = Victim(dice, WILDNESSES[tally.connections % len(WILDNESSES)])
+        left = min(dice.choice((50, 2000)), packets // (2 * len(WILDNESSES)))
         while left > 0 and victim.closed is None:
             count = dice.choice((1, 2, 40))
             victim.suffer(count)
@@ -341,7 +344,7 @@ class Victim:
         self.dice = dice
         self.far = FarEnd(config=CONFIG)
         if wildness is None:
-            wildness = dice.choice((0.0, 0.0005, 0.01, 0.3))
+            wildness = dice.choice(WILDNESSES)
         self.maker = FrameMaker(dice, wildness)
         self.closed: Closed | None = None
         self.answered = 0
