@@ -112,7 +112,8 @@ class TwoEnds(RuleBasedStateMachine):
     """Operations on several channels while the link changes under them.
 
     The link also changes, cuts, splices and repeats packets, and the initiator's NAT
-    gives it other addresses. Keys are replaced about once a second.
+    gives it other addresses. There are other ways between the two, which fail and come
+    back like the first. Keys are replaced about once a second.
     """
 
     def __init__(self) -> None:
@@ -138,6 +139,7 @@ class TwoEnds(RuleBasedStateMachine):
         self.attacker.rate = 0
         self.pair.on_transmission = self.attacker
         self.rebindings = 0
+        self.ways: list[tuple[Endpoint, Endpoint]] = []
 
     def connection(self, name: str):
         return (self.pair.a if name == "a" else self.pair.b).connection
@@ -213,6 +215,23 @@ class TwoEnds(RuleBasedStateMachine):
         host = f"192.0.2.{10 + self.rebindings % 3}"
         self.pair.rebind(self.pair.a, Endpoint(host, port))
 
+    @precondition(lambda self: len(self.ways) < 3)
+    @rule(link=links, known_to=st.sampled_from(["a", "b", "ab"]))
+    def add_way(self, link, known_to):
+        way = self.pair.add_way(link)
+        self.ways.append(way)
+        ours, theirs = way
+        if "a" in known_to:
+            self.pair.a.connection.add_path(theirs, self.pair.now)
+        if "b" in known_to:
+            self.pair.b.connection.add_path(ours, self.pair.now)
+
+    @rule(data=st.data())
+    def cut_or_mend_a_way(self, data):
+        places = [self.pair.b.endpoint, *(theirs for _, theirs in self.ways)]
+        place = data.draw(st.sampled_from(places))
+        self.pair.dead ^= {place}
+
     @rule(duration_s=st.sampled_from([0.001, 0.03, 1.0]))
     def wait(self, duration_s):
         self.pair.run_for(duration_s)
@@ -246,6 +265,8 @@ class TwoEnds(RuleBasedStateMachine):
 
     def teardown(self):
         self.pair.link = LinkConfig()
+        self.pair.links.clear()
+        self.pair.dead.clear()
         self.attacker.rate = 0
         for _ in range(40):
             self.pair.run_for(1.0)
