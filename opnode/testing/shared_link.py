@@ -5,6 +5,7 @@ builds. Opens no socket; the same seed gives the same bytes.
 """
 
 import heapq
+import math
 import random
 from dataclasses import dataclass
 
@@ -49,8 +50,18 @@ class SharedLink:
         waits_s: How long each packet waited in the queue since ``take_waits``.
     """
 
-    def __init__(self, config: BottleneckConfig, *, seed: int = 1) -> None:
-        """Start without flows at second 0."""
+    def __init__(
+        self, config: BottleneckConfig, *, seed: int = 1, wakes_every_s: float = 0.0
+    ) -> None:
+        """Start without flows at second 0.
+
+        Args:
+            config: The link.
+            seed: Of its losses and of the connections' dice.
+            wakes_every_s: Senders are on a busy machine: they see what arrived, and
+                their timers, only at multiples of this; 0 is at once.
+        """
+        self._wakes_every_s = wakes_every_s
         self.now = 0.0
         self.flows: list[Flow] = []
         self.bottleneck = Bottleneck(config, random.Random(seed))  # noqa: S311 - a simulated link
@@ -91,7 +102,7 @@ class SharedLink:
             self.now = max(self.now, at)
             self._deliver()
             for (index, is_sender), timer in list(self._timers.items()):
-                if timer is not None and timer <= self.now:
+                if self._seen_at(timer, by_sender=is_sender) <= self.now:
                     self._end(index, is_sender=is_sender).handle_deadline(self.now)
                     self._flush(index, is_sender=is_sender)
         self.now = end_at
@@ -104,10 +115,21 @@ class SharedLink:
         return counts
 
     def _next_at(self) -> float:
-        times = [at for at in self._timers.values() if at is not None]
+        times = [
+            self._seen_at(at, by_sender=is_sender)
+            for (_, is_sender), at in self._timers.items()
+        ]
         if self._in_flight:
             times.append(self._in_flight[0][0])
         return min(times, default=float("inf"))
+
+    def _seen_at(self, at: float | None, *, by_sender: bool) -> float:
+        """Return when an end gets to what is due at a time."""
+        if at is None:
+            return float("inf")
+        every = self._wakes_every_s
+        # Rounding must not let a wake-up miss what is due at that very moment.
+        return math.ceil(at / every - 1e-9) * every if every and by_sender else at
 
     def _end(self, index: int, *, is_sender: bool) -> RudpConnection:
         flow = self.flows[index]
@@ -152,6 +174,7 @@ class SharedLink:
                 self.waits_s.append(wait_s)
             if arrives_at is None:
                 continue
+            arrives_at = self._seen_at(arrives_at, by_sender=to_sender)
             self._order += 1
             heapq.heappush(
                 self._in_flight,

@@ -17,7 +17,7 @@ from opnode.protocols.rudp.congestion import CongestionAlgorithm
 from opnode.protocols.rudp.connection import Transmission
 from opnode.protocols.rudp.events import ChannelOpened, ChannelReadable, Closed
 from opnode.protocols.rudp.statistics import RudpStatistics
-from opnode.testing.bottleneck import BottleneckConfig
+from opnode.testing.bottleneck import BottleneckConfig, bandwidth_delay_bytes
 from opnode.testing.linked import LinkedPair, open_linked_pair
 from opnode.testing.overlay import open_overlay
 from opnode.testing.pair import End, LinkConfig, Pair
@@ -160,6 +160,23 @@ def test_crosstraffic(algorithm):
     for flow in (ours, other):
         assert flow.received > 0.2 * rate * 20
     assert ours.received + other.received > 0.8 * rate * 20
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("algorithm", CongestionAlgorithm)
+@pytest.mark.parametrize("wakes_every_s", [0.011, 0.02])
+def test_goodput_of_a_sender_on_a_busy_machine(algorithm, wakes_every_s):
+    """No case of the runner: whoever gets a processor late still fills the link."""
+    rate = 10 * RUNNER.rate_Bps
+    config = BottleneckConfig(
+        rate_Bps=rate, delay_s=0.025, queue_bytes=bandwidth_delay_bytes(rate, 0.05)
+    )
+    link = SharedLink(config, wakes_every_s=wakes_every_s)
+    flow = link.add(RudpConfig(congestion=algorithm))
+    link.run_until(2.0)
+    link.take_received()
+    link.run_until(7.0)
+    assert flow.received > 0.8 * rate * 5
 
 
 def test_longrtt():

@@ -30,6 +30,17 @@ def test_a_flow_begins_when_it_is_told():
     assert min(link.take_received()) > 0
 
 
+def test_senders_of_a_busy_machine_do_nothing_between_their_turns():
+    link = SharedLink(LINK, wakes_every_s=0.25)
+    sender = link.add(RudpConfig()).sender
+    sent = []
+    for moment in (0.2, 0.3, 0.45, 0.55):
+        link.run_until(moment)
+        sent.append(sender.statistics().packets_sent)
+    assert sent[1] == sent[2] < sent[3]
+    assert sent[0] < sent[1]
+
+
 def test_the_same_seed_gives_the_same_bytes():
     runs = []
     for _ in range(2):
