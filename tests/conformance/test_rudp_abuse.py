@@ -6,9 +6,11 @@ Rules R-90 and following of docs/protocols/rudp.md, and the limits that other ru
 import gc
 import random
 import tracemalloc
+from collections import Counter
 
 import pytest
 
+from opnode.core.addresses import Endpoint
 from opnode.protocols.rudp import packet
 from opnode.protocols.rudp.config import RudpConfig
 from opnode.protocols.rudp.events import ChannelReadable, Closed
@@ -16,6 +18,7 @@ from opnode.protocols.rudp.frames import (
     INITIAL_CHANNEL_COUNT,
     INITIAL_CHANNEL_CREDIT,
     DataFrame,
+    PathChallengeFrame,
     encode_ack,
     encode_ack_frequency,
     encode_channel_credit,
@@ -24,6 +27,7 @@ from opnode.protocols.rudp.frames import (
     encode_data,
     encode_key_share,
     encode_path_challenge,
+    encode_path_response,
     encode_ping,
     encode_reset,
     encode_stop_reading,
@@ -444,3 +448,47 @@ def test_data_frames_in_an_ack_storm_still_arrive():
             flood.send(encode_data(0, index // 10, b"x", fin=False))
     assert flood.far.connection.read(0, 100, flood.far.now) == b"x" * 30
     assert flood.far.frames(DataFrame) == []
+
+
+# --- paths ----------------------------------------------------------------------------
+
+
+def test_r_39_a_peer_that_comes_from_everywhere_is_answered_within_the_budget_of_each():
+    far = settled()
+    came: Counter[Endpoint] = Counter()
+    went: Counter[Endpoint] = Counter()
+    for index in range(3000):
+        source = Endpoint(f"198.51.{index >> 8}.{index & 255}", 4003)
+        wire = far.packet(encode_ping(1))
+        came[source] += len(wire)
+        far.arrive(wire, source=source)
+        while bursts := far.connection.datagrams_to_send(far.now):
+            for burst in bursts:
+                went[burst.destination] += len(burst.data)
+        far.wait(0.01)
+        far.events()
+    assert len(far.connection.paths()) <= CONFIG.max_paths
+    for endpoint, size in went.items():
+        if endpoint != THERE:
+            assert size <= 3 * came[endpoint]
+
+
+def test_a_peer_that_jumps_to_and_fro_makes_no_more_events_and_packets_than_it_sends():
+    flood = Flood(settled())
+    far = flood.far
+    for index in range(2000):
+        if flood.is_over:
+            break
+        wire = far.packet(encode_ping(0))
+        flood.arrived += 1
+        far.arrive(wire, source=(THERE, ELSEWHERE)[index % 2])
+        for _, frames in far.sent():
+            flood.answers += 1
+            for frame in frames:
+                if isinstance(frame, PathChallengeFrame):
+                    far.feed(encode_path_response(frame.token), source=ELSEWHERE)
+                    flood.arrived += 1
+        flood.most_events += len(far.events())
+        far.now += 0.001
+    assert flood.most_events <= flood.arrived
+    assert flood.answers <= 2 * flood.arrived
