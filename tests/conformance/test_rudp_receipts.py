@@ -39,6 +39,7 @@ class Liar:
     def __init__(self, seed: int) -> None:
         self.dice = random.Random(seed)
         self.far = FarEnd(seed=seed)
+        self.offset = self.far.own_id(0).offset
         self._agree_on_the_round_trip()
         self.got: set[int] = set()
         self.lies = 0
@@ -71,7 +72,7 @@ class Liar:
 
     def _take(self, wire: bytes, takes: Callable[[int], bool]) -> None:
         (found,) = packet.unpack_wire_number(wire, packet.PREFIX_SIZE)
-        number = (found & packet.WIRE_NUMBER_MASK) - self.far._own_id.offset
+        number = (found & packet.WIRE_NUMBER_MASK) - self.offset
         if takes(number):
             self.far.open(wire)
             self.got.add(number)
