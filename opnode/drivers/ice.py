@@ -293,6 +293,11 @@ class IceSession:
         await trio.lowlevel.checkpoint()
         return found
 
+    @property
+    def alternatives(self) -> tuple[Endpoint, ...]:
+        """Where else the peer may be, best first: no check there has failed."""
+        return self._connection.alternatives
+
     async def close(self) -> None:
         """Stop checks, consent and answers; idempotent."""
         self._closed = True

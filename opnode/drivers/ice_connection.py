@@ -30,6 +30,9 @@ _TRANSACTION_ID_BYTES = 12
 _MAX_PORT = 65_535
 COMPONENT = 1
 
+# Pairs that may work besides the nominated one; the first success ends the checks.
+_ALTERNATIVES = (CandidatePair.State.SUCCEEDED, CandidatePair.State.IN_PROGRESS)
+
 RandomBytes = Callable[[int], bytes]
 
 
@@ -193,6 +196,8 @@ class IceConnection(Connection):
         self.finished = trio.Event()
         self.on_closed: Callable[[], None] | None = None
         self.has_heard_peer = False
+        # Where else the peer may be: it answered a check, or one was under way.
+        self.alternatives: tuple[Endpoint, ...] = ()
         self._context = context
         self._role_conflicts = 0
         self._tie_breaker = int.from_bytes(context.random_bytes(_TIE_BREAKER_BYTES))
@@ -239,12 +244,19 @@ class IceConnection(Connection):
 
     def conclude(self) -> Endpoint | None:
         """End the other checks; start consent when a pair was nominated."""
+        states = [(pair, pair.state) for pair in self._check_list]
         for pair in self._check_list:
             if pair.task is not None:
                 pair.task.cancel()
         nominated = self._nominated.get(COMPONENT)
         if nominated is None or self._closing:
             return None
+        self.alternatives = tuple(
+            Endpoint(*pair.remote_addr)
+            for wanted in _ALTERNATIVES
+            for pair, state in states
+            if state is wanted and pair.remote_addr != nominated.remote_addr
+        )
         self._query_consent_task = start_island_task(self.query_consent())
         host, port = nominated.remote_addr
         return Endpoint(host, port)

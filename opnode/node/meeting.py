@@ -15,6 +15,9 @@ from opnode.protocols.introductions.session import Established
 
 CODE_NO_PATH: Final = 2
 
+_MAX_WARM_PATHS: Final = 2
+"""Other ways that are kept open: each costs two small packets a keep-alive."""
+
 CLOSE_S: Final = 2.0
 """Seconds that closing an ICE session may take: its tasks are cancelled and awaited."""
 
@@ -41,6 +44,7 @@ class Meeting:
         self._established = established
         self._session = session
         self._finish = finish
+        self._nominated: Path | None = None
 
     @property
     def remote_static(self) -> bytes:
@@ -62,13 +66,20 @@ class Meeting:
         endpoint = await self._session.connect(self._established.ice, check_rto_s)
         # The check that succeeded took one round trip, or more where it was repeated.
         check_s = trio.current_time() - started_at
-        self.connection.set_path(Path(PathKind.DIRECT, endpoint), rtt_s=check_s)
+        self._nominated = Path(PathKind.DIRECT, endpoint)
+        self.connection.set_path(self._nominated, rtt_s=check_s)
+        for other in self._session.alternatives[:_MAX_WARM_PATHS]:
+            self.connection.add_path(Path(PathKind.DIRECT, other))
 
     async def keep(self) -> None:
         """Answer consent checks until the connection ends."""
 
         async def watch_consent() -> None:
             await self._session.lost.wait()
+            if self.connection.path != self._nominated:
+                # The connection moved on: its own challenges prove that the peer is
+                # where it sends, and ICE only knows where it was.
+                return
             reason = "the peer no longer consents to this path"
             self.connection.close(CODE_NO_PATH, reason)
 

@@ -116,6 +116,24 @@ async def everything_received(sock: DatagramSocket) -> list[bytes]:
     return datagrams
 
 
+async def test_addresses_whose_check_had_not_failed_are_told_as_alternatives(world):
+    one, other = world.sessions()
+    silent = dataclasses.replace(
+        other.local.candidates[0], endpoint=STRANGER, foundation="s9"
+    )
+    remote = dataclasses.replace(
+        other.local, candidates=(silent, *other.local.candidates)
+    )
+    assert one.alternatives == ()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(other.connect, one.local, RTO_S)
+        assert await one.connect(remote, RTO_S) == CALLEE
+    assert one.alternatives == (STRANGER,)
+    assert other.alternatives == ()
+    await one.close()
+    await other.close()
+
+
 async def test_both_sides_find_each_other_in_one_round_trip(
     autojump_clock: Clock, world: World
 ):

@@ -1,7 +1,9 @@
 import pytest
 import trio
 
+from opnode.core.addresses import Endpoint
 from opnode.core.errors import PeerUnreachable
+from opnode.drivers.connections import Path, PathKind
 from opnode.testing.overlay import open_overlay
 
 
@@ -35,3 +37,36 @@ async def test_a_meeting_without_a_path_leaves_nothing(autojump_clock):
         for node in (alice, bob):
             assert node.connector.ice.statistics().sessions == 0
             assert node.statistics().traffic.connections == 0
+
+
+async def test_the_end_of_consent_is_nothing_to_a_connection_that_moved_on(
+    autojump_clock,
+):
+    async with open_overlay() as overlay:
+        alice, bob = await overlay.user(), await overlay.user()
+        connection = await alice.connect(bob.peer_id)
+        await connection.ping()
+        elsewhere = Endpoint("10.0.0.3", 4999)
+        socket = await overlay.network.host("10.0.0.3").bind(elsewhere)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(forward, socket, alice.endpoint, bob.endpoint)
+            connection.set_path(Path(PathKind.DIRECT, elsewhere))
+            with trio.fail_after(10):
+                while connection.path.endpoint != elsewhere:
+                    await connection.ping()
+            for meeting in alice.connector._meetings.values():
+                await meeting._session.close()
+                meeting._session.lost.set()
+            await trio.sleep(20)
+            assert await connection.ping() > 0
+            assert connection.path.endpoint == elsewhere
+            nursery.cancel_scope.cancel()
+
+
+async def forward(socket, one, other):
+    """Carry datagrams between two endpoints, from an address of one's own."""
+    while True:
+        await socket.wait_readable()
+        while (received := socket.receive()) is not None:
+            to = other if received.source == one else one
+            socket.send(bytes(received.buffer), to, received.segment_size)
