@@ -5,6 +5,7 @@ Rules R-90 and following of docs/protocols/rudp.md, and the limits that other ru
 
 import gc
 import random
+import sys
 import tracemalloc
 from collections import Counter
 
@@ -31,6 +32,7 @@ from opnode.protocols.rudp.frames import (
     encode_ping,
     encode_reset,
     encode_stop_reading,
+    parse_frames,
 )
 from opnode.protocols.rudp.lifetime import ConnectionState
 from opnode.protocols.rudp.packet_keys import PacketKeys
@@ -52,7 +54,7 @@ class CountingKeys:
         self.tries = 0
 
     def __getattr__(self, name):
-        if name in ("decrypt", "decrypt_into", "open_other_phase"):
+        if name.startswith(("decrypt", "open")):
             self.tries += 1
         return getattr(self._keys, name)
 
@@ -129,6 +131,24 @@ def memory_of(work) -> int:
     return sum(change.size_diff for change in after.compare_to(before, "filename"))
 
 
+def lines_of(work) -> int:
+    """Lines of Python that some work runs through."""
+    lines = 0
+
+    def trace(_frame, event, _argument):
+        nonlocal lines
+        lines += event == "line"
+        return trace
+
+    previous = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        work()
+    finally:
+        sys.settrace(previous)
+    return lines
+
+
 # --- strangers ------------------------------------------------------------------------
 
 
@@ -139,6 +159,8 @@ def test_r_90_a_forger_who_knows_the_id_alone_makes_us_open_nothing():
         wire = header(far, dice.getrandbits(54)) + dice.randbytes(100)
         far.arrive(wire, source=ELSEWHERE)
     assert keys.tries == 0
+    far.arrive(header(far, far.next_number) + bytes(100))
+    assert keys.tries == 1, "a guess of the number is tried"
     assert far.sent() == []
     assert far.connection.statistics().packets_received == far.next_number
 
@@ -231,6 +253,15 @@ def test_r_92_a_flood_of_padding_is_cut_off():
     flood = cut_off_after(lambda _: bytes(ROOM))
     assert flood.arrived <= LONE_PACKETS + 1
     assert flood.answers <= 1
+
+
+def test_r_92_padding_is_skipped_at_once_also_between_frames():
+    empty = lines_of(lambda: parse_frames(b"\0"))
+    assert lines_of(lambda: parse_frames(bytes(65_000))) <= empty
+    one = lines_of(lambda: parse_frames(encode_ping(1)))
+    assert lines_of(lambda: parse_frames(bytes(600) + encode_ping(1) + bytes(600))) <= (
+        one + 2 * empty
+    )
 
 
 def test_r_91_acknowledgements_of_nothing_are_cut_off():
