@@ -38,12 +38,14 @@ def connect_command(connects: int, nodes: int, *, as_json: bool) -> None:
 @click.option("--runs", default=5, show_default=True, type=click.IntRange(1))
 @click.option("--mebibytes", default=256, show_default=True, type=click.IntRange(1))
 @click.option("--loss-percent", default=1.0, show_default=True, help="Where loss is.")
+@click.option("--algorithm", type=click.Choice(["cubic", "bbr"]), help="Ours.")
 @click.option("--only", multiple=True, type=click.Choice(list(channel.VARIANTS)))
 @as_json
 def channel_command(
     runs: int,
     mebibytes: int,
     loss_percent: float,
+    algorithm: str | None,
     only: tuple[str, ...],
     *,
     as_json: bool,
@@ -53,6 +55,7 @@ def channel_command(
         runs=runs,
         mebibytes=mebibytes,
         loss=loss_percent / 100,
+        algorithm=algorithm or "",
         only=only or tuple(channel.VARIANTS),
     )
     _report(functools.partial(channel.run, plan), as_json)

@@ -13,6 +13,7 @@ out of the sending process and acknowledgements on their way in.
 ``plain``: packets of 1200 bytes without segmentation and coalescing offload.
 """
 
+import dataclasses
 import random
 import time
 from collections.abc import Sequence
@@ -25,7 +26,10 @@ import trio
 import opnode
 from benchmarks.figures import Measure, Report, measure
 from benchmarks.neighbourhood import LOOPBACK, other_process, swallow
-from opnode.drivers.network import NetworkConfig, SystemNetwork
+from opnode.drivers.network import Network, NetworkConfig, SystemNetwork
+from opnode.protocols.rudp.config import RudpConfig
+from opnode.protocols.rudp.congestion import CongestionAlgorithm
+from opnode.protocols.rudp.packet import MAX_PACKET_SIZE
 from opnode.testing.lossy_network import LossyNetwork
 
 WRITE_BYTES = 1 << 16
@@ -43,20 +47,20 @@ class Variant:
     Args:
         prefix: of the names of its measures.
         loses: whether packets are lost.
-        largest: bytes of the largest datagram that leaves the sender.
+        packet_bytes: of the largest packet that the sender tries.
         offload: whether both processes may use segmentation and coalescing offload.
     """
 
     prefix: str
     loses: bool = False
-    largest: int = PACKET_BYTES
+    packet_bytes: int = PACKET_BYTES
     offload: bool = True
 
 
 VARIANTS: Final = {
     "clean": Variant(prefix=""),
     "lossy": Variant(prefix="lossy_", loses=True),
-    "large": Variant(prefix="large_", largest=65_507),
+    "large": Variant(prefix="large_", packet_bytes=MAX_PACKET_SIZE),
     "plain": Variant(prefix="plain_", offload=False),
 }
 
@@ -69,12 +73,14 @@ class Plan:
         runs: of each variant.
         mebibytes: of each run.
         loss: probability that a packet is lost, where they are.
+        algorithm: congestion control of the sender; empty is the default.
         only: names of variants.
     """
 
     runs: int = 5
     mebibytes: int = 256
     loss: float = 0.01
+    algorithm: str = ""
     only: Sequence[str] = tuple(VARIANTS)
 
 
@@ -85,6 +91,7 @@ async def run(plan: Plan) -> Report:
         "runs": plan.runs,
         "bytes_per_run": plan.mebibytes << 20,
         "loss": plan.loss,
+        "algorithm": plan.algorithm or "default",
     }
     for name in plan.only:
         variant = VARIANTS[name]
@@ -115,15 +122,19 @@ class _Transfers:
 
 
 async def _transfers(variant: Variant, plan: Plan) -> _Transfers:
-    network = LossyNetwork(
-        SystemNetwork(NetworkConfig(offload=variant.offload)),
-        random.Random(1),
-        plan.loss if variant.loses else 0.0,
-        largest=variant.largest,
-    )
+    network: Network = SystemNetwork(NetworkConfig(offload=variant.offload))
+    if variant.loses:
+        network = LossyNetwork(network, random.Random(1), plan.loss)
+    transport = RudpConfig(max_packet_size=variant.packet_bytes)
+    if plan.algorithm:
+        algorithm = CongestionAlgorithm(plan.algorithm)
+        transport = dataclasses.replace(transport, congestion=algorithm)
     async with other_process(2, offload=variant.offload) as neighbourhood:
         config = opnode.NodeConfig(
-            listen=LOOPBACK, bootstrap=(neighbourhood.bootstrap,), role=opnode.Role.LEAF
+            listen=LOOPBACK,
+            bootstrap=(neighbourhood.bootstrap,),
+            role=opnode.Role.LEAF,
+            transport=transport,
         )
         async with opnode.open_node(config, network=network) as node:
             await node.wait_joined()
@@ -140,7 +151,7 @@ async def _on_connection(
     speeds, cpu_send, cpu_receive = [], [], []
     async with await connection.open_channel() as channel:
         await swallow(channel, WARM_UP_BYTES, block)
-        if variant.largest > PACKET_BYTES:
+        if variant.packet_bytes > PACKET_BYTES:
             ends_at = time.perf_counter() + SEARCH_S
             while time.perf_counter() < ends_at:
                 await swallow(channel, WRITE_BYTES, block)

@@ -144,7 +144,9 @@ def _connector(
         table=table,
         wall_clock=world.wall_clock,
         rng=world.rng,
-        config=ConnectorConfig(max_unaccepted=config.max_unaccepted),
+        config=ConnectorConfig(
+            max_unaccepted=config.max_unaccepted, transport=config.transport
+        ),
     )
 
 

@@ -8,6 +8,7 @@ from typing import Final
 from opnode.core.addresses import Endpoint
 from opnode.node.bootstrap import BootstrapEntry
 from opnode.protocols.introductions.introducer import IntroducerConfig
+from opnode.protocols.rudp.config import RudpConfig
 
 
 class Role(enum.Enum):
@@ -48,6 +49,7 @@ class NodeConfig:
         max_unaccepted: connections that nobody accepted yet; further callers hear
             "busy".
         introducer: how much the node does for the introductions of others.
+        transport: limits, timers and congestion control of our end of a connection.
         qlog_dir: where to log every connection for a qlog viewer; ``None`` for no logs.
     """
 
@@ -63,4 +65,5 @@ class NodeConfig:
     nat_keepalive_s: float = 25.0
     max_unaccepted: int = 64
     introducer: IntroducerConfig = field(default_factory=IntroducerConfig)
+    transport: RudpConfig = field(default_factory=RudpConfig)
     qlog_dir: Path | None = None

@@ -70,12 +70,14 @@ class ConnectorConfig:
     ``max_unconfirmed``: answered offers whose caller has not been heard yet; at seven
     offers a second, more than an introducer passes for one source, each keeps its place
     for four seconds, several times what a path takes.
+    ``transport``: our end of every connection.
     """
 
     attempt_s: float = 10.0
     check_rto_s: float = 0.1
     max_unaccepted: int = 64
     max_unconfirmed: int = 32
+    transport: RudpConfig = field(default_factory=RudpConfig)
 
 
 @dataclass(slots=True, eq=False)
@@ -109,7 +111,7 @@ class Connector:
         self._wall_clock = wall_clock
         self._rng = rng
         self._config = config or ConnectorConfig()
-        self._rudp_config = RudpConfig()
+        self._rudp_config = self._config.transport
         self._attempts: dict[bytes, _Attempt] = {}
         self._live: dict[bytes, Connection] = {}
         self._meetings: dict[bytes, Meeting] = {}

@@ -1,13 +1,11 @@
-"""A network that loses packets on top of another one, real or virtual.
+"""A network that loses packets at random on top of another one, real or virtual.
 
-Owns which datagrams vanish, each by itself also inside of a run: some at random, and
-all that are too large. Refuses to delay or reorder anything:
-`opnode.testing.virtual_network` does that.
+Owns which datagrams vanish, each by itself also inside of a run. Refuses to delay or
+reorder anything: `opnode.testing.virtual_network` does that.
 """
 
 import math
 import random
-from typing import Final
 
 from opnode.core.addresses import Endpoint
 from opnode.core.errors import ConfigError
@@ -20,28 +18,17 @@ from opnode.drivers.network import (
     segments_of,
 )
 
-# More than UDP carries.
-MAX_DATAGRAM: Final = 65_535
-
 
 class LossyNetwork:
     """A `Network` whose sockets lose what they send and what they receive."""
 
-    def __init__(
-        self,
-        inner: Network,
-        rng: random.Random,
-        loss: float,
-        *,
-        largest: int = MAX_DATAGRAM,
-    ) -> None:
+    def __init__(self, inner: Network, rng: random.Random, loss: float) -> None:
         """Lose with the same probability in both directions.
 
         Args:
             inner: Carries what is not lost.
             rng: Decides which datagrams are lost.
             loss: Probability of a datagram, 0 to below 1.
-            largest: Bytes of the largest datagram that is sent and not lost.
 
         Raises:
             ConfigError: The probability is none, or nothing would be left.
@@ -51,12 +38,10 @@ class LossyNetwork:
         self._inner = inner
         self._rng = rng
         self._loss = loss
-        self._largest = largest
 
     async def bind(self, endpoint: Endpoint) -> DatagramSocket:
         """See `Network.bind`."""
-        inner = await self._inner.bind(endpoint)
-        return LossySocket(inner, self._rng, self._loss, largest=self._largest)
+        return LossySocket(await self._inner.bind(endpoint), self._rng, self._loss)
 
     def interface_addresses(self) -> tuple[str, ...]:
         """See `Network.interface_addresses`."""
@@ -70,12 +55,9 @@ class LossyNetwork:
 class LossySocket:
     """A `DatagramSocket` that loses datagrams both ways."""
 
-    def __init__(
-        self, inner: DatagramSocket, rng: random.Random, loss: float, *, largest: int
-    ) -> None:
+    def __init__(self, inner: DatagramSocket, rng: random.Random, loss: float) -> None:
         """See `LossyNetwork`."""
         self._inner = inner
-        self._largest = largest
         self._out = _Losses(rng, loss)
         self._in = _Losses(rng, loss)
 
@@ -108,8 +90,6 @@ class LossySocket:
         self, data: Buffer, destination: Endpoint, segment_size: int = 0, ecn: int = 0
     ) -> bool:
         """See `DatagramSocket.send`."""
-        if (segment_size or len(data)) > self._largest < len(data):
-            return True
         left = self._out.remove(data, segment_size)
         if left is None:
             return True

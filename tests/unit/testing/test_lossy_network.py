@@ -96,14 +96,3 @@ async def test_closing_closes_the_socket_below(autojump_clock: Clock):
     lossy.close()
     with pytest.raises(trio.ClosedResourceError):
         lossy.receive()
-
-
-async def test_a_datagram_or_run_that_is_too_large_never_leaves(autojump_clock: Clock):
-    world = VirtualNetwork(random.Random(1))
-    network = LossyNetwork(world.host("10.0.0.1"), random.Random(1), 0.0, largest=1200)
-    narrow = await network.bind(Endpoint("10.0.0.1", 7))
-    plain = await world.host("10.0.0.2").bind_virtual(Endpoint("10.0.0.2", 7))
-    for size, segment_size in ((1201, 0), (3000, 1201), (1200, 0), (2400, 1200)):
-        assert narrow.send(bytes(size), plain.local, segment_size)
-    assert narrow.send(b"short", plain.local, 1201)
-    assert drained(plain) == [bytes(1200)] * 3 + [b"short"]
