@@ -563,13 +563,10 @@ def test_r_22_a_final_size_beyond_the_credit_closes_with_flow_control():
     assert closed.code == CloseCode.FLOW_CONTROL
 
 
-def test_r_22_the_first_packet_brings_the_credit_of_the_connection():
+def test_r_22_the_first_packet_tells_how_many_channels_may_be_opened():
     far = FarEnd()
     ((_, frames),) = far.sent()
-    assert frames == [
-        ConnectionCreditFrame(RudpConfig().connection_window),
-        ChannelCountFrame(RudpConfig().max_channels),
-    ]
+    assert frames == [ChannelCountFrame(RudpConfig().max_channels)]
 
 
 def test_r_22_nothing_is_sent_beyond_the_peer_s_credit():
@@ -750,7 +747,7 @@ def test_r_28_what_arrives_after_stop_reading_is_dropped_and_credited():
         far.feed(data(0, start, bytes(1024)))
     assert far.connection.read(0, 100, far.now) is None
     far.feed(data(0, 256 * KIB - 1, b"", fin=True))
-    assert far.connection._channels.credit.consumed == 256 * KIB - 1
+    assert far.connection._channels.flow.credit.consumed == 256 * KIB - 1
 
 
 def test_r_29_frames_for_a_channel_that_is_over_are_ignored():
@@ -1242,3 +1239,88 @@ def test_r_70_an_urgent_channel_overtakes_bulk_that_was_written_before():
 
     pair.drive(has_come, within_s=0.5)
     assert pair.a.connection.statistics().bytes_in_flight > 0
+
+
+def test_r_71_a_busy_channel_is_granted_ever_more_and_an_idle_one_nothing():
+    pair = Pair(link=LinkConfig(latency_s=0.05))
+    busy = pair.a.connection.open_channel(pair.now)
+    idle = pair.a.connection.open_channel(pair.now)
+    pair.run_for(0.5)
+    limits = []
+    for _ in range(100):
+        pair.a.connection.send(busy, bytes(1 << 20), pair.now)
+        pair.run_for(0.02)
+        while pair.b.connection.read(busy, 1 << 20, pair.now):
+            pair.flush()
+        limits.append(pair.b.connection._channels._channels[busy].credit.window)
+    assert limits[0] == INITIAL_CHANNEL_CREDIT
+    assert limits[-1] == RudpConfig().channel_window
+    credit = pair.b.connection._channels._channels[idle].credit
+    assert credit.limit == INITIAL_CHANNEL_CREDIT
+
+
+def test_r_71_readers_that_were_fast_and_stop_leave_room_for_a_new_channel():
+    pair = Pair(link=LinkConfig(latency_s=0.01))
+    slow = [pair.a.connection.open_channel(pair.now) for _ in range(3)]
+    pair.run_for(0.5)
+    for _ in range(30):
+        for channel in slow:
+            pair.a.connection.send(channel, bytes(1 << 20), pair.now)
+        pair.run_for(0.01)
+        for channel in slow:
+            while pair.b.connection.read(channel, 1 << 20, pair.now):
+                pair.flush()
+    # From here on nobody reads them, while their sender goes on.
+    for channel in slow:
+        pair.a.connection.send(channel, bytes(10 << 20), pair.now)
+    pair.run_for(5.0)
+    flow = pair.b.connection._channels.flow
+    held = flow.credit.received - flow.credit.consumed
+    assert 4 << 20 < held < 14 << 20
+    fresh = pair.a.connection.open_channel(pair.now)
+    payload, read = bytes(3 << 20), 0
+    assert pair.a.connection.send(fresh, payload, pair.now) == len(payload)
+
+    def is_read() -> bool:
+        nonlocal read
+        while data := pair.b.connection.read(fresh, 1 << 20, pair.now):
+            read += len(data)
+            pair.flush()
+        return read == len(payload)
+
+    pair.run_for(0.1)
+    pair.drive(is_read, within_s=5.0)
+
+
+def test_two_thousand_channels_at_once_all_arrive_whole():
+    pair = Pair(link=LinkConfig(latency_s=0.005, loss=0.01))
+    pair.run_for(0.1)
+    payloads = {}
+    for index in range(2000):
+        channel = pair.a.connection.open_channel(pair.now)
+        payloads[channel] = index.to_bytes(4, "big") * (1 + index % 300)
+        pair.a.connection.send(channel, payloads[channel], pair.now)
+        pair.a.connection.finish(channel, pair.now)
+    found = dict.fromkeys(payloads, b"")
+    ended = set()
+
+    def are_all_read() -> bool:
+        for event in pair.b.events:
+            if isinstance(event, ChannelReadable):
+                number = event.channel_id
+                while data := pair.b.connection.read(number, 1 << 20, pair.now):
+                    found[number] += data
+                if data == b"":
+                    ended.add(number)
+                    pair.b.connection.finish(number, pair.now)
+        pair.b.events.clear()
+        pair.flush()
+        return len(ended) == 2000
+
+    pair.drive(are_all_read, within_s=30.0)
+    assert found == payloads
+    pair.run_for(1.0)
+    for number in payloads:
+        assert pair.a.connection.read(number, 1, pair.now) == b""
+    assert pair.a.connection.statistics().channels_open == 0
+    assert pair.b.connection.statistics().channels_open == 0

@@ -389,7 +389,7 @@ class Victim:
         connection = self.far.connection
         channels = connection._channels
         assert len(channels) <= CONFIG.max_channels + frames.INITIAL_CHANNEL_COUNT
-        held = channels.credit.received - channels.credit.consumed
+        held = channels.flow.credit.received - channels.flow.credit.consumed
         assert held <= CONFIG.connection_window
         assert channels._islands.count <= CONFIG.max_gaps
         assert len(connection._acks.received) <= CONFIG.max_received_ranges

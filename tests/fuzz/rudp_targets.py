@@ -78,7 +78,7 @@ def mad_peer_target(data: bytes) -> None:
     events = drive(far)
     assert not any(isinstance(event, Closed) for event in events[:-1])
     assert (
-        far.connection._channels.credit.received
+        far.connection._channels.flow.credit.received
         <= far.connection._config.connection_window
     )
 

@@ -3,6 +3,7 @@
 import enum
 from typing import Final
 
+from opnode.protocols.rudp.credit import Credit
 from opnode.protocols.rudp.frames import INITIAL_CHANNEL_CREDIT
 from opnode.protocols.rudp.receive_buffer import IslandLimit, ReceiveBuffer
 from opnode.protocols.rudp.send_buffer import SendBuffer
@@ -41,29 +42,6 @@ class ReceiveState(enum.Enum):
     OVER = "over"
 
 
-class Credit:
-    """What the peer may send: raised by half a window at a time."""
-
-    __slots__ = ("consumed", "limit", "received", "window")
-
-    def __init__(self, *, initial: int, window: int) -> None:
-        """Start with what the protocol grants and a window that is granted later."""
-        self.limit = initial
-        self.window = window
-        self.received = 0
-        self.consumed = 0
-
-    @property
-    def is_low(self) -> bool:
-        """Whether the peer should be told a higher limit."""
-        return self.consumed + self.window - self.limit >= self.window // 2
-
-    def raise_limit(self) -> int:
-        """Grant a whole window beyond what was consumed; returns the new limit."""
-        self.limit = max(self.limit, self.consumed + self.window)
-        return self.limit
-
-
 class Channel:
     """State of one channel; frames in, frames out are the business of others."""
 
@@ -90,7 +68,7 @@ class Channel:
 
         Args:
             channel_id: Its number.
-            window: Unread bytes that we hold.
+            window: Unread bytes that we hold at most.
             send_buffer: Unacknowledged bytes that we hold.
             islands: What all channels of the connection hold behind holes.
         """
@@ -99,7 +77,7 @@ class Channel:
         self.outgoing = SendBuffer(
             channel_id, capacity=send_buffer, limit=INITIAL_CHANNEL_CREDIT
         )
-        self.credit = Credit(initial=INITIAL_CHANNEL_CREDIT, window=window)
+        self.credit = Credit(initial=INITIAL_CHANNEL_CREDIT, maximum=window)
         self.send_state = SendState.OPEN
         self.receive_state = ReceiveState.OPEN
         self.reset_code = 0

@@ -8,13 +8,13 @@ from opnode.core.errors import LocalProtocolError
 from opnode.protocols.rudp import frames
 from opnode.protocols.rudp.channel import (
     Channel,
-    Credit,
     ReceiveState,
     SendNeed,
     SendState,
 )
 from opnode.protocols.rudp.config import RudpConfig
 from opnode.protocols.rudp.control_queue import ControlQueue
+from opnode.protocols.rudp.credit import Credit
 from opnode.protocols.rudp.event_queue import EventQueue
 from opnode.protocols.rudp.events import (
     ChannelDelivered,
@@ -25,6 +25,7 @@ from opnode.protocols.rudp.events import (
     ChannelStopped,
     ChannelWritable,
 )
+from opnode.protocols.rudp.flow_control import FlowControl
 from opnode.protocols.rudp.frames import (
     FrameType,
 )
@@ -65,17 +66,16 @@ class ChannelTable:
         events: EventQueue,
         controls: ControlQueue,
     ) -> None:
-        """Start without channels and ask for the credit frames of the start."""
+        """Start without channels and tell how many the peer may open."""
         # Who waits for its turn alone, and who needs the connection's credit as well:
         # without any, the latter need not be looked at.
         self._ready = ServiceOrder()
         self._fresh = ServiceOrder()
-        self.credit = Credit(
-            initial=frames.INITIAL_CONNECTION_CREDIT, window=config.connection_window
-        )
+        self.flow = FlowControl(config, controls)
         self._count_credit = Credit(
-            initial=frames.INITIAL_CHANNEL_COUNT, window=config.max_channels
+            initial=frames.INITIAL_CHANNEL_COUNT, maximum=config.max_channels
         )
+        self._count_credit.window = config.max_channels
         self._channels: dict[int, Channel] = {}
         self._islands = IslandLimit(config.max_gaps)
         self._config = config
@@ -86,7 +86,6 @@ class ChannelTable:
         self._may_open = frames.INITIAL_CHANNEL_COUNT
         self._send_limit = frames.INITIAL_CONNECTION_CREDIT
         self._send_used = 0
-        controls.add(FrameType.CONNECTION_CREDIT)
         controls.add(FrameType.CHANNEL_COUNT)
 
     def __len__(self) -> int:
@@ -145,18 +144,19 @@ class ChannelTable:
             self._queue(channel)
         return taken
 
-    def read(self, channel_id: int, max_bytes: int) -> bytes | None:
+    def read(self, channel_id: int, max_bytes: int, now: float) -> bytes | None:
         """Take received bytes: None for nothing now, empty once at the end."""
         channel = self.find(channel_id)
         if channel is None or channel.receive_state is not ReceiveState.OPEN:
             return None
         data = channel.incoming.read(max_bytes)
         if data:
-            self._consume(channel, len(data))
+            self.flow.now = now
+            self.flow.consume(channel, len(data))
             return data
         if not channel.incoming.is_at_end:
             return None
-        channel.receive_state = ReceiveState.OVER
+        self._end_receiving(channel, ReceiveState.OVER)
         self._retire(channel)
         return b""
 
@@ -196,7 +196,7 @@ class ChannelTable:
         channel = self.find(channel_id)
         if channel is None or channel.receive_state is not ReceiveState.OPEN:
             return
-        channel.receive_state = ReceiveState.STOPPED
+        self._end_receiving(channel, ReceiveState.STOPPED)
         channel.stop_code = code
         self._controls.add(FrameType.STOP_READING, channel_id)
         self._drop_received(channel)
@@ -261,7 +261,7 @@ class ChannelTable:
         if channel.receive_state is ReceiveState.OVER:
             return
         stop = offset + len(data)
-        self._account(channel, stop)
+        self.flow.account(channel, stop)
         incoming = channel.incoming
         before = incoming.end
         incoming.insert(offset, data)
@@ -279,14 +279,14 @@ class ChannelTable:
             return
         # Only a FIN makes an end: a reset after the last byte must not look like one.
         was_ended = channel.incoming.final_size is not None
-        self._account(channel, final_size)
+        self.flow.account(channel, final_size)
         channel.incoming.set_final_size(final_size)
         is_whole = was_ended and channel.incoming.is_complete
         if is_whole and channel.receive_state is ReceiveState.OPEN:
             return
         if channel.receive_state is ReceiveState.OPEN:
             self._events.add(ChannelReset(channel_id, code))
-        channel.receive_state = ReceiveState.STOPPED
+        self._end_receiving(channel, ReceiveState.STOPPED)
         self._drop_received(channel)
 
     def on_stop_reading(self, channel_id: int, code: int) -> None:
@@ -363,7 +363,7 @@ class ChannelTable:
         if kind == FrameType.PING:
             return frames.encode_ping(number)
         if kind == FrameType.CONNECTION_CREDIT:
-            return frames.encode_connection_credit(self.credit.raise_limit())
+            return frames.encode_connection_credit(self.flow.credit.raise_limit())
         if kind == FrameType.CHANNEL_COUNT:
             return frames.encode_channel_count(self._count_credit.raise_limit())
         channel = self._channels.get(number)
@@ -443,32 +443,11 @@ class ChannelTable:
             islands=self._islands,
         )
         self._channels[channel_id] = channel
-        if channel.credit.is_low:
-            self._controls.add(FrameType.CHANNEL_CREDIT, channel_id)
         return channel
 
-    def _account(self, channel: Channel, stop: int) -> None:
-        """Charge the connection's credit for bytes up to `stop`."""
-        credit = self.credit
-        new = channel.check_data(stop)
-        if credit.received + new > credit.limit:
-            raise PeerViolationError(
-                CloseCode.FLOW_CONTROL,
-                f"{credit.received + new} bytes on all channels, "
-                f"the connection's credit is {credit.limit}",
-            )
-        credit.received += new
-
-    def _consume(self, channel: Channel, size: int) -> None:
-        channel.credit.consumed += size
-        self._consume_connection(size)
-        if channel.credit.is_low and channel.incoming.final_size is None:
-            self._controls.add(FrameType.CHANNEL_CREDIT, channel.channel_id)
-
-    def _consume_connection(self, size: int) -> None:
-        self.credit.consumed += size
-        if self.credit.is_low:
-            self._controls.add(FrameType.CONNECTION_CREDIT)
+    def _end_receiving(self, channel: Channel, state: ReceiveState) -> None:
+        channel.receive_state = state
+        self.flow.release(channel)
 
     def _reset(self, channel: Channel, code: int) -> bool:
         if channel.send_state in (SendState.RESET, SendState.OVER):
@@ -486,7 +465,7 @@ class ChannelTable:
         incoming = channel.incoming
         if incoming.final_size is not None:
             incoming.highest = incoming.final_size
-        self._consume_connection(incoming.discard())
+        self.flow.discard(incoming.discard())
         if incoming.final_size is not None:
             channel.receive_state = ReceiveState.OVER
             self._retire(channel)
@@ -497,10 +476,9 @@ class ChannelTable:
             return
         del self._channels[channel.channel_id]
         self._unqueue(channel)
-        if channel.channel_id & 1 != self._own_parity:
-            self._count_credit.consumed += 1
-            if self._count_credit.is_low:
-                self._controls.add(FrameType.CHANNEL_COUNT)
+        is_theirs = channel.channel_id & 1 != self._own_parity
+        if is_theirs and self._count_credit.consume(1, 0.0):
+            self._controls.add(FrameType.CHANNEL_COUNT)
 
 
 def _encode_for(channel: Channel, kind: int) -> bytes:

@@ -346,7 +346,7 @@ class RudpConnection:
             return 0
         return self._channels.write(channel_id, memoryview(data).cast("B"))
 
-    def read(self, channel_id: int, max_bytes: int, now: float) -> bytes | None:  # noqa: ARG002 - every verb takes the time
+    def read(self, channel_id: int, max_bytes: int, now: float) -> bytes | None:
         """Take received bytes.
 
         Returns:
@@ -358,7 +358,7 @@ class RudpConnection:
         """
         if max_bytes < 1:
             raise LocalProtocolError(f"cannot read {max_bytes} bytes, at least 1")
-        return self._channels.read(channel_id, max_bytes)
+        return self._channels.read(channel_id, max_bytes, now)
 
     def set_urgency(self, channel_id: int, urgency: int, now: float) -> None:  # noqa: ARG002 - every verb takes the time
         """Send a channel before those of a higher number: 0 to 7, 3 at its start.
@@ -490,6 +490,7 @@ class RudpConnection:
         in_flight, number = self._recovery.bytes_in_flight, self._sealer.next_number
         result = self._recovery.on_ack(frame, next_number=number, now=now)
         freed = in_flight - self._recovery.bytes_in_flight
+        self._channels.flow.rtt_s = self._recovery.rtt.smoothed
         self._work.on_ack(freed, len(frame.ranges))
         self._rekeying.keys.on_acked(frame.ranges[0][1] - 1)
         for run in result.acked:

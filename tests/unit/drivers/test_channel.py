@@ -116,14 +116,14 @@ async def test_wait_delivered_returns_when_the_peer_has_everything(autojump_cloc
         ours, theirs = await channel_pair(pair)
         with pytest.raises(LocalProtocolError):
             await ours.wait_delivered()
-        await ours.send_all(bytes(300_000))
+        await ours.send_all(bytes(200_000))
         await ours.send_eof()
         await ours.wait_delivered()
         await pair.first.connection.aclose()
         received = 0
-        while received < 300_000:
+        while received < 200_000:
             received += len(await theirs.receive_some())
-        assert received == 300_000
+        assert received == 200_000
 
 
 async def test_two_tasks_cannot_use_one_direction_at_once(autojump_clock):

@@ -4,7 +4,6 @@ import pytest
 
 from opnode.protocols.rudp.channel import (
     Channel,
-    Credit,
     ReceiveState,
     SendNeed,
     SendState,
@@ -16,21 +15,6 @@ from opnode.protocols.rudp.violation import CloseCode, PeerViolationError
 
 def new_channel() -> Channel:
     return Channel(0, window=1 << 20, send_buffer=10_000, islands=IslandLimit(10))
-
-
-def test_credit_is_low_once_half_a_window_was_consumed():
-    credit = Credit(initial=100, window=100)
-    credit.consumed = 49
-    assert not credit.is_low
-    credit.consumed = 50
-    assert credit.is_low
-    assert credit.raise_limit() == 150
-    assert not credit.is_low
-
-
-def test_credit_never_falls():
-    credit = Credit(initial=100, window=10)
-    assert credit.raise_limit() == 100
 
 
 def test_data_within_the_credit_is_measured_against_what_came_before():

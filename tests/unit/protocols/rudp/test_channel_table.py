@@ -109,7 +109,7 @@ def test_a_delivered_and_read_channel_is_forgotten_and_credited():
         desk.table.on_data(channel, 0, b"", fin=True)
         desk.table.finish(2 * index)
         desk.deliver(2 * index)
-        assert desk.table.read(2 * index, 10) == b""
+        assert desk.table.read(2 * index, 10, 0.0) == b""
     assert len(desk.table) == 0
     assert ChannelDelivered(0) in desk.happened()
     assert desk.told() == [b"\x07" + (128 + 64).to_bytes(4, "big")]
@@ -165,7 +165,7 @@ def test_a_reset_after_stop_reading_is_no_event():
     desk.table.stop_reading(0, 1)
     desk.table.on_reset(0, 1, 10)
     assert not [one for one in desk.happened() if isinstance(one, ChannelReset)]
-    assert desk.table.credit.consumed == 10
+    assert desk.table.flow.credit.consumed == 10
 
 
 def test_stop_reading_at_the_known_end_is_the_end():

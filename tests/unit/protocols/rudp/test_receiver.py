@@ -37,7 +37,7 @@ def test_a_run_in_order_takes_the_short_way_past_the_parser(monkeypatch):
     assert channel is not None
     assert [len(piece) for piece in channel.incoming.chunks] == [len(TEXT)]
     assert far.connection.read(0, 1 << 20, far.now) == TEXT
-    assert far.connection._channels.credit.received == len(TEXT)
+    assert far.connection._channels.flow.credit.received == len(TEXT)
 
 
 def test_a_run_behind_a_hole_takes_the_short_way_too(monkeypatch):
