@@ -55,7 +55,7 @@ class ChannelTable:
         "_ready",
         "_send_limit",
         "_send_used",
-        "credit",
+        "flow",
     )
 
     def __init__(

@@ -15,7 +15,7 @@ _PAUSE_S: Final = 0.025
 
 
 class Credit:
-    """Absolute numbers that only grow; raised by half a window at a time.
+    """Absolute numbers that only grow; raised by a part of the window at a time.
 
     Attributes:
         limit: What the peer was told.
@@ -33,16 +33,19 @@ class Credit:
         "maximum",
         "received",
         "smallest",
+        "steps",
         "window",
     )
 
-    def __init__(self, *, initial: int, maximum: int) -> None:
+    def __init__(self, *, initial: int, maximum: int, steps: int = 2) -> None:
         """Start with what the protocol grants.
 
         Args:
             initial: The limit and the window at the start.
             maximum: The largest window.
+            steps: In how many parts a window is granted.
         """
+        self.steps = steps
         self.limit = initial
         self.window = self.smallest = min(initial, maximum)
         self.maximum = maximum
@@ -54,7 +57,7 @@ class Credit:
     @property
     def is_low(self) -> bool:
         """Whether the peer should be told a higher limit."""
-        return self.consumed + self.window - self.limit >= self.window // 2
+        return self.consumed + self.window - self.limit >= self.window // self.steps
 
     def consume(self, size: int, now: float) -> bool:
         """Count what was read; true when a higher limit is due and was not before."""
@@ -84,6 +87,8 @@ class Credit:
             How many bytes were added, negative when it shrank.
         """
         took_s, self._since = now - self._since, now
+        # As long as half a window would have taken.
+        took_s *= self.steps / 2
         rtt_s = max(rtt_s, _PAUSE_S)
         change = 0
         if took_s < _FAST_ROUND_TRIPS * rtt_s:

@@ -14,6 +14,9 @@ from opnode.protocols.rudp.credit import Credit
 from opnode.protocols.rudp.frames import INITIAL_CONNECTION_CREDIT, FrameType
 from opnode.protocols.rudp.violation import CloseCode, PeerViolationError
 
+# The connection's window is granted in small parts: what is not granted while some
+# channels are stuck is lost to all others.
+_CONNECTION_STEPS: Final = 8
 # Of the connection's window, for channels that have read fast; and each takes two
 # thirds of what the others left, so that there is always something for the next.
 _GROWN_SHARE: Final = 3 / 4
@@ -34,7 +37,9 @@ class FlowControl:
     def __init__(self, config: RudpConfig, controls: ControlQueue) -> None:
         """Start with what the protocol grants."""
         self.credit = Credit(
-            initial=INITIAL_CONNECTION_CREDIT, maximum=config.connection_window
+            initial=INITIAL_CONNECTION_CREDIT,
+            maximum=config.connection_window,
+            steps=_CONNECTION_STEPS,
         )
         self.rtt_s = config.initial_rtt_s
         self.now = 0.0
