@@ -20,6 +20,8 @@ from opnode.testing.pair import seeded_keys
 _WRITE = bytes(1 << 16)
 _MAX_READ = 1 << 24
 _CE = 3
+# UDP payload of an Ethernet frame; what is larger vanishes, as with "don't fragment".
+_MAX_DATAGRAM = 1472
 
 
 @dataclass(slots=True)
@@ -164,6 +166,8 @@ class SharedLink:
         size, link = burst.segment_size, self.bottleneck
         for start in range(0, len(burst.data), size):
             data = burst.data[start : start + size]
+            if len(data) > _MAX_DATAGRAM:
+                continue
             ecn = burst.ecn
             arrives_at: float | None = self.now + link.config.delay_s
             if not to_sender:
