@@ -27,6 +27,8 @@ from opnode.testing.virtual_network import Link
 MB = 1_000_000
 RUNNER = LinkConfig(latency_s=0.015, rate_Bps=1_250_000.0, queue_bytes=25 * 1200)
 
+ELSEWHERE = Endpoint("198.51.100.7", 4003)
+
 
 class Transfer:
     """One file on one channel from the initiator; call it until it is true."""
@@ -241,13 +243,13 @@ def test_blackhole(seed):
     assert not pair.a.events_of(Closed)
 
 
-@pytest.mark.parametrize("who", ["sender"])
+@pytest.mark.parametrize("who", ["sender", "receiver"])
 def test_rebind_port(who):
     """Runner: rebind-port. A NAT takes another port every second."""
     rebind_often(who, [Endpoint("192.0.2.77", port) for port in range(5000, 5020)])
 
 
-@pytest.mark.parametrize("who", ["sender"])
+@pytest.mark.parametrize("who", ["sender", "receiver"])
 def test_rebind_addr(who):
     """Runner: rebind-addr. A NAT takes another address every second."""
     rebind_often(who, [Endpoint(f"198.51.100.{n}", 5000) for n in range(1, 20)])
@@ -268,6 +270,56 @@ def rebind_often(who: str, endpoints: list[Endpoint]) -> None:
 
     pair.drive(with_moves, within_s=12)
     assert not pair.a.events_of(Closed)
+
+
+def test_connectionmigration():
+    """Runner: connectionmigration. The sender moves the transfer to another path."""
+    pair = Pair(link=RUNNER)
+    _, there = pair.add_way(RUNNER)
+    transfer, began_at, first = Transfer(pair, 4 * MB), pair.now, pair.b.endpoint
+    has_moved = False
+
+    def with_a_move() -> bool:
+        nonlocal has_moved
+        if not has_moved and pair.now - began_at >= 1.0:
+            pair.a.connection.set_path(there, pair.now)
+            has_moved = True
+        return transfer()
+
+    pair.drive(with_a_move, within_s=8)
+    assert pair.a.connection.statistics().path == there != first
+
+
+def test_amplificationlimit():
+    """Runner: amplificationlimit. An address that proved nothing gets little.
+
+    The runner counts what a server sends before its client's address is proven. Here
+    the handshake runs over introducers, so the case is a peer that seems to move:
+    somebody on the way gives packets of the receiver another source, and hears nothing.
+    """
+    pair = Pair(link=RUNNER)
+    cut, began_at = pair.on_transmission, pair.now
+    taken = {"sent": 0, "heard": 0}
+
+    def with_a_thief(end: End, burst: Transmission) -> list[bytes]:
+        packets = cut(end, burst)
+        size = sum(map(len, packets))
+        if burst.destination == ELSEWHERE:
+            taken["heard"] += size
+            assert taken["heard"] <= 3 * taken["sent"]
+            return []
+        if end is pair.b and 0.5 <= pair.now - began_at < 0.6:
+            taken["sent"] += size
+            for packet in packets:
+                pair.put_on_link(ELSEWHERE, pair.a.endpoint, packet)
+            return []
+        return packets
+
+    pair.on_transmission = with_a_thief
+    carry(pair, 3 * MB, within_s=6)
+    assert taken["sent"] > 0
+    assert taken["heard"] > 0
+    assert pair.a.connection.statistics().path == pair.b.endpoint
 
 
 # --- Life ---
