@@ -295,6 +295,16 @@ def test_r_54_keys_are_replaced_by_age_when_little_is_said():
     assert 6 <= epochs(pair)[0] <= 7
 
 
+def test_r_07_a_slow_path_is_no_reason_to_close_when_keys_change_every_second():
+    config = RudpConfig(key_update_interval_s=1.0)
+    pair = Pair(link=LinkConfig(latency_s=1.5, loss=0.1), config=config)
+    for _ in range(100):
+        pair.a.connection.ping(pair.now)
+        pair.run_for(2.0)
+    assert not pair.a.events_of(Closed)
+    assert min(epochs(pair)) >= 10
+
+
 def test_r_54_an_idle_connection_wakes_up_for_no_update():
     pair = Pair(config=RudpConfig(keep_alive_s=0.0, idle_timeout_s=1e6))
     pair.run_for(100.0)

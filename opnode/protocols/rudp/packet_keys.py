@@ -29,6 +29,8 @@ MAX_FORGED_PER_KEY: Final = 1 << 36
 _UPDATE_ALLOWANCE: Final = 8.0
 # Keys are kept this many probe timeouts for packets that were overtaken (§6.5).
 _OLD_KEY_TIMEOUTS: Final = 3
+# An update may take this long whatever the interval: no path that is alive needs more.
+_MIN_PATIENCE_S: Final = 120.0
 # An epoch in which nothing was sent yet; above every packet number.
 _NOTHING_SENT: Final = 1 << 62
 
@@ -182,8 +184,8 @@ class PacketKeys:
         if next_number - self._first_sent >= MAX_PACKETS_PER_KEY:
             return True
         waiting_since = self._waiting_since
-        interval_s = self._config.key_update_interval_s
-        return waiting_since is not None and now >= waiting_since + interval_s
+        patience_s = max(self._config.key_update_interval_s, _MIN_PATIENCE_S)
+        return waiting_since is not None and now >= waiting_since + patience_s
 
     def on_acked(self, largest: int) -> None:
         """The peer acknowledged packets up to this number."""
