@@ -249,6 +249,20 @@ def test_r_91_data_does_not_pay_for_the_pings_beside_it():
     assert flood.arrived <= CONFIG.work_burst // 200 + 1
 
 
+def test_r_91_the_same_byte_again_and_again_counts_frame_by_frame():
+    frames = ROOM // len(encode_data(0, 9, b"x", fin=False))
+    flood = cut_off_after(lambda _: encode_data(0, 9, b"x", fin=False) * frames)
+    assert flood.arrived <= CONFIG.work_burst // frames + 2
+
+
+def test_r_91_a_packet_sent_again_needlessly_is_no_attack():
+    far = settled()
+    for _ in range(2 * LONE_PACKETS):
+        far.feed(encode_data(0, 0, bytes(1000), fin=False))
+        far.sent()
+    assert far.connection.state is ConnectionState.OPEN
+
+
 def test_r_92_a_flood_of_padding_is_cut_off():
     flood = cut_off_after(lambda _: bytes(ROOM))
     assert flood.arrived <= LONE_PACKETS + 1
@@ -279,6 +293,7 @@ def test_r_91_acknowledgements_of_nothing_are_cut_off():
         lambda index: encode_channel_credit(0, INITIAL_CHANNEL_CREDIT + index),
         encode_connection_credit,
         lambda _: encode_data(0, 0, b"", fin=False),
+        lambda _: encode_data(0, 9, b"again", fin=False),
     ],
 )
 def test_r_91_a_flood_of_any_control_frame_is_cut_off(make_frames):

@@ -252,25 +252,27 @@ class ChannelTable:
             case frames.StopReadingFrame(channel_id, code):
                 self.on_stop_reading(channel_id, code)
 
-    def on_data(self, channel: Channel, offset: int, data: bytes, *, fin: bool) -> None:
-        """Take in a DATA frame.
+    def on_data(self, channel: Channel, offset: int, data: bytes, *, fin: bool) -> bool:
+        """Take in a DATA frame; returns whether it told anything new.
 
         Raises:
             PeerViolationError: FLOW_CONTROL, FINAL_SIZE or PROTOCOL_VIOLATION.
         """
         if channel.receive_state is ReceiveState.OVER:
-            return
+            return False
         stop = offset + len(data)
         self.flow.account(channel, stop)
         incoming = channel.incoming
         before = incoming.end
-        incoming.insert(offset, data)
+        is_new = incoming.insert(offset, data)
         if fin:
+            is_new = is_new or incoming.final_size is None
             incoming.set_final_size(stop)
         if channel.receive_state is ReceiveState.STOPPED:
             self._drop_received(channel)
         elif incoming.end > before or incoming.is_complete:
             self.tell_readable(channel)
+        return is_new
 
     def on_reset(self, channel_id: int, code: int, final_size: int) -> None:
         """Take in a RESET frame; one that comes after all the data changes nothing."""

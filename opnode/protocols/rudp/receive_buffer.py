@@ -103,8 +103,11 @@ class ReceiveBuffer:
             )
         self.final_size = size
 
-    def insert(self, offset: int, data: bytes) -> None:
+    def insert(self, offset: int, data: bytes) -> bool:
         """Put a piece in its place; parts that are here already are ignored.
+
+        Returns:
+            Whether a byte of it was new.
 
         Raises:
             PeerViolationError: FINAL_SIZE when it lies beyond the end mark,
@@ -118,15 +121,15 @@ class ReceiveBuffer:
                     f"data up to {stop} behind the final size {self.final_size}",
                 )
             self.highest = stop
-        if not data:
-            return
+        if not data or stop <= self.end:
+            return False
         if offset > self.end:
-            self._insert_island(offset, data)
-        elif stop > self.end:
-            self._append(data[self.end - offset :] if offset < self.end else data)
-            self.end = stop
-            if self._islands:
-                self._join_islands()
+            return self._insert_island(offset, data)
+        self._append(data[self.end - offset :] if offset < self.end else data)
+        self.end = stop
+        if self._islands:
+            self._join_islands()
+        return True
 
     def read(self, max_bytes: int) -> bytes:
         """Take up to `max_bytes` of what is in order; empty when nothing is."""
@@ -176,25 +179,26 @@ class ReceiveBuffer:
         else:
             chunks.append(data)
 
-    def _insert_island(self, offset: int, data: bytes) -> None:
+    def _insert_island(self, offset: int, data: bytes) -> bool:
         starts, islands = self._island_starts, self._islands
         index = bisect_right(starts, offset)
         if index:
             left = islands[index - 1]
             overlap = starts[index - 1] + len(left) - offset
             if overlap >= len(data):
-                return
+                return False
             if overlap >= 0:
                 data = data[overlap:]
                 offset += overlap
                 if len(left) + len(data) <= _ISLAND_SIZE:
                     left += data
                     self._swallow(index)
-                    return
+                    return True
         self._limit.take()
         starts.insert(index, offset)
         islands.insert(index, bytearray(data))
         self._swallow(index + 1)
+        return True
 
     def _swallow(self, index: int) -> None:
         """Join the island before `index` with those that it now touches."""

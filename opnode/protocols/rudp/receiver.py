@@ -62,6 +62,8 @@ _SILENT = (AckFrame, CloseFrame, PathChallengeFrame, PathResponseFrame)
 # Below, laying a run out on a bench costs more than it saves.
 _BENCH_FROM_BYTES: Final = 4 * BASE_PACKET_SIZE
 _FIELDS = 4
+# Repeated data from so many bytes on costs the sender more than us.
+_LARGE_DATA: Final = 256
 # Units of work of a frame that moves nothing, 1 for those that are not named. What an
 # ACK is worth is seen by what it acknowledges.
 _WORK: dict[type, int] = {
@@ -380,14 +382,11 @@ class PacketReceiver:
             kind = type(frame)
             is_probe = is_probe and kind in _PROBING
             if isinstance(frame, DataFrame):
-                channel = self._channels.for_frame(frame.channel_id)
-                if channel is not None:
-                    self._channels.on_data(
-                        channel, frame.offset, frame.data, fin=frame.fin
-                    )
-                wants = max(wants, _SOON)
-                if frame.data or frame.fin:
+                if self._take_data(frame):
                     packet_work = 0
+                else:
+                    work += 1
+                wants = max(wants, _SOON)
                 continue
             self._on_frame(frame, now)
             work += _WORK.get(kind, 1)
@@ -400,6 +399,17 @@ class PacketReceiver:
         self._work.spend(work + packet_work)
         self.path_probes += is_probe
         return wants
+
+    def _take_data(self, frame: DataFrame) -> bool:
+        """Put a DATA frame into its channel; returns whether it was worth the work.
+
+        A large one is: a sender that takes packets for lost too soon is no attacker.
+        """
+        channel = self._channels.for_frame(frame.channel_id)
+        is_new = channel is not None and self._channels.on_data(
+            channel, frame.offset, frame.data, fin=frame.fin
+        )
+        return is_new or len(frame.data) >= _LARGE_DATA
 
 
 def _bulk_end(headers: tuple[int, ...], index: int, stop: int, chunk: int) -> int:
