@@ -26,6 +26,8 @@ logger = logging.getLogger(__name__)
 # Most timers have moved later when their time comes. Those of the next moment are
 # looked at together: one wake-up where a thousand idle connections needed ten.
 _AHEAD_S: Final = 0.005
+# Whoever has nothing to do for so long may hold less memory until then.
+_REST_S: Final = 1.0
 
 
 class ConnectionTraces(Protocol):
@@ -181,6 +183,8 @@ class ConnectionTable:
             if deadline is not None and deadline <= now:
                 self._guard(connection, partial(connection.handle_deadline, now))
             else:
+                if deadline is not None and deadline > now + _REST_S:
+                    connection.rest()
                 self._arm_at(connection, deadline)
 
     def _guard(self, connection: Connection, step: Callable[[], None]) -> None:

@@ -448,6 +448,10 @@ class Connection:
         self._rudp.handle_deadline(now)
         self.flush()
 
+    def rest(self) -> None:
+        """Hold less memory, as nothing will happen for a while."""
+        self._rudp.rest()
+
     def next_deadline(self) -> float | None:
         """When the transport wants to be woken."""
         if self._blocked:

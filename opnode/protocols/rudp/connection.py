@@ -141,6 +141,10 @@ class RudpConnection:
         """The ids, 8 bytes each, of packets that are for this connection."""
         return self._traffic.own_ids.wire_ids
 
+    def rest(self) -> None:
+        """Hold less memory: nothing will happen for a while; harmless at any time."""
+        self._rekeying.keys.rest()
+
     def observe(self, observer: RudpObserver) -> None:
         """Tell an observer of every packet from now on."""
         self._sealer.observer = self._receiver.observer = observer

@@ -74,6 +74,8 @@ class PacketKeys:
         "_next_key",
         "_next_root",
         "_old",
+        "_receive_key",
+        "_send_key",
         "_started_at",
         "_waiting_since",
         "decrypt",
@@ -95,6 +97,12 @@ class PacketKeys:
         "update_from",
     )
 
+    encrypt: Seal
+    encrypt_into: SealInto
+    decrypt: Seal
+    decrypt_into: SealInto
+    _current: Aead | None
+
     def __init__(
         self, keys: TransportKeys, *, initiator: bool, config: RudpConfig
     ) -> None:
@@ -106,8 +114,10 @@ class PacketKeys:
             config: How long a key is used.
         """
         root = first_root(keys, initiator=initiator)
-        self._seal_with(new_aead(packet_key(root, by_initiator=initiator)))
-        self._open_with(new_aead(packet_key(root, by_initiator=not initiator)))
+        self._send_key = packet_key(root, by_initiator=initiator)
+        self._receive_key = packet_key(root, by_initiator=not initiator)
+        self._seal_with(new_aead(self._send_key))
+        self._open_with(new_aead(self._receive_key))
         self.send_phase = self.receive_phase = 0
         self.send_epoch = self.receive_epoch = 0
         self.first_received = 0
@@ -152,6 +162,15 @@ class PacketKeys:
         # The other half of the exchange has shown that our packets arrive.
         self.is_confirmed = True
         return confirmation(root)
+
+    def rest(self) -> None:
+        """Let go of the ciphers while nothing happens: 2.5 kB each.
+
+        The next packet makes them again from their keys, in 1 µs.
+        """
+        self._current = None
+        self.encrypt, self.encrypt_into = self._encrypt_again, self._encrypt_into_again
+        self.decrypt, self.decrypt_into = self._decrypt_again, self._decrypt_into_again
 
     # --- sending --------------------------------------------------------------------
 
@@ -244,7 +263,7 @@ class PacketKeys:
         Raises:
             PeerViolationError: KEY_UPDATE; a later packet was of an older phase.
         """
-        plaintext = _open(self._current, nonce, sealed)
+        plaintext = _open(self._wake(), nonce, sealed)
         if plaintext is not None and number < self.first_received:
             if number < self._floor:
                 above = self._floor - 1
@@ -294,8 +313,9 @@ class PacketKeys:
         """The peer sends in the next epoch: follow."""
         # It opened a packet, so it is there.
         assert self._new is not None
-        self._old = self._current
+        self._old = self._wake()
         self._open_with(self._new)
+        self._receive_key = self._next_key
         self.receive_phase ^= KEY_PHASE_FLAG
         self.receive_epoch += 1
         self.first_received, self._floor = number, expected
@@ -308,8 +328,8 @@ class PacketKeys:
             self.post_quantum_at = now
 
     def _send_next(self) -> None:
-        key = packet_key(self._next_root, by_initiator=self.is_initiator)
-        self._seal_with(new_aead(key))
+        self._send_key = packet_key(self._next_root, by_initiator=self.is_initiator)
+        self._seal_with(new_aead(self._send_key))
         self.send_phase ^= KEY_PHASE_FLAG
         self.send_epoch += 1
         self.is_confirmed = False
@@ -330,14 +350,40 @@ class PacketKeys:
         self._next_key = packet_key(root, by_initiator=not self.is_initiator)
         self._new = None
 
+    def _wake(self) -> Aead:
+        """Return the cipher that opens the present epoch."""
+        if self._current is None:
+            self._open_with(new_aead(self._receive_key))
+        # It was there, or has just been made.
+        assert self._current is not None
+        return self._current
+
+    def _encrypt_again(self, nonce: bytes, data: bytes, more: bytes | None) -> bytes:
+        self._seal_with(new_aead(self._send_key))
+        return self.encrypt(nonce, data, more)
+
+    def _encrypt_into_again(
+        self, nonce: bytes, data: memoryview, more: bytes | None, out: memoryview
+    ) -> int:
+        self._seal_with(new_aead(self._send_key))
+        return self.encrypt_into(nonce, data, more, out)
+
+    def _decrypt_again(self, nonce: bytes, data: bytes, more: bytes | None) -> bytes:
+        return self._wake().decrypt(nonce, data, more)
+
+    def _decrypt_into_again(
+        self, nonce: bytes, data: memoryview, more: bytes | None, out: memoryview
+    ) -> int:
+        return self._wake().decrypt_into(nonce, data, more, out)
+
     def _seal_with(self, aead: Aead) -> None:
-        self.encrypt: Seal = aead.encrypt
-        self.encrypt_into: SealInto = aead.encrypt_into
+        self.encrypt = aead.encrypt
+        self.encrypt_into = aead.encrypt_into
 
     def _open_with(self, aead: Aead) -> None:
         self._current = aead
-        self.decrypt: Seal = aead.decrypt
-        self.decrypt_into: SealInto = aead.decrypt_into
+        self.decrypt = aead.decrypt
+        self.decrypt_into = aead.decrypt_into
 
 
 def _open(aead: Aead | None, nonce: bytes, sealed: bytes) -> bytes | None:

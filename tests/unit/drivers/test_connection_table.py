@@ -69,3 +69,16 @@ async def test_a_bug_in_one_connection_leaves_the_timers_of_the_others(
         assert await pair.first.connection.ping() >= 0
     assert "a bug" in caplog.text
     caplog.clear()
+
+
+async def test_a_connection_with_nothing_to_do_holds_no_ciphers_and_still_works(
+    autojump_clock,
+):
+    async with open_linked_pair() as pair:
+        await pair.first.connection.ping()
+        await trio.sleep(60)
+        for end in (pair.first, pair.second):
+            keys = end.connection._rudp._rekeying.keys
+            assert keys._current is None
+        assert await pair.first.connection.ping() >= 0
+        assert await pair.second.connection.ping() >= 0

@@ -81,7 +81,7 @@ async def test_the_sums_of_a_log_are_the_figures_of_the_connection(
     sender = sums_of(traces[0])
     assert sender.packets_lost > 5
     assert sender.stream_bytes_sent > TOTAL
-    assert sender.packets_acked > TOTAL / 1200
+    assert sender.bytes_acked > TOTAL
 
 
 async def test_a_log_has_the_header_that_viewers_ask_for(autojump_clock, tmp_path):

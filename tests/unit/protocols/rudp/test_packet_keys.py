@@ -444,3 +444,57 @@ def test_the_count_of_forged_packets_starts_anew_with_the_key():
     )
     keys.settle(next_number=pair.b.next_number, forged=1000, timeout_s=PTO, now=20.0)
     assert keys.forged_limit == 1000 + MAX_FORGED_PER_KEY
+
+
+# --- rest -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("make", [new_pair, mixed_pair, updated_pair])
+def test_keys_that_rested_seal_and_open_as_before(make):
+    pair = make()
+    before = pair.a.seal(b"sealed before")
+    for end in pair:
+        end.keys.rest()
+        end.keys.rest()
+    assert pair.b.open(before) == b"sealed before"
+    pair.exchange()
+    pair.exchange()
+
+
+def test_keys_that_rested_work_on_the_caller_s_buffers():
+    pair = updated_pair()
+    pair.a.keys.rest()
+    pair.b.keys.rest()
+    nonce = nonce_of(7)
+    sealed, opened = memoryview(bytearray(5 + 16)), memoryview(bytearray(5))
+    for _ in range(2):
+        pair.a.keys.encrypt_into(nonce, memoryview(b"hello"), None, sealed)
+        pair.b.keys.decrypt_into(nonce, sealed, None, opened)
+        assert opened == b"hello"
+    pair.b.keys.rest()
+    assert pair.b.keys.decrypt(nonce, bytes(sealed), None) == b"hello"
+
+
+def test_keys_that_rested_follow_an_update_and_keep_the_old_ones():
+    pair = mixed_pair()
+    late = pair.a.seal(b"late")
+    assert pair.a.update(12.0)
+    packet = pair.a.seal()
+    pair.a.keys.rest()
+    pair.b.keys.rest()
+    assert pair.b.open(packet, 12.0) == b"hello"
+    assert pair.b.epochs == (1, 1)
+    assert pair.b.open(late, 12.0) == b"late"
+    pair.b.keys.rest()
+    answer = pair.b.seal(b"answer")
+    assert pair.a.open(answer, 12.0) == b"answer"
+    assert pair.a.epochs == (1, 1)
+
+
+def test_a_forged_packet_is_refused_at_rest():
+    pair = updated_pair()
+    pair.b.keys.rest()
+    packet = pair.a.seal()
+    forged = packet._replace(sealed=packet.sealed[:-1] + b"x")
+    assert pair.b.open(forged) is None
+    assert pair.b.open(packet) == b"hello"
