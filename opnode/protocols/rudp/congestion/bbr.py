@@ -20,6 +20,8 @@ from opnode.protocols.rudp.congestion.controller import (
 
 _LOSS_THRESHOLD = 0.02
 _BETA = 0.7
+# Losses that no round is judged by, however few packets it has.
+_NOISE_PACKETS = 2
 # The rate stays this far below the estimate, so that queues drain.
 _PACING_MARGIN = 0.99
 # §5.3.1: three rounds without a quarter more bandwidth fill the pipe.
@@ -29,8 +31,8 @@ _STARTUP_LOSSES = 6
 _PROBE_RTT_S = 0.2
 _PROBE_RTT_WINDOW_GAIN = 0.5
 # §5.3.3.9: probe as often as a Reno flow would recover from a loss, at most 63 rounds.
-_MAX_RENO_ROUNDS = 63
-_PROBE_WAIT_S = 2.0
+_MAX_RENO_ROUNDS = 32
+_PROBE_WAIT_S = 1.0
 _MAX_PROBE_UP_ROUNDS = 30
 # A send takes up to 64 KB at once; the window has room for three.
 _QUANTUM_S = 0.001
@@ -60,6 +62,9 @@ _PACING_GAINS = {
     BbrState.UP: 1.25,
     BbrState.PROBE_RTT: 1.0,
 }
+# Deviation from the draft: on a short path the window alone limits, as pacing would
+# keep the rate at what it was while the machine was busy with something else.
+_SHORT_PACING_GAIN = 2.77
 _WINDOW_GAINS = dict.fromkeys(BbrState, 2.0) | {
     BbrState.UP: 2.25,
     BbrState.PROBE_RTT: 0.5,
@@ -93,6 +98,7 @@ class Bbr:
         "_initial",
         "_is_full",
         "_is_full_now",
+        "_is_marked_round",
         "_is_probing_samples",
         "_losses_in_round",
         "_lost_in_round",
@@ -136,6 +142,7 @@ class Bbr:
         self._full_bandwidth = 0.0
         self._full_rounds = 0
         self._losses_in_round = self._lost_in_round = 0
+        self._is_marked_round = False
         self._idle_restart = False
         self._ack_phase = _AckPhase.INIT
         self._is_probing_samples = False
@@ -184,7 +191,7 @@ class Bbr:
         model.update_latest(rate)
         if (
             model.is_loss_round_start
-            and model.is_congested_round
+            and self._is_round_congested
             and self.state not in _LOOKING_FOR_MORE
         ):
             model.lower_bounds(self.window)
@@ -196,6 +203,7 @@ class Bbr:
         self._check_probe_rtt(sample)
         if model.is_loss_round_start:
             self._losses_in_round = self._lost_in_round = 0
+            self._is_marked_round = False
         model.end_loss_round(rate)
         self._set_pacing_rate(_PACING_GAINS[self.state])
         self._set_window(sample)
@@ -214,6 +222,7 @@ class Bbr:
     def on_congestion_experienced(self, sample: AckSample) -> None:
         """A mark means what a round with too many losses means (RFC 9002 §7.1)."""
         self._model.note_congestion(self._total_delivered)
+        self._is_marked_round = True
         if self._is_probing_samples:
             inflight = 0 if sample.rate.is_app_limited else sample.rate.in_flight
             self._on_inflight_too_high(inflight, sample.now)
@@ -231,6 +240,21 @@ class Bbr:
         """Nothing arrived for a long time: the smallest window until it does."""
         self._prior_window = max(self._prior_window, self.window)
         self.window = self._model.min_pipe
+
+    @property
+    def _is_round_congested(self) -> bool:
+        """Whether the round that ends lost more than noise.
+
+        Deviation from §5.5.10.3, where a single loss lowers the bounds: the rate of a
+        round is never above the bound that it was paced by, so a path that loses 1 %
+        at random would be left by 2 % each round.
+        """
+        lost = self._lost_in_round
+        noise = max(
+            self._model.latest_inflight * _LOSS_THRESHOLD,
+            _NOISE_PACKETS * self.packet_size,
+        )
+        return self._is_marked_round or lost > noise
 
     # --- startup and drain ----------------------------------------------------------
 
@@ -300,8 +324,8 @@ class Bbr:
     def _is_time_to_probe(self, now: float) -> bool:
         if now - self._cycle_at > self._probe_wait_s:
             return True
-        packets = self._model.product(1.0) / self.packet_size
-        return self._rounds_since_probe >= min(packets, _MAX_RENO_ROUNDS)
+        rounds = self._model.product(1.0) / self.packet_size / 2
+        return self._rounds_since_probe >= min(rounds, _MAX_RENO_ROUNDS)
 
     def _is_probed(self, sample: AckSample) -> bool:
         """Whether more in flight has stopped to bring more bandwidth."""
@@ -432,6 +456,8 @@ class Bbr:
     # --- window and rate ------------------------------------------------------------
 
     def _set_pacing_rate(self, gain: float) -> None:
+        if gain >= 1.0 and self._model.is_short:
+            gain = _SHORT_PACING_GAIN
         rate = gain * self._model.bandwidth * _PACING_MARGIN
         if rate and (self._is_full or rate > self.pacing_rate):
             self.pacing_rate = rate
@@ -440,10 +466,12 @@ class Bbr:
         """Set the window to the model's inflight, within its bounds (§5.6.4)."""
         most = self._most_in_flight()
         window = float(self.window)
+        # A window that is not used is not known to be right (RFC 9002 §7.8).
+        growth = sample.acked if sample.is_limited else 0
         if self._is_full:
-            window = min(window + sample.acked, most)
+            window = min(window + growth, most)
         elif window < most or sample.rate.total_delivered < self._initial:
-            window += sample.acked
+            window += growth
         least = self._model.min_pipe
         if self.state is BbrState.PROBE_RTT:
             window = min(window, self._probe_rtt_window)

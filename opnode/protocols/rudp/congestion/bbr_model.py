@@ -5,6 +5,7 @@ what it does with the figures is decided in ``bbr``.
 """
 
 from opnode.protocols.rudp.congestion.controller import AckSample, RateSample
+from opnode.protocols.rudp.congestion.pacer import TIMER_S
 
 # §2.8 and §2.9 of the draft: what a loss leaves of the bounds.
 _BETA = 0.7
@@ -144,6 +145,15 @@ class PathModel:
         if self.min_rtt_s == INFINITE:
             return INFINITE
         return gain * self.bandwidth * max(self.min_rtt_s, _MIN_PIPE_S)
+
+    @property
+    def is_short(self) -> bool:
+        """Whether the round trip is less than what the timer of a process is good for.
+
+        Such a path is a machine or a room, and its bandwidth is what two processes make
+        of it from one moment to the next.
+        """
+        return self.min_rtt_s < TIMER_S
 
     @property
     def inflight_with_headroom(self) -> float:

@@ -19,11 +19,11 @@ def test_a_small_window_asks_for_nothing():
     assert frequency.request is None
 
 
-def test_a_large_window_asks_for_sixteen_acknowledgements_of_it():
+def test_a_large_window_asks_for_32_acknowledgements_of_it():
     frequency = AckFrequency()
     assert asked(frequency, 320, now=1.0)
     assert frequency.request is not None
-    assert frequency.request.packets == 20
+    assert frequency.request.packets == 10
     assert frequency.request.max_delay_s == pytest.approx(0.05 / 8)
 
 
