@@ -10,12 +10,20 @@ from typing import Final, Protocol, TypeAlias
 import trio
 
 from opnode.core.errors import LocalProtocolError
+from opnode.protocols.rudp import events
 
 READ_SIZE: Final = 1 << 18
 """Bytes that one ``receive_some`` returns at most when the caller names no limit."""
 
 
 Buffer: TypeAlias = bytes | memoryview
+ChannelEvent: TypeAlias = (
+    events.ChannelReadable
+    | events.ChannelWritable
+    | events.ChannelDelivered
+    | events.ChannelReset
+    | events.ChannelStopped
+)
 
 
 class ChannelCarrier(Protocol):
@@ -252,6 +260,20 @@ class Channel(trio.abc.HalfCloseableStream):
             self._connection.release(self.channel_id, is_ended=self._ended)
             self._wake()
         await trio.lowlevel.checkpoint()
+
+    def on_event(self, event: ChannelEvent) -> None:
+        """Take in what the transport says about this channel."""
+        match event:
+            case events.ChannelReadable():
+                self.on_readable()
+            case events.ChannelWritable():
+                self.on_writable()
+            case events.ChannelDelivered():
+                self.on_delivered()
+            case events.ChannelReset(code=code):
+                self.on_broken(f"the peer reset the channel (code {code})")
+            case events.ChannelStopped(code=code):
+                self.on_stopped(code)
 
     def on_readable(self) -> None:
         """Bytes or the end of the stream arrived."""

@@ -62,8 +62,8 @@ class ConnectionsConfig:
     """Limits of the connection table.
 
     ``max_connections``: what one process can serve with its descriptors and memory.
-    ``max_datagrams``: datagrams that wait for a slow reader; the oldest go first, as
-    datagrams are unreliable by contract.
+    ``max_datagrams``: datagrams that wait for a slow reader; the oldest are dropped and
+    counted, as datagrams are unreliable by contract.
     """
 
     max_connections: int = 16_384
@@ -261,15 +261,22 @@ class Connection:
         return self._incoming.pop(0)
 
     async def send_datagram(self, data: bytes) -> None:
-        """Send one unreliable datagram; dropped when the window is full.
+        """Send one unreliable datagram; waits while as many as may wait to leave do.
 
         Raises:
             LocalProtocolError: it does not fit one packet.
         """
-        await trio.lowlevel.checkpoint()
+        await trio.lowlevel.checkpoint_if_cancelled()
+        while not self.send_datagram_nowait(data):
+            await self._wait_arrival()
+        await trio.lowlevel.cancel_shielded_checkpoint()
+
+    def send_datagram_nowait(self, data: bytes) -> bool:
+        """Send one unreliable datagram, or drop it: false when there is no room."""
         self._check_open()
-        self._rudp.send_datagram(data, trio.current_time())
+        is_taken = self._rudp.send_datagram(data, self._flushed_at)
         self.flush()
+        return is_taken
 
     async def receive_datagram(self) -> bytes:
         """Wait for the next unreliable datagram."""
@@ -504,7 +511,7 @@ class Connection:
                     | events.ChannelStopped(channel_id=channel_id)
                 ):
                     if known := self._channels.get(channel_id):
-                        _tell(known, event)
+                        known.on_event(event)
                         if isinstance(event, events.ChannelReset):
                             self._forget_untaken(known)
                 case _:
@@ -525,10 +532,7 @@ class Connection:
         """Events of the connection itself."""
         match event:
             case events.DatagramReceived(data=data):
-                if self._datagrams is None:
-                    self._datagrams = deque(maxlen=self._table.config.max_datagrams)
-                self._datagrams.append(data)
-                self._tell_arrival()
+                self._keep_datagram(data)
             case events.PingAcknowledged(ping_id=ping_id, rtt_s=rtt_s):
                 if waiting := self._pings.get(ping_id):
                     waiting[1].append(rtt_s)
@@ -544,6 +548,14 @@ class Connection:
                 self.on_lost(f"closed by {by.value}: {reason or 'no reason'} ({code})")
             case _:
                 self._tell_arrival()
+
+    def _keep_datagram(self, data: bytes) -> None:
+        if self._datagrams is None:
+            self._datagrams = deque(maxlen=self._table.config.max_datagrams)
+        if len(self._datagrams) == self._datagrams.maxlen:
+            self._rudp.count_dropped_datagram()
+        self._datagrams.append(data)
+        self._tell_arrival()
 
     def on_lost(self, reason: str) -> None:
         """The connection is over: wake everybody who waits; again is harmless."""
@@ -577,26 +589,3 @@ class Connection:
         if self._arrival is not None:
             self._arrival.set()
             self._arrival = None
-
-
-_ChannelEvent = (
-    events.ChannelReadable
-    | events.ChannelWritable
-    | events.ChannelDelivered
-    | events.ChannelReset
-    | events.ChannelStopped
-)
-
-
-def _tell(channel: Channel, event: _ChannelEvent) -> None:
-    match event:
-        case events.ChannelReadable():
-            channel.on_readable()
-        case events.ChannelWritable():
-            channel.on_writable()
-        case events.ChannelDelivered():
-            channel.on_delivered()
-        case events.ChannelReset(code=code):
-            channel.on_broken(f"the peer reset the channel (code {code})")
-        case events.ChannelStopped(code=code):
-            channel.on_stopped(code)

@@ -10,6 +10,7 @@ from opnode.protocols.rudp.acknowledgements import Acknowledgements
 from opnode.protocols.rudp.channel import Channel
 from opnode.protocols.rudp.channel_table import ChannelTable
 from opnode.protocols.rudp.control_queue import PROBE_PING_ID, ControlQueue
+from opnode.protocols.rudp.datagram_queue import DatagramQueue
 from opnode.protocols.rudp.frames import (
     BULK_OVERHEAD,
     DATA_HEADER_SIZE,
@@ -34,7 +35,13 @@ _ASK_INTERVAL_S = 0.1
 
 
 class BurstBuilder:
-    """Turns waiting data, control frames and acknowledgements into sealed packets."""
+    """Turns waiting data, control frames and acknowledgements into sealed packets.
+
+    Attributes:
+        datagrams: Unreliable messages; its owner sets it before the first burst.
+    """
+
+    datagrams: DatagramQueue
 
     __slots__ = (
         "_acks",
@@ -76,8 +83,6 @@ class BurstBuilder:
         self.packet_size = BASE_PACKET_SIZE
         # Packets that may leave whatever the congestion window says (RFC 9002 §7.5).
         self.probes = 0
-        # So few that taking the first costs nothing; an empty deque takes 760 bytes.
-        self.datagrams: list[bytes] = []
         # Whether a sender that fell silent is to be asked what is the matter.
         self.asks_sender = False
         self._sealer = sealer
@@ -314,7 +319,7 @@ class BurstBuilder:
         if not (acks.is_due or (may_send and has_more)):
             return _MixedPacket(b"", space)
         ack = acks.encode(now) if acks.is_pending else b""
-        needed = len(datagrams[0]) + DATAGRAM_HEADER_SIZE if datagrams else 0
+        needed = datagrams.first_size + DATAGRAM_HEADER_SIZE if datagrams else 0
         if needed > space - len(ack) and not acks.is_due:
             ack = b""
         mixed = _MixedPacket(ack, space - len(ack))
@@ -327,8 +332,8 @@ class BurstBuilder:
             frames, mixed.controls = self._controls.take(mixed.space, encode)
             for frame in frames:
                 mixed.add(frame)
-        while datagrams and len(datagrams[0]) + DATAGRAM_HEADER_SIZE <= mixed.space:
-            mixed.add(encode_datagram(datagrams.pop(0)))
+        while datagrams and datagrams.first_size + DATAGRAM_HEADER_SIZE <= mixed.space:
+            mixed.add(encode_datagram(datagrams.take()))
         return mixed
 
     def _seal_mixed(self, mixed: "_MixedPacket", now: float) -> list[bytes]:

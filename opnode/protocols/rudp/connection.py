@@ -16,6 +16,7 @@ from opnode.protocols.rudp.channel_table import ChannelTable
 from opnode.protocols.rudp.config import RudpConfig
 from opnode.protocols.rudp.connection_ids import ConnectionIds
 from opnode.protocols.rudp.control_queue import ControlQueue
+from opnode.protocols.rudp.datagram_queue import DatagramQueue
 from opnode.protocols.rudp.event_queue import EventQueue
 from opnode.protocols.rudp.events import (
     ChannelReadable,
@@ -106,6 +107,9 @@ class RudpConnection:
             acks=self._acks,
             recovery=self._recovery,
             rate=self._send_rate,
+        )
+        self._builder.datagrams = DatagramQueue(
+            maximum=config.max_datagrams, events=self._events
         )
         self._work = WorkBudget(burst=config.work_burst, per_s=config.work_per_s)
         self._receiver = PacketReceiver(
@@ -385,22 +389,17 @@ class RudpConnection:
         self._channels.stop_reading(channel_id, checked_code(code))
 
     def send_datagram(self, data: Buffer, now: float) -> bool:  # noqa: ARG002 - every verb takes the time
-        """Send an unreliable message; false when the queue is full.
+        """Send an unreliable message; false when the queue is full, until DatagramRoom.
 
         Raises:
             LocalProtocolError: More than 1164 bytes, or the connection is closed.
         """
         self._check_open()
-        if len(data) > frames.MAX_DATAGRAM_SIZE:
-            raise LocalProtocolError(
-                f"a datagram has at most {frames.MAX_DATAGRAM_SIZE} bytes, "
-                f"this one has {len(data)}"
-            )
-        queue = self._builder.datagrams
-        if len(queue) >= self._config.max_datagrams:
-            return False
-        queue.append(bytes(data))
-        return True
+        return self._builder.datagrams.put(data)
+
+    def count_dropped_datagram(self) -> None:
+        """The driver had no room for an unreliable message that it took."""
+        self._events.dropped += 1
 
     def ping(self, now: float) -> int:
         """Measure a round trip: PingAcknowledged will come with this number.

@@ -73,6 +73,11 @@ class DatagramReceived:
 
 
 @dataclass(frozen=True, slots=True)
+class DatagramRoom:
+    """An unreliable message that was refused would be taken now."""
+
+
+@dataclass(frozen=True, slots=True)
 class PingAcknowledged:
     """A ``ping`` came back after this many seconds."""
 
@@ -116,6 +121,7 @@ Event = (
     | ChannelStopped
     | ChannelsAvailable
     | DatagramReceived
+    | DatagramRoom
     | PingAcknowledged
     | PathChanged
     | LocalIdsChanged

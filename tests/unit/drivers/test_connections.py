@@ -3,7 +3,7 @@ import trio
 import trio.testing
 
 from opnode.core.errors import LocalProtocolError
-from opnode.drivers.connections import Path, PathKind
+from opnode.drivers.connections import ConnectionsConfig, Path, PathKind
 from opnode.protocols.rudp.config import RudpConfig
 from opnode.testing.linked import HOSTS, open_linked_pair, seeded_certificate
 from opnode.testing.virtual_network import Link
@@ -34,6 +34,51 @@ async def test_a_full_datagram_queue_drops_the_oldest(autojump_clock):
             await pair.first.connection.send_datagram(b"%d" % number)
             await trio.sleep(0.01)
         assert await pair.second.connection.receive_datagram() == b"10"
+        assert pair.second.connection.statistics().datagrams_dropped == 10
+
+
+async def test_a_datagram_waits_for_room_instead_of_being_dropped(autojump_clock):
+    limits = ConnectionsConfig(max_datagrams=10_000)
+    async with open_linked_pair(SLOW) as pair:
+        pair.second.table.config = limits
+        sender = pair.first.connection
+        for number in range(2000):
+            await sender.send_datagram(number.to_bytes(2, "big") + bytes(1000))
+        await trio.sleep(1)
+        assert sender.statistics().packets_lost == 0
+        for number in range(2000):
+            data = await pair.second.connection.receive_datagram()
+            assert data[:2] == number.to_bytes(2, "big")
+        assert pair.second.connection.statistics().datagrams_dropped == 0
+
+
+async def test_dropping_a_datagram_is_the_callers_choice_and_he_is_told(
+    autojump_clock,
+):
+    async with open_linked_pair(SLOW) as pair:
+        taken = [
+            pair.first.connection.send_datagram_nowait(bytes(1000)) for _ in range(999)
+        ]
+        assert taken[0]
+        assert not taken[-1]
+        await trio.sleep(1)
+        assert pair.first.connection.send_datagram_nowait(b"again")
+
+
+async def test_whoever_waits_for_room_for_a_datagram_hears_of_the_end(autojump_clock):
+    async with open_linked_pair(SLOW) as pair:
+        sender = pair.first.connection
+        while sender.send_datagram_nowait(bytes(1000)):
+            pass
+
+        async def send():
+            with pytest.raises(trio.ClosedResourceError):
+                await sender.send_datagram(b"waits")
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(send)
+            await trio.testing.wait_all_tasks_blocked()
+            sender.close(0, "")
 
 
 async def test_the_peer_hears_why_a_connection_was_closed(autojump_clock):

@@ -8,6 +8,7 @@ from opnode.protocols.rudp.channel_table import ChannelTable
 from opnode.protocols.rudp.config import RudpConfig
 from opnode.protocols.rudp.connection_ids import ConnectionIds
 from opnode.protocols.rudp.control_queue import ControlQueue
+from opnode.protocols.rudp.datagram_queue import DatagramQueue
 from opnode.protocols.rudp.event_queue import EventQueue
 from opnode.protocols.rudp.frames import (
     BASE_CHUNK_SIZE,
@@ -50,10 +51,11 @@ class Desk:
         self.controls = ControlQueue()
         self.acks = Acknowledgements(max_ranges=100, max_delay_s=0.005)
         self.recovery = Recovery(initial_rtt_s=0.1, min_pto_s=0.01)
+        self.events = EventQueue(max_events=100, max_datagrams=100)
         self.channels = ChannelTable(
             initiator=True,
             config=RudpConfig(),
-            events=EventQueue(max_events=100, max_datagrams=100),
+            events=self.events,
             controls=self.controls,
         )
         self.controls.take(1000, lambda _: b"")
@@ -68,6 +70,7 @@ class Desk:
             recovery=self.recovery,
             rate=self.rate,
         )
+        self.builder.datagrams = DatagramQueue(maximum=100, events=self.events)
         self.builder.max_segments = 54
 
     def write(self, size: int) -> int:
@@ -247,7 +250,7 @@ def test_control_frames_and_datagrams_come_before_short_pieces():
     desk = Desk()
     desk.write(10)
     desk.controls.add(FrameType.PING, 4)
-    desk.builder.datagrams.append(b"datagram")
+    desk.builder.datagrams.put(b"datagram")
     (frames,) = desk.build()
     assert [type(frame) for frame in frames] == [PingFrame, DatagramFrame, DataFrame]
 
@@ -255,7 +258,7 @@ def test_control_frames_and_datagrams_come_before_short_pieces():
 def test_datagrams_that_do_not_fit_wait_for_the_next_packet():
     desk = Desk()
     for _ in range(3):
-        desk.builder.datagrams.append(bytes(600))
+        desk.builder.datagrams.put(bytes(600))
     assert [len(desk.build()) for _ in range(4)] == [1, 1, 1, 0]
 
 
