@@ -108,9 +108,7 @@ class RudpConnection:
             recovery=self._recovery,
             rate=self._send_rate,
         )
-        self._builder.datagrams = DatagramQueue(
-            maximum=config.max_datagrams, events=self._events
-        )
+        self._builder.datagrams = DatagramQueue(self._events, config.max_datagrams)
         self._work = WorkBudget(burst=config.work_burst, per_s=config.work_per_s)
         self._receiver = PacketReceiver(
             keys=packet_keys,

@@ -11,12 +11,12 @@ class DatagramQueue:
 
     __slots__ = ("_events", "_is_missed", "_maximum", "_waiting")
 
-    def __init__(self, *, maximum: int, events: EventQueue) -> None:
+    def __init__(self, events: EventQueue, maximum: int) -> None:
         """Start empty.
 
         Args:
+            events: Gets ``DatagramRoom`` after a message was refused.
             maximum: Messages that may wait.
-            events: Gets ``DatagramRoom`` after one was refused.
         """
         self._maximum = maximum
         self._events = events

@@ -70,7 +70,7 @@ class Desk:
             recovery=self.recovery,
             rate=self.rate,
         )
-        self.builder.datagrams = DatagramQueue(maximum=100, events=self.events)
+        self.builder.datagrams = DatagramQueue(self.events, 100)
         self.builder.max_segments = 54
 
     def write(self, size: int) -> int:

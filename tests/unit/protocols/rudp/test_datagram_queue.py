@@ -11,7 +11,7 @@ from opnode.protocols.rudp.frames import MAX_DATAGRAM_SIZE
 
 def new_queue():
     events = EventQueue(max_events=9, max_datagrams=9)
-    return DatagramQueue(maximum=4, events=events), events
+    return DatagramQueue(events, 4), events
 
 
 def test_messages_leave_in_the_order_in_which_they_came():
