@@ -116,6 +116,11 @@ class MtuSearch:
         """How large packets may be now."""
         return BASE_SIZE if self._doubted else self._confirmed
 
+    @property
+    def may_probe(self) -> bool:
+        """Whether ``next_probe`` may want one; false saves the call."""
+        return self._bulk >= _START_AFTER or self._doubted
+
     def on_bulk_sent(self, size: int) -> None:
         """So many bytes of full packets left on this path."""
         self._bulk += size
@@ -129,7 +134,7 @@ class MtuSearch:
         """
         if self._doubted:
             return self._confirmed if self._carries_small and not self._probe else 0
-        if self._bulk < _START_AFTER or self._probe:
+        if not self.may_probe or self._probe:
             return 0
         if self.state is SearchState.DISABLED:
             return 0

@@ -175,13 +175,13 @@ class Path:
         """Authentic packets of this many bytes came from the endpoint."""
         self.bytes_received += size
         self.heard_at = now
-        if not self.is_validated:
+        if self.state is not PathState.VALIDATED:
             self.budget += _AMPLIFICATION_LIMIT * size
 
     def on_sent(self, size: int) -> None:
         """So many bytes left for the endpoint."""
         self.bytes_sent += size
-        if not self.is_validated:
+        if self.state is not PathState.VALIDATED:
             self.budget -= size
 
     def may_send(self, size: int) -> bool:

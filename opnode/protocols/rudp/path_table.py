@@ -274,7 +274,10 @@ class PathTable:
     @property
     def has_packets(self) -> bool:
         """Whether ``next_packet`` has one that waits for nothing but its turn."""
-        return any(p.challenge_is_due or p.responses for p in self._paths.values())
+        for path in self._paths.values():
+            if path.challenge_is_due or path.responses:
+                return True
+        return False
 
     def next_packet(self, now: float, window: int) -> PathPacket | None:
         """Return a packet that is due on any path; call until there is none.
@@ -326,13 +329,23 @@ class PathTable:
     # --- time -------------------------------------------------------------------------
 
     def next_deadline(self) -> float | None:
-        """Return when ``handle_deadline`` is due, None for never."""
-        timeout_s = self._timer.probe_timeout_s
-        times = [path.deadline for path in self._paths.values()]
-        times.append(self._watch.stall_deadline(timeout_s))
+        """Return when ``handle_deadline`` is due, None for never.
+
+        Asked for every packet: one path that nothing is asked on costs 0.4 µs.
+        """
+        watch = self._watch
+        times = [
+            time for path in self._paths.values() if (time := path.deadline) is not None
+        ]
+        if watch.was_fed:
+            stall_at = watch.stall_deadline(self._timer.probe_timeout_s)
+            if stall_at is not None:
+                times.append(stall_at)
         if len(self._paths) > 1:
-            times.append(self._watch.deadline(timeout_s))
-        return min((time for time in times if time is not None), default=None)
+            step_at = watch.deadline(self._timer.probe_timeout_s)
+            if step_at is not None:
+                times.append(step_at)
+        return min(times) if times else None
 
     def handle_deadline(self, now: float) -> bool:
         """Do what is due by now; tells whether to ask a sender that fell silent."""

@@ -139,6 +139,9 @@ class PathTraffic:
     def probes(self, now: float, window: int) -> list[Transmission]:
         """Seal the packets that ask and answer on all paths."""
         transmissions: list[Transmission] = []
+        active = self.table.active
+        if active is None or not (self.table.has_packets or active.mtu.may_probe):
+            return transmissions
         sealer = self._sealer
         while (packet := self.table.next_packet(now, window)) is not None:
             path, index, challenge, responses, size = packet

@@ -73,9 +73,14 @@ class PathWatch:
         self.silence = Silence(self.silence.value + 1)
         return self.silence
 
+    @property
+    def was_fed(self) -> bool:
+        """Whether so much came that silence after it is worth a question."""
+        return self._bulk_in >= _STALL_BYTES
+
     def stall_deadline(self, timeout_s: float) -> float | None:
         """When ``takes_stall`` is due: bulk data came, and then nothing."""
-        if self._bulk_in < _STALL_BYTES:
+        if not self.was_fed:
             return None
         return self._heard_at + timeout_s
 
