@@ -289,6 +289,9 @@ class Connection:
     async def ping(self) -> float:
         """Measure one round trip on the connection's path, in seconds.
 
+        A peer bears 8000 of them at once and 1000 a second (rudp.md R-91), and ends the
+        connection beyond that.
+
         Raises:
             trio.BusyResourceError: As many tasks as are allowed are at it.
             trio.ClosedResourceError: we closed the connection.
