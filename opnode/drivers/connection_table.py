@@ -13,13 +13,10 @@ import trio
 from opnode.core.errors import LocalProtocolError, PeerUnreachable
 from opnode.core.ids import short
 from opnode.core.peerfile import LocationCertificate
-from opnode.drivers.connections import (
-    Connection,
-    ConnectionsConfig,
-    ConnectionTrace,
-)
+from opnode.drivers.connections import Connection, ConnectionsConfig
 from opnode.drivers.socket_hub import SocketHub
 from opnode.protocols.rudp.connection import RudpConnection
+from opnode.protocols.rudp.observer import ConnectionTrace
 
 logger = logging.getLogger(__name__)
 

@@ -18,10 +18,9 @@ from opnode.core.ids import PeerId
 from opnode.core.peerfile import LocationCertificate
 from opnode.drivers.channel import Channel
 from opnode.drivers.socket_hub import SocketHub
-from opnode.protocols.rudp import events, packet
+from opnode.protocols.rudp import events, observer, packet
 from opnode.protocols.rudp.connection import RudpConnection
 from opnode.protocols.rudp.lifetime import ConnectionState
-from opnode.protocols.rudp.observer import RudpObserver
 from opnode.protocols.rudp.path import PathStatistics
 from opnode.protocols.rudp.statistics import RudpStatistics
 
@@ -96,18 +95,6 @@ class ConnectionHost(Protocol):
         ...
 
 
-class ConnectionTrace(RudpObserver, Protocol):
-    """Who writes down what a connection does; hears of its end, too."""
-
-    def closed(self, *, code: int, reason: str, by: str) -> None:
-        """The connection is over for the application; closing packets may follow."""
-        ...
-
-    def end(self) -> None:
-        """Nothing will follow."""
-        ...
-
-
 class Connection:
     """One authenticated association with a location of a peer.
 
@@ -177,7 +164,7 @@ class Connection:
         self._confirmed: trio.Event | None = None
         self._closed: trio.Event | None = None
         self.armed_at = math.inf
-        self.trace: ConnectionTrace | None = None
+        self.trace: observer.ConnectionTrace | None = None
 
     async def __aenter__(self) -> Self:
         """Use the connection for the length of the block."""

@@ -68,3 +68,15 @@ class RudpObserver(Protocol):
     def measured(self, statistics: RudpStatistics) -> None:
         """The figures after a burst, a run or a deadline, whether changed or not."""
         ...
+
+
+class ConnectionTrace(RudpObserver, Protocol):
+    """Who writes down what a connection does; hears of its end, too."""
+
+    def closed(self, *, code: int, reason: str, by: str) -> None:
+        """The connection is over for the application; closing packets may follow."""
+        ...
+
+    def end(self) -> None:
+        """Nothing will follow."""
+        ...
