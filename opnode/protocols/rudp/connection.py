@@ -226,10 +226,9 @@ class RudpConnection:
             self._acks.next_number > newest
             and accepted > self._receiver.path_probes - probes
         )
-        claimant = self._paths.claimant
         if self._traffic.on_run(buffer, source, now, is_newest=is_newest):
             self._events.add(LocalIdsChanged())
-        if self._paths.claimant not in (None, claimant):
+        if self._paths.takes_claim():
             self._probe(self._recovery.oldest_run)
 
     @property

@@ -78,6 +78,7 @@ class PathTable:
 
     __slots__ = (
         "_better_rounds",
+        "_claim_served",
         "_claimed_at",
         "_config",
         "_heard_index",
@@ -138,6 +139,7 @@ class PathTable:
         # Where the driver wants data to go, as soon as it answers.
         self._preferred: Path | None = None
         self._claimed_at = 0.0
+        self._claim_served = 0
         # The path left by the last move, and whether the move was ours and the peer
         # has not followed yet.
         self._left: Path | None = None
@@ -229,6 +231,20 @@ class PathTable:
         if is_newest and active is not None and path is not active:
             self._on_claim(path, active, now)
         return path
+
+    def takes_claim(self) -> bool:
+        """Whether to repeat what the peer may lack, as copies may go to a claimant.
+
+        Once when the claim begins, and once when what came from there allows a packet.
+        """
+        claimant = self.claimant
+        if claimant is None:
+            return False
+        served = 2 if claimant.budget >= BASE_SIZE else 1
+        if served <= self._claim_served:
+            return False
+        self._claim_served = served
+        return True
 
     def on_challenge(self, path: Path, token: bytes, now: float) -> None:
         """The peer wants to know whether we are on this path; so do we."""
@@ -400,6 +416,7 @@ class PathTable:
         if path is self.claimant:
             return
         self.claimant, self._claimed_at = path, now
+        self._claim_served = 0
         path.is_refused = False
         path.start_check(now)
         if path.receive_index == active.receive_index:

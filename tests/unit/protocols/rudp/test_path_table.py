@@ -239,3 +239,17 @@ def test_tokens_do_not_repeat():
         desk.table.handle_deadline(now + 0.9)
     assert len(tokens) == 3
     assert all(len(token) == 8 for token in tokens)
+
+
+def test_a_claim_asks_for_data_at_once_and_again_when_a_packet_fits():
+    desk = Desk()
+    assert not desk.table.takes_claim()
+    desk.run(FIRST, 0, 0.5)
+    desk.run(SECOND, 0, 1.0, size=60)
+    assert desk.table.takes_claim()
+    desk.run(SECOND, 0, 1.0, size=60)
+    assert not desk.table.takes_claim()
+    desk.run(SECOND, 0, 1.0, size=1200)
+    assert desk.table.takes_claim()
+    desk.run(SECOND, 0, 1.0, size=1200)
+    assert not desk.table.takes_claim()
