@@ -449,6 +449,22 @@ def test_r_56_an_older_phase_above_a_newer_number_closes():
     assert far.closed().code == CloseCode.KEY_UPDATE
 
 
+def test_r_56_an_older_phase_above_a_whole_run_of_a_newer_one_closes():
+    far = FarEnd()
+    far.settle()
+    far.exchange_keys()
+    far.feed(encode_ping(1))
+    far.settle()
+    number = far.next_number
+    old = far.packet(encode_ping(2), number=number + 20)
+    far.update_keys()
+    far.feed(encode_ping(3), number=number + 30)
+    far.arrive(old)
+    text = encode_datagram(bytes(1000))
+    far.arrive(*(far.packet(text, number=number + n) for n in range(8)))
+    assert far.closed().code == CloseCode.KEY_UPDATE
+
+
 # --- without keys ---------------------------------------------------------------------
 
 
