@@ -18,6 +18,7 @@ from opnode.core.ids import PeerId
 from opnode.core.peerfile import LocationCertificate
 from opnode.drivers.channel import Channel
 from opnode.drivers.socket_hub import SocketHub
+from opnode.drivers.stream_hold import StreamHold
 from opnode.protocols.rudp import events, observer, packet
 from opnode.protocols.rudp.connection import RudpConnection
 from opnode.protocols.rudp.lifetime import ConnectionState
@@ -25,11 +26,6 @@ from opnode.protocols.rudp.path import PathStatistics
 from opnode.protocols.rudp.statistics import RudpStatistics
 
 BURSTS_PER_FLUSH: Final = 16
-# A burst of this many bytes is part of a stream: more is likely to come.
-STREAMING_BURST: Final = 32_768
-# Turns of the scheduler, some 20 µs each, in which a writer that has more would have
-# written it; who is first in a turn is left to chance, so one is too few.
-TAIL_TURNS: Final = 2
 """At most this many bursts (about 1 MB) leave before the reader gets its turn again."""
 
 
@@ -116,15 +112,14 @@ class Connection:
         "_connection_id",
         "_datagrams",
         "_flushed_at",
+        "_hold",
         "_hub",
         "_incoming",
-        "_is_streaming",
+        "_is_stirred",
         "_path",
         "_pings",
         "_rudp",
-        "_silent_turns",
         "_soon",
-        "_streamed",
         "_table",
         "armed_at",
         "certificate",
@@ -152,10 +147,9 @@ class Connection:
         # Writers that collect small pieces; at most one entry per channel.
         self._soon: list[Callable[[], None]] = []
         self._flushed_at = trio.current_time()
-        # Whether the last burst was a large one, and how many were since ``resume``.
-        self._is_streaming = False
-        self._streamed = 0
-        self._silent_turns = 0
+        self._hold = StreamHold(rudp)
+        # Whether a packet came or time passed since the last flush.
+        self._is_stirred = True
         self._blocked: list[packet.Transmission] = []
         self._path: Path | None = None
         self._connection_id = rudp.local_ids[0]
@@ -350,6 +344,7 @@ class Connection:
 
     def put(self, channel_id: int, data: bytes | memoryview) -> int:
         """Hand bytes of a channel to the transport; returns how many it took."""
+        self._hold.on_written()
         # Nothing leaves before the flush, which asks for the time itself.
         return self._rudp.send(channel_id, data, self._flushed_at)
 
@@ -401,11 +396,17 @@ class Connection:
         now = trio.current_time()
         if self.trace is not None:
             self.trace.at(now)
+        self._is_stirred = True
         self._rudp.receive_run(buffer, segment_size, source, now, ecn=ecn)
 
     def flush(self) -> None:
         """Send what may be sent, hand out events, set the timer. The one step."""
         rudp = self._rudp
+        if not self._is_stirred and self._hold.is_on and not self._soon:
+            # A stream got longer, and nothing else: no timer moves.
+            self._table.resume(self)
+            return
+        self._is_stirred = False
         self._flushed_at = now = trio.current_time()
         if self._soon:
             soon, self._soon = self._soon, []
@@ -425,24 +426,15 @@ class Connection:
 
     def resume(self) -> None:
         """Go on after the other tasks had their turn."""
-        if self._streamed:
-            self._streamed = self._silent_turns = 0
-        else:
-            self._silent_turns += 1
-        if not self._is_streaming or self._soon or not self._rudp.has_tail:
-            self.flush()
-        elif self._silent_turns < TAIL_TURNS:
-            self._table.resume(self)
-        else:
-            # Nothing was added to what was held back: it is the end of the stream.
-            self._is_streaming = False
-            self.flush()
+        self._hold.on_turn()
+        self.flush()
 
     def handle_deadline(self, now: float) -> None:
         """A timer of the transport is due."""
         if self.trace is not None:
             self.trace.at(now)
         self._rudp.handle_deadline(now)
+        self._is_stirred = True
         self.flush()
 
     def rest(self) -> None:
@@ -459,12 +451,9 @@ class Connection:
         hub = self._hub
         if self._blocked:
             return
-        for _ in range(BURSTS_PER_FLUSH):
-            if self._is_streaming and self._rudp.has_tail:
-                # The rest of a large write waits for the next one: sent by itself,
-                # three packets cost half of what 54 do, here and at the peer.
-                break
-            burst = self._rudp.datagrams_to_send(now)
+        rudp, hold = self._rudp, self._hold
+        for _ in range(0 if hold.is_on else BURSTS_PER_FLUSH):
+            burst = rudp.datagrams_to_send(now)
             if not burst:
                 return
             for index, transmission in enumerate(burst):
@@ -472,9 +461,10 @@ class Connection:
                     self._blocked.extend(burst[index:])
                     hub.when_writable(self._on_writable)
                     return
-            self._is_streaming = len(burst[-1].data) >= STREAMING_BURST
-            self._streamed += self._is_streaming
-            if not self._rudp.has_work:
+            hold.on_burst(len(burst[-1].data))
+            if hold.is_rest:
+                break
+            if not rudp.has_work:
                 return
         self._table.resume(self)
 

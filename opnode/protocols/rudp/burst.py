@@ -104,16 +104,15 @@ class BurstBuilder:
             or self.asks_sender
         )
 
-    @property
-    def has_tail(self) -> bool:
-        """Whether no more waits than a part of a burst, of one channel that goes on."""
+    def has_less_than(self, bursts: int) -> bool:
+        """Whether less waits than so many bursts, of one channel that goes on."""
         channel = self._channels.only_writer
         if channel is None or self._acks.is_due or self._controls or self.datagrams:
             return False
         out = channel.outgoing
         limit = min(self.max_segments, burst_limit(self.packet_size))
         full = limit * (self.packet_size - BULK_OVERHEAD)
-        return not out.finished and out.written - out.sent < full
+        return not out.finished and out.written - out.sent < bursts * full
 
     def build(self, now: float) -> bytes:
         """Build one burst: full packets of bulk data, then what fills none of its own.

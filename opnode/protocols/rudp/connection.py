@@ -240,10 +240,10 @@ class RudpConnection:
             or self._lifetime.close_pending
         )
 
-    @property
-    def has_tail(self) -> bool:
-        """Whether only the end of a large write waits; see ``BurstBuilder``."""
-        return self._builder.has_tail and not self._paths.has_packets
+    def has_less_than(self, bursts: int) -> bool:
+        """Whether only the rest of a stream waits; see ``BurstBuilder``."""
+        has_else = self._paths.has_packets or self._lifetime.close_pending
+        return not has_else and self._builder.has_less_than(bursts)
 
     def datagrams_to_send(self, now: float) -> list[Transmission]:
         """Return the next burst; call again until the list is empty."""
