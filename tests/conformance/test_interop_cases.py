@@ -193,7 +193,7 @@ def test_longrtt():
 
 def test_multiplexing():
     """Runner: multiplexing. 2000 files of 32 bytes, more than may be open at once."""
-    pair = Pair(link=RUNNER)
+    pair = Pair(link=RUNNER, config=RudpConfig(max_channels=1024))
     files = [random.Random(number).randbytes(32) for number in range(2000)]
     sent: dict[int, bytes] = {}
     received: dict[int, bytes] = {}

@@ -1160,7 +1160,7 @@ def test_r_37_without_keep_alive_nothing_is_sent():
 def test_r_38_a_peer_that_breaks_a_rule_ends_its_own_connection_only():
     good, bad = Pair(), Pair(seed=2)
     bad.run_for(0.5)
-    bad.a.connection._controls._waiting[(FrameType.PADDING, 0)] = None
+    bad.a.connection._controls.waiting[(FrameType.PADDING, 0)] = None
     # A peer gone mad.
     bad.a.connection._controls.encoders[FrameType.PADDING] = lambda _: b"\xee"
     bad.run_for(1.0)

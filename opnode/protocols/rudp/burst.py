@@ -96,12 +96,12 @@ class BurstBuilder:
     @property
     def has_work(self) -> bool:
         """Whether anything waits to leave, the congestion window left aside."""
+        # Asked four times for a message and its answer: no calls but one.
         return (
             self._channels.has_data
             or self._acks.is_due
-            or len(self._controls) > 0
-            or len(self.datagrams) > 0
             or self.asks_sender
+            or bool(self._controls.waiting or self.datagrams.waiting)
         )
 
     def has_less_than(self, bursts: int) -> bool:

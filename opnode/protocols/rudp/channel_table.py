@@ -336,9 +336,9 @@ class ChannelTable:
     @property
     def has_data(self) -> bool:
         """Whether a DATA frame may be sent."""
-        if self._ready:
+        if self._ready.occupied:
             return True
-        return bool(self._fresh) and self._send_used < self._send_limit
+        return self._fresh.occupied != 0 and self._send_used < self._send_limit
 
     def next_channel(self) -> Channel | None:
         """Return the channel whose turn it is, of those that may send."""
@@ -350,7 +350,7 @@ class ChannelTable:
     @property
     def only_writer(self) -> Channel | None:
         """The channel with new bytes to send, when nothing else is to be sent."""
-        return None if self._ready else self._fresh.only
+        return None if self._ready.occupied else self._fresh.only
 
     def after_turn(self, channel: Channel) -> None:
         """A channel was served: let the others of its urgency go first."""

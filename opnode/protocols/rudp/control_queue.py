@@ -6,6 +6,7 @@ bounded by the number of channels and pings.
 """
 
 from collections.abc import Callable
+from itertools import islice
 
 from opnode.protocols.rudp.frames import FrameType, control_size
 from opnode.protocols.rudp.sent_run import ControlKey
@@ -13,44 +14,46 @@ from opnode.protocols.rudp.sent_run import ControlKey
 # An application's pings count from 1; this one only wants an acknowledgement.
 PROBE_PING_ID = 0
 _PROBE: ControlKey = (FrameType.PING, PROBE_PING_ID)
+# Names looked up at a time: about what a small packet takes.
+_BATCH = 64
 
 
 class ControlQueue:
     """Names of frames, first asked first sent."""
 
-    __slots__ = ("_waiting", "encoders")
+    __slots__ = ("encoders", "waiting")
 
     def __init__(self) -> None:
         """Start empty."""
-        self._waiting: dict[ControlKey, None] = {}
+        self.waiting: dict[ControlKey, None] = {}
         # Who makes the frames of a type, where it is not the ``encode`` of ``take``.
         self.encoders: dict[int, Callable[[ControlKey], bytes]] = {}
 
     def __len__(self) -> int:
         """Return how many frames wait."""
-        return len(self._waiting)
+        return len(self.waiting)
 
     def add(self, kind: FrameType, number: int = 0) -> None:
         """Ask for a frame, once."""
-        self._waiting[(kind, number)] = None
+        self.waiting[(kind, number)] = None
 
     def discard(self, kind: FrameType, number: int) -> None:
         """Ask for a frame no more, if it has not left."""
-        self._waiting.pop((kind, number), None)
+        self.waiting.pop((kind, number), None)
 
     def add_probe(self) -> None:
         """Ask for a PING that nobody waits for."""
-        self._waiting[_PROBE] = None
+        self.waiting[_PROBE] = None
 
     def take_probe(self) -> bool:
         """Take the PING that nobody waits for; false when none was asked for."""
-        return self._waiting.pop(_PROBE, _PROBE) is None
+        return self.waiting.pop(_PROBE, _PROBE) is None
 
     def restore(self, keys: tuple[ControlKey, ...]) -> None:
         """Ask again for frames of a lost packet; a probe has done its work."""
         for key in keys:
             if key != _PROBE:
-                self._waiting[key] = None
+                self.waiting[key] = None
 
     def take(
         self, space: int, encode: Callable[[ControlKey], bytes]
@@ -66,14 +69,15 @@ class ControlQueue:
         """
         frames: list[bytes] = []
         keys: list[ControlKey] = []
-        while self._waiting:
-            key = next(iter(self._waiting))
-            if space < control_size(key[0]):
-                break
-            del self._waiting[key]
-            frame = self.encoders.get(key[0], encode)(key)
-            if frame:
-                frames.append(frame)
-                keys.append(key)
-                space -= len(frame)
+        while self.waiting:
+            # One by one, the next would be found ever later behind those taken.
+            for key in list(islice(self.waiting, _BATCH)):
+                if space < control_size(key[0]):
+                    return frames, keys
+                del self.waiting[key]
+                frame = self.encoders.get(key[0], encode)(key)
+                if frame:
+                    frames.append(frame)
+                    keys.append(key)
+                    space -= len(frame)
         return frames, keys

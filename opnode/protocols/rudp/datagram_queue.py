@@ -9,7 +9,7 @@ from opnode.protocols.rudp.frames import MAX_DATAGRAM_SIZE
 class DatagramQueue:
     """First in, first out."""
 
-    __slots__ = ("_events", "_is_missed", "_maximum", "_waiting")
+    __slots__ = ("_events", "_is_missed", "_maximum", "waiting")
 
     def __init__(self, events: EventQueue, maximum: int) -> None:
         """Start empty.
@@ -21,17 +21,17 @@ class DatagramQueue:
         self._maximum = maximum
         self._events = events
         # A list, where an empty deque would take 600 bytes more.
-        self._waiting: list[bytes] = []
+        self.waiting: list[bytes] = []
         self._is_missed = False
 
     def __len__(self) -> int:
         """Return how many wait."""
-        return len(self._waiting)
+        return len(self.waiting)
 
     @property
     def first_size(self) -> int:
         """Bytes of the message that leaves next, 0 without one."""
-        return len(self._waiting[0]) if self._waiting else 0
+        return len(self.waiting[0]) if self.waiting else 0
 
     def put(self, data: bytes | bytearray | memoryview) -> bool:
         """Queue a message; false when there is no room, ``DatagramRoom`` will follow.
@@ -44,16 +44,16 @@ class DatagramQueue:
                 f"a datagram has at most {MAX_DATAGRAM_SIZE} bytes, "
                 f"this one has {len(data)}"
             )
-        if len(self._waiting) >= self._maximum:
+        if len(self.waiting) >= self._maximum:
             self._is_missed = True
             return False
-        self._waiting.append(bytes(data))
+        self.waiting.append(bytes(data))
         return True
 
     def take(self) -> bytes:
         """Take the message that leaves next; half empty again, the queue says so."""
-        data = self._waiting.pop(0)
-        if self._is_missed and 2 * len(self._waiting) <= self._maximum:
+        data = self.waiting.pop(0)
+        if self._is_missed and 2 * len(self.waiting) <= self._maximum:
             self._is_missed = False
             self._events.add(DatagramRoom())
         return data

@@ -62,6 +62,9 @@ class Receipts:
 
     def highest(self, count: int) -> list[Receipt]:
         """Return up to `count` ranges with their proofs, highest first."""
+        if len(self._starts) == 1:
+            # Nothing is missing, as most of the time: a third of the cost.
+            return [(self._starts[0], self._stops[0], self._proofs[0])]
         found = zip(
             self._starts[-count:],
             self._stops[-count:],

@@ -14,32 +14,31 @@ URGENCIES: Final = 8
 
 
 class ServiceOrder:
-    """Channels in the order of service."""
+    """Channels in the order of service.
 
-    __slots__ = ("_levels", "_occupied")
+    Attributes:
+        occupied: A bit for each level that holds a channel, 0 when none waits.
+    """
+
+    __slots__ = ("_levels", "occupied")
 
     def __init__(self) -> None:
         """Start empty."""
         # Ordered dictionaries, as a plain one finds its first entry ever more slowly
         # the more were taken from its front. Levels are made on their first use.
         self._levels: list[OrderedDict[int, Channel] | None] = [None] * URGENCIES
-        # A bit for each level that holds a channel.
-        self._occupied = 0
-
-    def __bool__(self) -> bool:
-        """Tell whether any channel waits."""
-        return self._occupied != 0
+        self.occupied = 0
 
     @property
     def top(self) -> int:
         """The most urgent level that holds a channel, ``URGENCIES`` without any."""
-        occupied = self._occupied
+        occupied = self.occupied
         return (occupied & -occupied).bit_length() - 1 if occupied else URGENCIES
 
     @property
     def only(self) -> Channel | None:
         """The channel that waits alone, None when there are none or several."""
-        occupied = self._occupied
+        occupied = self.occupied
         if not occupied or occupied & (occupied - 1):
             return None
         level = self._levels[occupied.bit_length() - 1]
@@ -49,7 +48,7 @@ class ServiceOrder:
 
     def first(self) -> Channel | None:
         """Return the channel whose turn it is."""
-        level = self._levels[self.top] if self._occupied else None
+        level = self._levels[self.top] if self.occupied else None
         return None if level is None else next(iter(level.values()))
 
     def add(self, channel: Channel) -> None:
@@ -58,7 +57,7 @@ class ServiceOrder:
         if level is None:
             level = self._levels[channel.urgency] = OrderedDict()
         level[channel.channel_id] = channel
-        self._occupied |= 1 << channel.urgency
+        self.occupied |= 1 << channel.urgency
 
     def move_to_back(self, channel: Channel) -> None:
         """Let the others of its urgency go first."""
@@ -73,4 +72,4 @@ class ServiceOrder:
             return
         level.pop(channel.channel_id, None)
         if not level:
-            self._occupied &= ~(1 << channel.urgency)
+            self.occupied &= ~(1 << channel.urgency)

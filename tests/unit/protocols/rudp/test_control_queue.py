@@ -59,3 +59,13 @@ def test_a_probe_can_be_taken_alone_and_once():
     assert queue.take_probe()
     assert not queue.take_probe()
     assert len(queue) == 1
+
+
+def test_ten_thousand_frames_leave_in_order_and_the_needless_ones_cost_no_packet():
+    queue = ControlQueue()
+    for number in range(10_000):
+        queue.add(FrameType.RESET, number)
+    frames, keys = queue.take(100, lambda key: b"x" * 17 if key[1] >= 9_000 else b"")
+    assert [number for _, number in keys] == list(range(9_000, 9_005))
+    assert len(frames) == 5
+    assert len(queue) == 995

@@ -15,7 +15,7 @@ def new_channel(channel_id, urgency=3):
 
 def test_an_empty_order_has_nobody():
     order = ServiceOrder()
-    assert not order
+    assert not order.occupied
     assert order.top == URGENCIES
     assert order.first() is None
     assert order.only is None
@@ -32,7 +32,7 @@ def test_the_most_urgent_goes_first_whenever_it_came():
         found.append(channel)
         order.discard(channel)
     assert found == [high, middle, low]
-    assert not order
+    assert not order.occupied
 
 
 def test_those_of_one_urgency_take_turns():
