@@ -250,9 +250,10 @@ def test_r_60_an_added_path_is_validated_by_both_and_carries_no_data():
     assert not pair.b.events_of(PathChanged)
 
 
+@pytest.mark.parametrize("latency_s", [0.005, 0.2])
 @pytest.mark.parametrize("who", ["a", "b"])
-def test_r_61_a_dead_path_is_left_within_three_timeouts(who):
-    pair, ours, theirs = with_warm_path()
+def test_r_61_a_dead_path_is_left_within_three_timeouts(who, latency_s):
+    pair, ours, theirs = with_warm_path(LinkConfig(latency_s=latency_s, rate_Bps=2e6))
     sender = pair.a if who == "a" else pair.b
     flow = Flow(pair, sender, 1500 * KB)
     flow.run_to(0.4)

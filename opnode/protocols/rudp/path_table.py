@@ -528,8 +528,13 @@ class PathTable:
             min_pto_s=config.min_pto_s,
             max_packet_size=config.max_packet_size,
         )
-        if self.active is not None:
-            path.rtt.suggest(self._timer.probe_timeout_s / _TIMEOUT_ROUND_TRIPS)
+        active = self.active
+        if active is not None:
+            # RFC 9000 §8.2.4: another path may be much longer than this one.
+            is_same_host = endpoint.host == active.endpoint.host
+            like_active_s = self._timer.probe_timeout_s / _TIMEOUT_ROUND_TRIPS
+            least_s = 0.0 if is_same_host else config.initial_rtt_s
+            path.rtt.suggest(max(like_active_s, least_s))
         self._paths[endpoint] = path
         return path
 
