@@ -66,6 +66,11 @@ class ProbeTimer(Protocol):
         """How long an answer may take."""
         ...
 
+    @property
+    def shortest_rtt_s(self) -> float | None:
+        """The shortest round trip on it, None before the first."""
+        ...
+
 
 class PathTable:
     """The paths by endpoint, and the one that carries data.
@@ -490,7 +495,8 @@ class PathTable:
 
     def _compare(self, path: Path, active: Path, now: float) -> None:
         """Take a better path; only one end does, or both would pull at each other."""
-        cost_s, active_cost_s = path.cost_s, active.cost_s
+        cost_s = path.cost_s()
+        active_cost_s = active.cost_s(self._timer.shortest_rtt_s)
         if not self._initiator or path.is_refused:
             return
         if cost_s is None or active_cost_s is None or self._preferred is not None:
@@ -626,5 +632,5 @@ class PathTable:
 
 
 def _rank(path: Path) -> tuple[float, float]:
-    cost_s = path.cost_s
+    cost_s = path.cost_s()
     return (path.rtt.smoothed if cost_s is None else cost_s, -path.answered_at)

@@ -241,6 +241,11 @@ class Recovery:
         return self._last_sent_at + wait
 
     @property
+    def shortest_rtt_s(self) -> float | None:
+        """The shortest round trip on this path, None before the first."""
+        return self.rtt.minimum
+
+    @property
     def probe_timeout_s(self) -> float:
         """The probe timeout without backoff."""
         return max(self.rtt.probe_timeout_s, self._min_pto_s)

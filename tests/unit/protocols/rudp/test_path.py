@@ -20,6 +20,7 @@ def challenged(path: Path, token: bytes, now: float, size: int = 43) -> None:
 
 def test_an_answer_validates_and_measures():
     path = new_path()
+    assert path.cost_s() is None
     challenged(path, b"a", 1.0)
     assert path.on_response(b"b", 1.04) is None
     assert not path.is_validated
@@ -28,7 +29,8 @@ def test_an_answer_validates_and_measures():
     assert probe.sent_at == 1.0
     assert path.is_validated
     assert path.statistics().rtt_s == pytest.approx(0.04)
-    assert path.cost_s == pytest.approx(0.04)
+    assert path.cost_s() == pytest.approx(0.04)
+    assert path.cost_s(0.03) == pytest.approx(0.03)
     assert path.deadline is None
     assert path.on_response(b"a", 1.05) is None
 
@@ -127,6 +129,7 @@ def test_losses_make_a_path_dearer_and_answers_make_up_for_them():
     path.on_deadline(1.2)
     lossy = path.loss
     path.on_response(b"a", 1.25)
-    assert path.cost_s is not None
-    assert path.cost_s > 0.25
+    cost_s = path.cost_s()
+    assert cost_s is not None
+    assert cost_s > 0.25
     assert 0 < path.loss < lossy

@@ -14,9 +14,10 @@ WINDOW = 1 << 20
 
 
 class Timer:
-    """Always the same timeout."""
+    """A path that data measured, always alike."""
 
     probe_timeout_s = PTO
+    shortest_rtt_s: float | None = None
 
 
 class Desk:
