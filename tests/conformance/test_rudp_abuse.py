@@ -344,6 +344,14 @@ def test_r_91_a_receiver_of_a_long_transfer_is_never_short_of_work():
     assert least > CONFIG.work_burst * 0.99
 
 
+def test_r_34_who_was_cut_off_cannot_keep_us_busy_with_more():
+    flood = cut_off_after(lambda _: encode_ping(0) * (ROOM // 5))
+    keys = counted(flood.far)
+    for _ in range(1000):
+        flood.send(encode_ping(0) * (ROOM // 5))
+    assert keys.tries <= 64
+
+
 # --- windows --------------------------------------------------------------------------
 
 

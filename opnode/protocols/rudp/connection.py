@@ -203,7 +203,7 @@ class RudpConnection:
         counted, and a peer that breaks a rule finds the connection closed.
         """
         lifetime = self._lifetime
-        if lifetime.state is ConnectionState.TERMINATED:
+        if not lifetime.takes_packets():
             return
         newest, probes = self._acks.next_number, self._receiver.path_probes
         try:

@@ -13,6 +13,8 @@ _DRAIN_TIMEOUTS = 3
 _MAX_DRAIN_S = 3.0
 # CLOSE is not acknowledged, so it is sent three times, a probe timeout apart.
 _CLOSE_COPIES = 3
+# Enough to hear the peer's CLOSE behind what was under way.
+_READS_WHILE_CLOSING = 64
 # Two ends that fell silent together should not both send a PING.
 _KEEP_ALIVE_JITTER = 0.2
 # Keep-alives of all connections of a process fall on the same instants, four a second:
@@ -45,6 +47,7 @@ class Lifetime:
         "_keep_alive_at",
         "_keep_alive_s",
         "_next_copy_at",
+        "_reads_left",
         "_rng",
         "close_frame",
         "close_pending",
@@ -63,6 +66,7 @@ class Lifetime:
         self._keep_alive_s = 0.0
         self._drain_at: float | None = None
         self._copies_left = 0
+        self._reads_left = _READS_WHILE_CLOSING
         self._next_copy_at: float | None = None
         self._copy_interval_s = 0.0
         self._draw_keep_alive()
@@ -106,6 +110,17 @@ class Lifetime:
         self.close_pending = False
         self._copies_left -= 1
         self._next_copy_at = now + self._copy_interval_s if self._copies_left else None
+
+    def takes_packets(self) -> bool:
+        """Whether to look at what arrives, which is asked once a read.
+
+        While closing, only the peer's CLOSE matters, and missing that costs at most
+        the three timeouts: a peer that was cut off must not keep us busy meanwhile.
+        """
+        if self.state is ConnectionState.OPEN:
+            return True
+        self._reads_left -= 1
+        return self.state is not ConnectionState.TERMINATED and self._reads_left >= 0
 
     def on_packet_while_closing(self) -> None:
         """The peer does not know yet: repeat CLOSE while copies are left."""
