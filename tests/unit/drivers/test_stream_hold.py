@@ -35,14 +35,14 @@ def test_nothing_is_held_before_a_large_burst_or_after_a_small_one(waiting: Wait
     assert not hold.is_on
 
 
-def test_a_stream_goes_on_when_four_bursts_wait_and_stops_at_its_rest(
+def test_a_stream_goes_on_when_eight_bursts_wait_and_stops_at_its_rest(
     waiting: Waiting,
 ):
     hold = streaming(waiting)
     for waiting.bursts, is_on, is_rest in (
         (0.9, True, True),
-        (3.9, True, False),
-        (4.0, False, False),
+        (7.9, True, False),
+        (8.0, False, False),
     ):
         assert (hold.is_on, hold.is_rest) == (is_on, is_rest)
 
