@@ -7,20 +7,16 @@ came. Every move is make-before-break: data goes to an address that has answered
 
 import random
 from collections.abc import Callable
-from typing import Final, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
 from opnode.core.addresses import Endpoint
 from opnode.core.crypto import keyed_digest
 from opnode.protocols.rudp.config import RudpConfig
 from opnode.protocols.rudp.mtu_search import BASE_SIZE
 from opnode.protocols.rudp.path import Path, PathState
+from opnode.protocols.rudp.path_ids import PathIds
 from opnode.protocols.rudp.path_watch import PathWatch, Silence
 from opnode.protocols.rudp.sent_run import SentRun
-
-ID_WINDOW: Final = 4
-"""How many indices of ids above the highest one that was used are accepted."""
-MAX_ID_INDEX: Final = 1024
-"""Highest index of an id: a connection that moved so often stays where it is."""
 
 _SECRET_SIZE = 32
 # A packet without frames, and the frame of a challenge or its answer.
@@ -86,7 +82,7 @@ class PathTable:
         "_claim_served",
         "_claimed_at",
         "_config",
-        "_heard_index",
+        "_ids",
         "_initiator",
         "_is_move_unconfirmed",
         "_left",
@@ -94,9 +90,7 @@ class PathTable:
         "_on_moved",
         "_paths",
         "_preferred",
-        "_retired_index",
         "_secret",
-        "_seen_index",
         "_suspect_at",
         "_timer",
         "_tokens",
@@ -136,11 +130,7 @@ class PathTable:
         self._secret = rng.randbytes(_SECRET_SIZE)
         self._tokens = 0
         self._watch = PathWatch()
-        # The highest index of ours that the peer used, one that it has just left, and
-        # the highest index of its own that it has seen.
-        self._heard_index = 0
-        self._retired_index = 0
-        self._seen_index = 0
+        self._ids = PathIds(initiator=initiator)
         # Where the driver wants data to go, as soon as it answers.
         self._preferred: Path | None = None
         self._claimed_at = 0.0
@@ -195,12 +185,7 @@ class PathTable:
     @property
     def receive_indices(self) -> frozenset[int]:
         """Indices of our ids that packets may bear now."""
-        stop = min(self._heard_index + ID_WINDOW, MAX_ID_INDEX) + 1
-        indices = {self._retired_index, *range(self._heard_index, stop)}
-        for path in self._paths.values():
-            if path.receive_index is not None:
-                indices.add(path.receive_index)
-        return frozenset(indices)
+        return self._ids.accepted(self._paths.values())
 
     # --- what came --------------------------------------------------------------------
 
@@ -232,7 +217,7 @@ class PathTable:
             return None
         path.on_received(size, now)
         if index != path.receive_index:
-            self._on_index(path, index)
+            self._ids.on_heard(path, index)
         if is_newest and active is not None and path is not active:
             self._on_claim(path, active, now)
         return path
@@ -268,8 +253,7 @@ class PathTable:
             probe = path.on_response(token, now)
             if probe is None or active is None:
                 continue
-            if path.send_index is not None:
-                self._seen_index = max(self._seen_index, path.send_index)
+            self._ids.on_answered(path)
             if path is not active:
                 self._on_other_answered(path, active, now)
                 return
@@ -572,42 +556,12 @@ class PathTable:
 
     # --- ids and packets --------------------------------------------------------------
 
-    def _on_index(self, path: Path, index: int) -> None:
-        """The peer uses another id on a path: so do we, by the same index.
-
-        That ends, as indices only grow: an answer to a change is no change.
-        """
-        before = path.receive_index
-        if before is not None and index < before:
-            return
-        if before is not None:
-            self._retired_index = before
-        path.receive_index = index
-        self._heard_index = max(self._heard_index, index)
-        if path.send_index is None or index > path.send_index:
-            path.send_index = index
-
-    def _index_for(self, path: Path) -> int | None:
-        """The index of the peer's id for a path; None while all it accepts are used.
-
-        Paths that the initiator begins get odd ones, the responder's even ones: both
-        may begin one at the same time.
-        """
-        if path.send_index is None:
-            used = {other.send_index for other in self._paths.values()}
-            first = self._seen_index + 1
-            for index in range(first, min(first + ID_WINDOW, MAX_ID_INDEX)):
-                if index % 2 == self._initiator and index not in used:
-                    path.send_index = index
-                    break
-        return path.send_index
-
     def _small_packet(self, path: Path, now: float) -> PathPacket | None:
         """A challenge, answers, or both; padded where the path is not proven.
 
         A path must carry 1200 bytes before it carries data (RFC 9000 §8.2.1).
         """
-        index = self._index_for(path)
+        index = self._ids.index_for(path, self._paths.values())
         frames = path.challenge_is_due + len(path.responses)
         size = _EMPTY_SIZE + _FRAME_SIZE * frames
         if index is None or not path.may_send(size):

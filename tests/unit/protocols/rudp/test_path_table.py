@@ -5,7 +5,8 @@ import random
 from opnode.core.addresses import Endpoint
 from opnode.protocols.rudp.config import RudpConfig
 from opnode.protocols.rudp.path import Path, PathState
-from opnode.protocols.rudp.path_table import ID_WINDOW, PathPacket, PathTable
+from opnode.protocols.rudp.path_ids import ID_WINDOW
+from opnode.protocols.rudp.path_table import PathPacket, PathTable
 
 FIRST = Endpoint("192.0.2.2", 4002)
 SECOND = Endpoint("198.51.100.7", 4003)
