@@ -24,6 +24,8 @@ from opnode.testing.pair import End, LinkConfig, Pair
 from opnode.testing.shared_link import SharedLink
 from opnode.testing.virtual_network import Link
 
+pytestmark = pytest.mark.slow
+
 MB = 1_000_000
 RUNNER = LinkConfig(latency_s=0.015, rate_Bps=1_250_000.0, queue_bytes=25 * 1200)
 
@@ -143,7 +145,6 @@ def test_goodput():
     assert 10 * MB / transfer.duration_s > 0.75 * RUNNER.rate_Bps
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("algorithm", CongestionAlgorithm)
 def test_crosstraffic(algorithm):
     """Runner: crosstraffic. A transfer beside a CUBIC flow gets its part of the link.
@@ -158,13 +159,12 @@ def test_crosstraffic(algorithm):
     other = link.add(RudpConfig(congestion=CongestionAlgorithm.CUBIC))
     link.run_until(5.0)
     link.take_received()
-    link.run_until(25.0)
+    link.run_until(17.0)
     for flow in (ours, other):
-        assert flow.received > 0.2 * rate * 20
-    assert ours.received + other.received > 0.8 * rate * 20
+        assert flow.received > 0.2 * rate * 12
+    assert ours.received + other.received > 0.8 * rate * 12
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("algorithm", CongestionAlgorithm)
 @pytest.mark.parametrize("wakes_every_s", [0.011, 0.02])
 def test_goodput_of_a_sender_on_a_busy_machine(algorithm, wakes_every_s):
@@ -177,8 +177,8 @@ def test_goodput_of_a_sender_on_a_busy_machine(algorithm, wakes_every_s):
     flow = link.add(RudpConfig(congestion=algorithm))
     link.run_until(2.0)
     link.take_received()
-    link.run_until(7.0)
-    assert flow.received > 0.8 * rate * 5
+    link.run_until(5.0)
+    assert flow.received > 0.8 * rate * 3
 
 
 def test_longrtt():
@@ -193,7 +193,7 @@ def test_longrtt():
 
 def test_multiplexing():
     """Runner: multiplexing. 2000 files of 32 bytes, more than may be open at once."""
-    pair = Pair(link=RUNNER, config=RudpConfig(max_channels=1024))
+    pair = Pair(link=RUNNER, config=RudpConfig(max_channels=1000))
     files = [random.Random(number).randbytes(32) for number in range(2000)]
     sent: dict[int, bytes] = {}
     received: dict[int, bytes] = {}
@@ -219,7 +219,7 @@ def test_multiplexing():
         if data == b"":
             whole.add(channel)
             pair.b.connection.finish(channel, pair.now)
-            assert pair.b.connection.statistics().channels_open <= 1024
+            assert pair.b.connection.statistics().channels_open <= 1000
 
     pair.drive(serve, within_s=20)
     assert received == sent
