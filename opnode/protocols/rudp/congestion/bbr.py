@@ -20,8 +20,14 @@ from opnode.protocols.rudp.congestion.controller import (
 
 _LOSS_THRESHOLD = 0.02
 _BETA = 0.7
-# Losses that no round is judged by, however few packets it has.
-_NOISE_PACKETS = 2
+# What too many losses leave of the inflight at which they came. Deviation from
+# §5.3.3.7, which goes on from there: what is given back a little each time goes to the
+# flow that has less.
+_BACKOFF = 0.9
+# Losses that no round is judged by: of 400 packets on a path that loses 1 %, more than
+# 2 % are lost in one round of thirty, more than 3 % in one of two thousand.
+_NOISE = 0.03
+_NOISE_PACKETS = 3
 # The rate stays this far below the estimate, so that queues drain.
 _PACING_MARGIN = 0.99
 # §5.3.1: three rounds without a quarter more bandwidth fill the pipe.
@@ -30,9 +36,11 @@ _STARTUP_ROUNDS = 3
 _STARTUP_LOSSES = 6
 _PROBE_RTT_S = 0.2
 _PROBE_RTT_WINDOW_GAIN = 0.5
-# §5.3.3.9: probe as often as a Reno flow would recover from a loss, at most 63 rounds.
-_MAX_RENO_ROUNDS = 32
-_PROBE_WAIT_S = 1.0
+# §5.3.3.8: probe as often as a Reno flow would recover from a loss, at most every 63
+# rounds, and every two or three seconds. Twice as often two flows of BBR come to equal
+# shares sooner, but CUBIC beside one got 14 % of 100 Mbit/s and not 30 to 38 %.
+_MAX_RENO_ROUNDS = 63
+_PROBE_WAIT_S = 2.0
 _MAX_PROBE_UP_ROUNDS = 30
 # A send takes up to 64 KB at once; the window has room for three.
 _QUANTUM_S = 0.001
@@ -251,7 +259,7 @@ class Bbr:
         """
         lost = self._lost_in_round
         noise = max(
-            self._model.latest_inflight * _LOSS_THRESHOLD,
+            self._model.product(_NOISE),
             _NOISE_PACKETS * self.packet_size,
         )
         return self._is_marked_round or lost > noise
@@ -287,10 +295,10 @@ class Bbr:
 
     def _has_startup_losses(self, sample: AckSample) -> bool:
         """Whether a whole round lost too much (§5.3.1.3)."""
-        return (
-            self._losses_in_round >= _STARTUP_LOSSES
-            and self._lost_in_round > sample.rate.in_flight * _LOSS_THRESHOLD
-        )
+        # In flight may have doubled since the acknowledged packets left.
+        most = max(sample.in_flight, sample.rate.in_flight)
+        many = self._losses_in_round >= _STARTUP_LOSSES
+        return many and self._lost_in_round > most * _NOISE
 
     def _fill(self, inflight: float) -> None:
         self._is_full = True
@@ -404,7 +412,7 @@ class Bbr:
         model = self._model
         if inflight:
             target = min(model.product(1.0), self.window)
-            model.inflight_high = max(inflight, target * _BETA)
+            model.inflight_high = max(inflight * _BACKOFF, target * _BETA)
         if self.state is BbrState.UP:
             self._start_down(now)
 
