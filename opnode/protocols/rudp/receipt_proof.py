@@ -13,16 +13,32 @@ from opnode.protocols.rudp.frames import AckFrame
 from opnode.protocols.rudp.violation import CloseCode, PeerViolationError
 
 _BLOCK = 16
+_BLOCK_BITS = 4
+_KEPT_BLOCKS = 4
 
 
 class ReceiptProof:
     """The secret bytes of one direction of a connection."""
 
-    __slots__ = ("_encrypt",)
+    __slots__ = ("_blocks", "_encrypt", "_marks", "_marks_from")
 
     def __init__(self, key: bytes) -> None:
         """Start with a 32-byte key that only the sender of the packets knows."""
         self._encrypt = block_encryptor(key)
+        # What lone packets from a multiple of 16 on carry: one block serves them all.
+        self._marks = b""
+        self._marks_from = -1
+        # The blocks that were asked for last, by number: acknowledgements of lone
+        # packets begin where they did and end in the block of the one before.
+        self._blocks: dict[int, bytes] = {}
+
+    def mark(self, number: int) -> bytes:
+        """Return the byte that a packet carries; 0.3 µs, ``marks`` takes 1.9 µs."""
+        index = number & _BLOCK - 1
+        if number - index != self._marks_from:
+            self._marks_from = number - index
+            self._marks = self.marks(self._marks_from, _BLOCK)
+        return self._marks[index : index + 1]
 
     def marks(self, first: int, count: int) -> bytes:
         """Return the bytes that packets ``first`` to ``first + count - 1`` carry."""
@@ -61,7 +77,17 @@ class ReceiptProof:
 
         A lie about one packet or more passes once in 256 times.
         """
-        return self._values(start, 1)[0] ^ self._values(stop, 1)[0] == proof
+        find = self._blocks.get
+        low = find(start >> _BLOCK_BITS) or self._keep_block(start >> _BLOCK_BITS)
+        high = find(stop >> _BLOCK_BITS) or self._keep_block(stop >> _BLOCK_BITS)
+        return low[start & _BLOCK - 1] ^ high[stop & _BLOCK - 1] == proof
+
+    def _keep_block(self, block: int) -> bytes:
+        """Return sixteen values, and keep them for the next acknowledgement."""
+        if len(self._blocks) >= _KEPT_BLOCKS:
+            self._blocks.clear()
+        values = self._blocks[block] = self._values(block * _BLOCK, _BLOCK)
+        return values
 
     def _values(self, first: int, count: int) -> bytes:
         """Return P(first), P(first + 1), … as bytes."""

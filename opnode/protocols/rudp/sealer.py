@@ -66,7 +66,7 @@ class PacketSealer:
             self.observer.packet_sent(number, frames, size)
         keys, (prefix, offset) = self.keys, self.connection_id
         header = pack_header(prefix, (number + offset) | keys.send_phase)
-        plaintext = self._proof.marks(number, 1) + frames
+        plaintext = self._proof.mark(number) + frames
         return [header, keys.encrypt(header[NONCE_AT:], plaintext, None)]
 
     def seal_bulk(
