@@ -24,24 +24,34 @@ class EcnState(enum.Enum):
 
 
 class EcnValidation:
-    """Marks packets while that works, and turns it off when it does not."""
+    """Marks packets while that works, and turns it off when it does not.
 
-    __slots__ = ("_ce", "_ect_0", "_marked_acked", "_sent", "_tested", "state")
+    Attributes:
+        state: What is known of the path.
+        codepoint: What the packets that leave now are marked with.
+    """
+
+    state: EcnState
+    codepoint: int
+
+    __slots__ = (
+        "_ce",
+        "_ect_0",
+        "_marked_acked",
+        "_sent",
+        "_tested",
+        "codepoint",
+        "state",
+    )
 
     def __init__(self) -> None:
         """Start testing."""
-        self.state = EcnState.TESTING
+        self._enter(EcnState.TESTING)
         self._sent = 0
         self._tested = 0
         self._ect_0 = 0
         self._ce = 0
         self._marked_acked = 0
-
-    @property
-    def codepoint(self) -> int:
-        """What the packets that leave now are marked with."""
-        is_marking = self.state in (EcnState.TESTING, EcnState.CAPABLE)
-        return ECT_0 if is_marking else NOT_ECT
 
     def on_sent(self, packets: int) -> None:
         """Count packets that left marked."""
@@ -49,7 +59,7 @@ class EcnValidation:
         if self.state is EcnState.TESTING:
             self._tested += packets
             if self._tested >= _TEST_PACKETS:
-                self.state = EcnState.UNKNOWN
+                self._enter(EcnState.UNKNOWN)
 
     def on_ack(self, counts: EcnCounts | None, marked: int) -> bool:
         """Check the counts of an ACK that acknowledged a new largest number.
@@ -65,7 +75,7 @@ class EcnValidation:
             return False
         if counts is None:
             if marked:
-                self.state = EcnState.FAILED
+                self._enter(EcnState.FAILED)
             return False
         new_ect_0, new_ce = counts.ect0 - self._ect_0, counts.ce - self._ce
         if (
@@ -75,22 +85,28 @@ class EcnValidation:
             or new_ect_0 + new_ce < marked
             or counts.ect0 + counts.ce > self._sent
         ):
-            self.state = EcnState.FAILED
+            self._enter(EcnState.FAILED)
             return False
         self._ect_0, self._ce = counts.ect0, counts.ce
         self._marked_acked += marked
         if marked and self.state is not EcnState.CAPABLE:
             # A router that marks whatever comes would keep the window at its least.
             is_usable = new_ect_0 > 0
-            self.state = EcnState.CAPABLE if is_usable else EcnState.FAILED
+            self._enter(EcnState.CAPABLE if is_usable else EcnState.FAILED)
         return new_ce > 0 and self.state is EcnState.CAPABLE
 
     def on_probe_timeout(self) -> None:
         """Nothing came back: perhaps the path drops marked packets (§A.4)."""
         if self.state is not EcnState.CAPABLE and self._sent:
-            self.state = EcnState.FAILED
+            self._enter(EcnState.FAILED)
 
     def on_path_changed(self) -> None:
         """Another path: test anew."""
-        self.state = EcnState.TESTING
+        self._enter(EcnState.TESTING)
         self._tested = 0
+
+    def _enter(self, state: EcnState) -> None:
+        self.state = state
+        # Read for every packet, changed a few times in the life of a path.
+        is_marking = state in (EcnState.TESTING, EcnState.CAPABLE)
+        self.codepoint = ECT_0 if is_marking else NOT_ECT
