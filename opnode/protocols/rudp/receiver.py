@@ -151,6 +151,8 @@ class PacketReceiver:
         Raises:
             PeerViolationError: An authentic packet broke a rule.
         """
+        if 0 < len(run) <= segment_size and len(run) < _BENCH_FROM_BYTES:
+            return self._receive_lone(run, now)
         size, step = self._measure(run, segment_size)
         if not size:
             return 0
@@ -283,6 +285,34 @@ class PacketReceiver:
 
     # --- the long way ---------------------------------------------------------------
 
+    def _receive_lone(self, run: memoryview, now: float) -> int:
+        """Take in a read of one packet; 2 µs less than as a run of one."""
+        packet = bytes(run)
+        connection_id = self._ids.get(packet[:PREFIX_SIZE])
+        if connection_id is None or len(packet) < MIN_PACKET_SIZE:
+            self.malformed += 1
+            return 0
+        opened = self._open(packet, connection_id.offset, now)
+        if opened is None:
+            return 0
+        number, plaintext = opened
+        acks = self._acks
+        is_next = number == acks.next_number
+        if number >= acks.next_number:
+            acks.extend(number, number + 1, plaintext[0])
+        else:
+            acks.received.add(number, number + 1, plaintext[0])
+        if self.observer is not None:
+            self._tell(self.observer, number, (plaintext,))
+        wants = self._take_frames(plaintext, now)
+        self.packets_received += 1
+        self.bytes_received += len(packet)
+        acks.on_received(
+            eliciting=wants > _NEVER, at_once=not is_next or wants == _AT_ONCE, now=now
+        )
+        self._work.settle(now)
+        return 1
+
     def _take_each(
         self, packets: memoryview, step: int, offset: int, tally: _Tally, now: float
     ) -> None:
@@ -306,10 +336,11 @@ class PacketReceiver:
             self.malformed += 1
             return None
         # Both are cheap next to opening, and spare us most of what is forged.
-        if number in self._acks.received:
+        expected = self._acks.next_number
+        if number < expected and number in self._acks.received:
             self.duplicates += 1
             return None
-        if number - self._acks.next_number > MAX_AHEAD:
+        if number - expected > MAX_AHEAD:
             self.forged += 1
             return None
         nonce, sealed = packet[NONCE_AT:HEADER_SIZE], packet[HEADER_SIZE:]
@@ -317,8 +348,13 @@ class PacketReceiver:
         plaintext: bytes | None
         if phase != keys.receive_phase:
             plaintext = keys.open_other_phase(
-                number, nonce, sealed, expected=self._acks.next_number, now=now
+                number, nonce, sealed, expected=expected, now=now
             )
+        elif number >= keys.first_received:
+            try:
+                plaintext = keys.decrypt(nonce, sealed, None)
+            except AeadError:
+                plaintext = None
         else:
             plaintext = keys.open_same_phase(number, nonce, sealed)
         if plaintext is None:
@@ -380,15 +416,17 @@ class PacketReceiver:
         is_probe = True
         for frame in parse_frames(plaintext, PROOF_SIZE):
             kind = type(frame)
-            is_probe = is_probe and kind in _PROBING
             if isinstance(frame, DataFrame):
+                is_probe = False
                 if self._take_data(frame):
                     packet_work = 0
                 else:
                     work += 1
-                wants = max(wants, _SOON)
+                if wants == _NEVER:
+                    wants = _SOON
                 continue
             self._on_frame(frame, now)
+            is_probe = is_probe and kind in _PROBING
             work += _WORK.get(kind, 1)
             if kind is DatagramFrame:
                 packet_work = 0
@@ -406,10 +444,11 @@ class PacketReceiver:
         A large one is: a sender that takes packets for lost too soon is no attacker.
         """
         channel = self._channels.for_frame(frame.channel_id)
+        _, offset, data, fin = frame
         is_new = channel is not None and self._channels.on_data(
-            channel, frame.offset, frame.data, fin=frame.fin
+            channel, offset, data, fin=fin
         )
-        return is_new or len(frame.data) >= _LARGE_DATA
+        return is_new or len(data) >= _LARGE_DATA
 
 
 def _bulk_end(headers: tuple[int, ...], index: int, stop: int, chunk: int) -> int:

@@ -180,6 +180,10 @@ class SendBuffer:
 
     def _free(self) -> None:
         starts = self._starts
+        if self.base == self.written:
+            starts.clear()
+            self._blocks.clear()
+            return
         keep = bisect_right(starts, self.base) - 1
         if keep >= 0 and starts[keep] + len(self._blocks[keep]) <= self.base:
             keep += 1
