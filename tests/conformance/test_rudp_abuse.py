@@ -486,6 +486,18 @@ def test_a_slow_reader_of_one_channel_does_not_stop_another():
     assert far.connection.read(2, 100, far.now) == b"through"
 
 
+def test_r_71_twenty_channels_that_nobody_reads_do_not_stop_another():
+    pair = Pair()
+    sender, reader = pair.a.connection, pair.b.connection
+    for _ in range(20):
+        sender.send(sender.open_channel(pair.now), bytes(512 * 1024), pair.now)
+    pair.run_for(3)
+    channel = sender.open_channel(pair.now)
+    sender.send(channel, b"through", pair.now)
+    pair.run_for(3)
+    assert reader.read(channel, 100, pair.now) == b"through"
+
+
 def test_events_that_nobody_takes_are_bounded():
     far = settled()
     for index in range(2 * CONFIG.max_datagrams):

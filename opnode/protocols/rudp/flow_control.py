@@ -63,6 +63,11 @@ class FlowControl:
                 f"the connection's credit is {credit.limit}",
             )
         credit.received += new
+        unread = credit.received - credit.consumed
+        if 2 * unread > credit.window < credit.maximum:
+            self._keep_room(unread)
+            if credit.consume(0, self.now):
+                self._controls.add(FrameType.CONNECTION_CREDIT)
 
     def consume(self, channel: Channel, size: int) -> None:
         """Bytes of a channel were read."""
@@ -78,6 +83,7 @@ class FlowControl:
         credit = self.credit
         if credit.consume(size, self.now):
             credit.tune(self.now, self.rtt_s, credit.maximum)
+            self._keep_room(credit.received - credit.consumed)
             self._controls.add(FrameType.CONNECTION_CREDIT)
 
     def release(self, channel: Channel) -> None:
@@ -85,6 +91,15 @@ class FlowControl:
         credit = channel.credit
         self._grown -= credit.window - credit.smallest
         credit.window = credit.smallest
+
+    def _keep_room(self, unread: int) -> None:
+        """Let channels that nobody reads take half of the window at most.
+
+        Four that wait for their reader would else stop all others for ever: the first
+        windows of four channels are the connection's.
+        """
+        credit = self.credit
+        credit.window = max(credit.window, min(2 * unread, credit.maximum))
 
     def _tune(self, channel: Channel) -> None:
         credit, whole = channel.credit, self.credit

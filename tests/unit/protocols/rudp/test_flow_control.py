@@ -9,6 +9,7 @@ from opnode.protocols.rudp.flow_control import FlowControl
 from opnode.protocols.rudp.frames import (
     INITIAL_CHANNEL_CREDIT,
     INITIAL_CONNECTION_CREDIT,
+    FrameType,
 )
 from opnode.protocols.rudp.receive_buffer import IslandLimit
 from opnode.protocols.rudp.violation import CloseCode, PeerViolationError
@@ -89,3 +90,28 @@ def test_more_than_the_connection_s_credit_is_a_violation():
     with pytest.raises(PeerViolationError) as caught:
         desk.flow.account(desk.channel(), 1)
     assert caught.value.code is CloseCode.FLOW_CONTROL
+
+
+def test_channels_that_nobody_reads_take_half_of_the_window_at_most():
+    desk = Desk()
+    for _ in range(20):
+        channel = desk.channel()
+        desk.flow.account(channel, INITIAL_CHANNEL_CREDIT)
+        desk.flow.credit.raise_limit()
+    unread = 20 * INITIAL_CHANNEL_CREDIT
+    assert (FrameType.CONNECTION_CREDIT, 0) in desk.controls.waiting
+    assert desk.flow.credit.limit >= 2 * unread * 7 // 8
+    # A slow reader of one more makes the window no smaller than that.
+    desk.flow.now = 1e6
+    desk.flow.discard(INITIAL_CHANNEL_CREDIT)
+    assert desk.flow.credit.window >= 2 * (unread - INITIAL_CHANNEL_CREDIT)
+
+
+def test_unread_bytes_never_widen_the_window_beyond_its_limit():
+    desk = Desk()
+    for _ in range(CONFIG.connection_window // INITIAL_CHANNEL_CREDIT):
+        desk.flow.account(desk.channel(), INITIAL_CHANNEL_CREDIT)
+        desk.flow.credit.raise_limit()
+    assert desk.flow.credit.limit == CONFIG.connection_window
+    with pytest.raises(PeerViolationError):
+        desk.flow.account(desk.channel(), 1)
