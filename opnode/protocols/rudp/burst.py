@@ -15,10 +15,12 @@ from opnode.protocols.rudp.frames import (
     BULK_OVERHEAD,
     DATA_HEADER_SIZE,
     DATAGRAM_HEADER_SIZE,
+    DATA_TYPE,
     FrameType,
     encode_data,
     encode_datagram,
     encode_ping,
+    pack_data_header,
 )
 from opnode.protocols.rudp.packet import (
     BASE_PACKET_SIZE,
@@ -134,14 +136,14 @@ class BurstBuilder:
             allowed, free = max(allowed, self.probes), max(free, self.probes)
         parts: Sequence[bytes | memoryview] = ()
         # A writer that fills the window asks once for every write: nothing may leave.
-        if allowed > 0 or self._acks.is_due or (free > 0 and self._controls):
+        if allowed > 0 or self._acks.is_due or (free > 0 and self._controls.waiting):
             may_bulk = allowed >= enough or self.probes > 0 or not in_flight
             room = min(allowed, limit)
             parts = self._build_short_way(now, room, may_bulk=may_bulk)
             parts = parts or self._build_mixture(now, room, free, may_bulk=may_bulk)
         burst = b"".join(parts)
         packets = -(-len(burst) // self.packet_size)
-        if channels.has_data or self.datagrams:
+        if channels.has_data or self.datagrams.waiting:
             rate.is_limited = True
             if allowed < enough <= free:
                 rate.wait_for(enough, now)
@@ -160,7 +162,10 @@ class BurstBuilder:
         lone = self._channels.only_writer if room > 0 else None
         if lone is None:
             return ()
-        parts = self._build_bulk(lone, room, now) if may_bulk else ()
+        out = lone.outgoing
+        parts: Sequence[bytes | memoryview] = ()
+        if may_bulk and out.written - out.sent >= self.packet_size - BULK_OVERHEAD:
+            parts = self._build_bulk(lone, room, now)
         return parts or self._build_lone(lone, now)
 
     def _build_bulk(
@@ -195,19 +200,20 @@ class BurstBuilder:
         ack = acks.encode(now) if acks.is_pending else b""
         space = self.packet_size - OVERHEAD - DATA_HEADER_SIZE - len(ack)
         if (
-            stop - start > min(space, self._channels.new_bytes_left)
+            stop - start > space
+            or stop - start > self._channels.new_bytes_left
             or stop > out.limit
             or out.fin_pending
-            or self._controls
-            or self.datagrams
-            or acks.wants_confirmation
+            or self._controls.waiting
+            or self.datagrams.waiting
+            or (ack and acks.wants_confirmation)
         ):
             return []
-        data = bytes(out.view(start, stop))
-        frame = encode_data(channel.channel_id, start, data, fin=False)
+        data = out.view(start, stop)
+        header = pack_data_header(DATA_TYPE, channel.channel_id, start, stop - start)
         self._channels.take_range(channel, start, stop)
         self._channels.after_turn(channel)
-        sealed = self._sealer.seal(ack + frame)
+        sealed = self._sealer.seal(b"".join((ack, header, data)))
         run = self._remember(sealed, now)
         run.pieces = (SentPiece(out, start, stop, False),)
         if ack:
@@ -357,7 +363,8 @@ class BurstBuilder:
             sent_at=now,
         )
         self._recovery.on_sent(run)
-        self.probes = max(self.probes - 1, 0)
+        if self.probes:
+            self.probes -= 1
         return run
 
     def _add_piece(self, mixed: "_MixedPacket", channel: Channel) -> bool:

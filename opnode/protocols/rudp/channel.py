@@ -124,4 +124,5 @@ class Channel:
                 f"channel {self.channel_id} got data up to {stop}, "
                 f"its credit is {self.credit.limit}",
             )
-        return max(stop - self.incoming.highest, 0)
+        new = stop - self.incoming.highest
+        return new if new > 0 else 0

@@ -356,7 +356,7 @@ class ChannelTable:
         """A channel was served: let the others of its urgency go first."""
         was_queued_for = channel.queued_for
         self._queue(channel)
-        if channel.queued_for is was_queued_for is not SendNeed.NOTHING:
+        if was_queued_for and channel.queued_for is was_queued_for:
             self._order_for(was_queued_for).move_to_back(channel)
 
     def encode_control(self, key: ControlKey) -> bytes:
@@ -420,12 +420,14 @@ class ChannelTable:
 
     def _queue(self, channel: Channel) -> None:
         """Put a channel where it belongs after something about it changed."""
-        need = channel.need
-        if need is channel.queued_for:
+        need, before = channel.need, channel.queued_for
+        if need is before:
             return
-        self._unqueue(channel)
+        # Plain and with truth for NOTHING: twice a message, 0.5 µs each.
+        if before:
+            self._order_for(before).discard(channel)
         channel.queued_for = need
-        if need is not SendNeed.NOTHING:
+        if need:
             self._order_for(need).add(channel)
 
     def _unqueue(self, channel: Channel) -> None:

@@ -208,7 +208,8 @@ class RudpConnection:
         newest, probes = self._acks.next_number, self._receiver.path_probes
         try:
             accepted = self._receiver.receive_run(buffer, segment_size, now)
-            self._rekeying.after_run(self._receiver.forged, now)
+            if self._rekeying.keys.is_unsettled or self._receiver.forged:
+                self._rekeying.after_run(self._receiver.forged, now)
         except PeerViolationError as error:
             self._end(int(error.code), str(error), now)
             return
@@ -228,7 +229,7 @@ class RudpConnection:
         )
         if self._traffic.on_run(buffer, source, now, is_newest=is_newest):
             self._events.add(LocalIdsChanged())
-        if self._paths.takes_claim():
+        if self._paths.claimant is not None and self._paths.takes_claim():
             self._probe(self._recovery.oldest_run)
 
     @property
@@ -277,7 +278,7 @@ class RudpConnection:
                 None if self._acks.is_due else self._acks.deadline,
                 self._rekeying.keys.old_until,
                 self._recovery.loss_deadline,
-                self._send_rate.next_send_at,
+                self._send_rate.pacer.next_send_at,
                 self._recovery.probe_deadline,
                 self._paths.next_deadline(),
             )
@@ -486,11 +487,12 @@ class RudpConnection:
                 self._channels.on_frame(frame)
 
     def _on_ack(self, frame: AckFrame, now: float) -> None:
-        self._proof.check(frame, *self._recovery.open_fates)
-        in_flight, number = self._recovery.bytes_in_flight, self._sealer.next_number
-        result = self._recovery.on_ack(frame, next_number=number, now=now)
-        freed = in_flight - self._recovery.bytes_in_flight
-        self._channels.flow.rtt_s = self._recovery.rtt.smoothed
+        recovery = self._recovery
+        self._proof.check(frame, *recovery.open_fates)
+        in_flight, number = recovery.bytes_in_flight, self._sealer.next_number
+        result = recovery.on_ack(frame, next_number=number, now=now)
+        freed = in_flight - recovery.bytes_in_flight
+        self._channels.flow.rtt_s = recovery.rtt.smoothed
         self._work.on_ack(freed, len(frame.ranges))
         self._rekeying.keys.on_acked(frame.ranges[0][1] - 1)
         for run in result.acked:
@@ -498,7 +500,7 @@ class RudpConnection:
             self._paths.on_acked(run.stop - 1, run.size, run.sent_at, now)
         if result.lost:
             self._on_lost(result.lost, now)
-        self._send_rate.on_ack(result, frame.ecn, self._sealer.next_number, now)
+        self._send_rate.on_ack(result, frame.ecn, number, now)
 
     def _on_run_acked(self, run: SentRun, now: float) -> None:
         for piece in run.stream_pieces():

@@ -249,6 +249,8 @@ def encode_ack(
     start, stop, proof = ranges[0]
     delay_us = min(max(round(delay_s * _MICROSECONDS), 0), _U32_MAX)
     first = stop - start
+    if len(ranges) == 1 and ecn is None:
+        return _ACK.pack(_ACK_TYPE, delay_us, stop - 1, 1, first, proof)
     parts: list[bytes] = []
     previous = start
     for start, following, mark in ranges[1:MAX_ACK_RANGES]:

@@ -49,6 +49,7 @@ class Lifetime:
         "_next_copy_at",
         "_reads_left",
         "_rng",
+        "_same_until",
         "close_frame",
         "close_pending",
         "state",
@@ -74,7 +75,7 @@ class Lifetime:
     def on_heard(self, now: float) -> None:
         """An authentic packet arrived, or the first path was set."""
         self._idle_at = now + self._config.idle_timeout_s
-        if self._keep_alive_s:
+        if self._keep_alive_s and now >= self._same_until:
             self._keep_alive_at = self._keep_alive_after(now)
 
     def start_closing(self, frame: bytes, *, now: float, timeout_s: float) -> None:
@@ -157,10 +158,16 @@ class Lifetime:
 
     def _keep_alive_after(self, now: float) -> float:
         """Return the last common instant within the drawn interval."""
-        ticks = math.floor((now + self._keep_alive_s) * _KEEP_ALIVES_PER_S)
+        interval_s = self._keep_alive_s
+        ticks = math.floor((now + interval_s) * _KEEP_ALIVES_PER_S)
         at = ticks / _KEEP_ALIVES_PER_S
-        return at if at > now else now + self._keep_alive_s
+        if at <= now:
+            return now + interval_s
+        # It is the same for everything that is heard until then.
+        self._same_until = min((ticks + 1) / _KEEP_ALIVES_PER_S - interval_s, at)
+        return at
 
     def _draw_keep_alive(self) -> None:
+        self._same_until = float("-inf")
         share = 1 - _KEEP_ALIVE_JITTER * self._rng.random()
         self._keep_alive_s = self._config.keep_alive_s * share

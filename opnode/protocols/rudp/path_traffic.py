@@ -140,7 +140,7 @@ class PathTraffic:
         """Seal the packets that ask and answer on all paths."""
         transmissions: list[Transmission] = []
         active = self.table.active
-        if active is None or not (self.table.has_packets or active.mtu.may_probe):
+        if active is None or not (active.mtu.may_probe or self.table.has_packets):
             return transmissions
         sealer = self._sealer
         while (packet := self.table.next_packet(now, window)) is not None:

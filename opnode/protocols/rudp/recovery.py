@@ -240,6 +240,8 @@ class Recovery:
         if self._loss_at is not None or not self._sent:
             return None
         first = self.probe_timeout_s
+        if not self._pto_count:
+            return self._last_sent_at + first
         wait = min(first * (1 << self._pto_count), max(first, _MAX_BACKED_OFF_S))
         return self._last_sent_at + wait
 
@@ -251,7 +253,8 @@ class Recovery:
     @property
     def probe_timeout_s(self) -> float:
         """The probe timeout without backoff."""
-        return max(self.rtt.probe_timeout_s, self._min_pto_s)
+        rtt_s, least_s = self.rtt.probe_timeout_s, self._min_pto_s
+        return rtt_s if rtt_s > least_s else least_s
 
     def _take_all(self, newest: tuple[int, int]) -> list[SentRun]:
         """Take all that is in flight if one range holds it, as after a lone packet.
