@@ -14,8 +14,8 @@ from opnode.protocols.rudp.datagram_queue import DatagramQueue
 from opnode.protocols.rudp.frames import (
     BULK_OVERHEAD,
     DATA_HEADER_SIZE,
-    DATAGRAM_HEADER_SIZE,
     DATA_TYPE,
+    DATAGRAM_HEADER_SIZE,
     FrameType,
     encode_data,
     encode_datagram,

@@ -66,9 +66,7 @@ class RttEstimator:
     @property
     def probe_timeout_s(self) -> float:
         """How long to wait for any acknowledgement (RFC 9002 §6.2.1)."""
-        spread = 4 * self.variation
-        if spread < GRANULARITY_S:
-            spread = GRANULARITY_S
+        spread = max(4 * self.variation, GRANULARITY_S)
         return self.smoothed + spread + self.max_ack_delay_s
 
     @property
