@@ -37,7 +37,7 @@ from opnode.protocols.rudp.frames import (
 from opnode.protocols.rudp.lifetime import ConnectionState
 from opnode.protocols.rudp.packet_keys import PacketKeys
 from opnode.protocols.rudp.violation import CloseCode
-from opnode.testing.pair import Pair, seeded_keys
+from opnode.testing.pair import LinkConfig, Pair, seeded_keys
 from tests.unit.protocols.rudp.far_end import ELSEWHERE, THERE, FarEnd
 
 CONFIG = RudpConfig()
@@ -342,6 +342,24 @@ def test_r_91_a_receiver_of_a_long_transfer_is_never_short_of_work():
         for end in (pair.a, pair.b):
             least = min(least, end.connection._work.left)
     assert least > CONFIG.work_burst * 0.99
+
+
+def test_r_91_a_peer_behind_a_network_that_mixes_packets_up_is_no_attacker():
+    link = LinkConfig(latency_s=0.05, jitter_s=0.04, rate_Bps=6e6, queue_bytes=1 << 20)
+    pair = Pair(link=link)
+    sender = pair.a.connection
+    channel = sender.open_channel(pair.now)
+    sent, received, size = 0, 0, 5 << 20
+
+    def is_over():
+        nonlocal sent, received
+        sent += sender.send(channel, bytes(min(1 << 16, size - sent)), pair.now)
+        while data := pair.b.connection.read(channel, 1 << 20, pair.now):
+            received += len(data)
+        return received == size
+
+    pair.drive(lambda: pair.b.connection.statistics().channels_open == 1)
+    pair.drive(is_over)
 
 
 def test_r_34_who_was_cut_off_cannot_keep_us_busy_with_more():

@@ -489,17 +489,18 @@ class RudpConnection:
     def _on_ack(self, frame: AckFrame, now: float) -> None:
         recovery = self._recovery
         self._proof.check(frame, *recovery.open_fates)
-        in_flight, number = recovery.bytes_in_flight, self._sealer.next_number
+        number = self._sealer.next_number
         result = recovery.on_ack(frame, next_number=number, now=now)
-        freed = in_flight - recovery.bytes_in_flight
         self._channels.flow.rtt_s = recovery.rtt.smoothed
-        self._work.on_ack(freed, len(frame.ranges))
         self._rekeying.keys.on_acked(frame.ranges[0][1] - 1)
+        packets = 0
         for run in result.acked:
+            packets += run.stop - run.first
             self._on_run_acked(run, now)
             self._paths.on_acked(run.stop - 1, run.size, run.sent_at, now)
         if result.lost:
             self._on_lost(result.lost, now)
+        self._work.on_ack(result.acked_bytes, packets, len(frame.ranges))
         self._send_rate.on_ack(result, frame.ecn, number, now)
 
     def _on_run_acked(self, run: SentRun, now: float) -> None:

@@ -10,12 +10,15 @@ from opnode.protocols.rudp.violation import CloseCode, PeerViolationError
 PACKET_WORK = 4
 """Units of a packet, of about 1 µs each, whatever is in it."""
 _BYTES_A_UNIT = 128
+# Packets acknowledged for which an acknowledgement of nothing may yet come: more than
+# any network holds up and brings in another order.
+_MAX_ANSWERS = 4096
 
 
 class WorkBudget:
     """Units of work that the peer may still cause; refilled by time and by progress."""
 
-    __slots__ = ("_at", "_burst", "_left", "_per_s")
+    __slots__ = ("_answers", "_at", "_burst", "_left", "_per_s")
 
     def __init__(self, *, burst: int, per_s: int) -> None:
         """Start full.
@@ -27,6 +30,8 @@ class WorkBudget:
         self._burst = burst
         self._per_s = per_s
         self._left = float(burst)
+        # How many packets were acknowledged beyond the acknowledgements that came.
+        self._answers = 0
         self._at: float | None = None
 
     @property
@@ -38,15 +43,24 @@ class WorkBudget:
         """Note work that moved nothing."""
         self._left -= units
 
-    def on_ack(self, freed_bytes: int, ranges: int) -> None:
+    def on_ack(self, acked_bytes: int, packets: int, ranges: int) -> None:
         """Note an acknowledgement: it pays for itself by what it told us.
 
+        One for each packet that we sent is never too many. Where the network changes
+        the order of packets each is acknowledged at once, and most acknowledgements
+        are overtaken by a newer one that tells the same.
+
         Args:
-            freed_bytes: What is in flight no longer.
+            acked_bytes: What it acknowledged that nobody had before.
+            packets: How many packets these were.
             ranges: Ranges of it that we looked at.
         """
-        if freed_bytes:
-            self._left += PACKET_WORK + freed_bytes // _BYTES_A_UNIT
+        if packets:
+            self._answers = min(self._answers + packets - 1, _MAX_ANSWERS)
+            self._left += PACKET_WORK + acked_bytes // _BYTES_A_UNIT
+        elif self._answers:
+            self._answers -= 1
+            self._left += PACKET_WORK
         else:
             self._left -= ranges
 
