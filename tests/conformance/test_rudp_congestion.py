@@ -83,7 +83,7 @@ def test_r_17_one_flow_fills_a_link_of_100_mbit_with_a_queue_of_one_product(algo
     assert shares.longest_wait_s <= 1.5 * RTT_S
 
 
-def test_r_54_one_percent_of_random_loss_leaves_bbr_four_fifths_of_the_link():
+def test_r_49_one_percent_of_random_loss_leaves_bbr_four_fifths_of_the_link():
     assert share(BBR, mbit=100, over=(1, 7), loss=0.01).together >= 0.8
 
 
@@ -101,29 +101,29 @@ def test_r_17_two_flows_share_a_link_evenly(algorithm, least):
 
 
 @pytest.mark.parametrize(("products", "least"), [(0.5, 0.85), (1.0, 0.85), (3.0, 0.75)])
-def test_r_54_bbr_does_not_starve_cubic_nor_cubic_bbr(products, least):
+def test_r_49_bbr_does_not_starve_cubic_nor_cubic_bbr(products, least):
     shares = share(BBR, CUBIC, mbit=20, over=(10, 40), products=products)
     assert shares.jain >= least
     assert shares.together >= 0.9
 
 
-def test_r_54_two_flows_of_bbr_and_one_of_cubic_share_ten_megabits():
+def test_r_49_two_flows_of_bbr_and_one_of_cubic_share_ten_megabits():
     assert share(BBR, BBR, CUBIC, mbit=10, over=(10, 50)).jain >= 0.9
 
 
-def test_r_54_bbr_does_not_fill_a_queue_that_is_four_products_long():
+def test_r_49_bbr_does_not_fill_a_queue_that_is_four_products_long():
     shares = share(BBR, mbit=20, over=(2, 20), products=4.0)
     assert shares.together >= 0.9
     assert shares.mean_wait_s <= 0.5 * RTT_S
 
 
-def test_r_53_slow_start_overshoots_by_less_than_a_quarter_of_the_queue():
+def test_r_48_slow_start_overshoots_by_less_than_a_quarter_of_the_queue():
     product = bandwidth_delay_bytes(100 * MBIT, RTT_S)
     assert share(CUBIC, mbit=100, over=(0, 0.9)).dropped * 1200 < product / 4
 
 
 @pytest.mark.parametrize("algorithm", [CUBIC, BBR])
-def test_r_51_a_queue_that_marks_drops_nothing_and_stays_short(algorithm):
+def test_r_46_a_queue_that_marks_drops_nothing_and_stays_short(algorithm):
     shares = share(algorithm, mbit=20, over=(1, 12), products=2.0, mark_products=0.5)
     assert shares.marked > 0
     assert shares.dropped == 0
@@ -132,7 +132,7 @@ def test_r_51_a_queue_that_marks_drops_nothing_and_stays_short(algorithm):
 
 
 @pytest.mark.parametrize("algorithm", [CUBIC, BBR])
-def test_r_50_fifty_small_messages_a_second_wait_for_no_timer(algorithm):
+def test_r_45_fifty_small_messages_a_second_wait_for_no_timer(algorithm):
     pair = Pair(
         link=LinkConfig(latency_s=RTT_S / 2), config=RudpConfig(congestion=algorithm)
     )
@@ -153,7 +153,7 @@ def test_r_50_fifty_small_messages_a_second_wait_for_no_timer(algorithm):
 
 
 @pytest.mark.parametrize("algorithm", [CUBIC, BBR])
-def test_r_52_the_end_of_a_burst_is_acknowledged_before_a_probe_leaves(algorithm):
+def test_r_47_the_end_of_a_burst_is_acknowledged_before_a_probe_leaves(algorithm):
     pair = Pair(
         link=LinkConfig(latency_s=RTT_S / 2, rate_Bps=100 * MBIT, queue_bytes=1 << 20),
         config=RudpConfig(congestion=algorithm),
@@ -170,7 +170,7 @@ def test_r_52_the_end_of_a_burst_is_acknowledged_before_a_probe_leaves(algorithm
     assert pair.a.connection.statistics().probe_timeouts == 0
 
 
-def test_r_52_a_full_window_is_acknowledged_often_but_not_by_every_packet():
+def test_r_47_a_full_window_is_acknowledged_often_but_not_by_every_packet():
     link = SharedLink(
         BottleneckConfig(rate_Bps=50 * MBIT, delay_s=RTT_S / 2, queue_bytes=300_000)
     )

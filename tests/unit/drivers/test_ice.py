@@ -783,7 +783,9 @@ def aimed_at(half: IceHalf, endpoint: Endpoint) -> IceHalf:
     return dataclasses.replace(half, candidates=(target,))
 
 
-async def test_an_offer_alone_draws_three_checks_for_each_address(world: World):
+async def test_an_offer_alone_draws_three_checks_for_each_address(
+    autojump_clock: Clock, world: World
+):
     caller, callee = world.sessions()
     with trio.move_on_after(60):
         await callee.connect(aimed_at(caller.local, STRANGER), RTO_S)

@@ -6,6 +6,8 @@ import trio
 
 from opnode.drivers.qlog import QlogConfig, QlogDirectory
 from opnode.drivers.qlog_trace import QlogTraces
+from opnode.protocols.rudp.config import RudpConfig
+from opnode.protocols.rudp.congestion import CongestionAlgorithm
 from opnode.testing.linked import open_linked_pair
 from opnode.testing.qlog import dropped, read_trace, sums_of
 from opnode.testing.virtual_network import Link
@@ -53,10 +55,11 @@ async def send_and_read(pair, total):
     assert size == total
 
 
-async def log_transfer(tmp_path):
+async def log_transfer(tmp_path, config=None):
     """Return the figures and the traces of both ends after a transfer with loss."""
     directory = directory_at(tmp_path)
-    async with open_linked_pair(LOSSY, traces=QlogTraces(directory)) as pair:
+    traces = QlogTraces(directory)
+    async with open_linked_pair(LOSSY, config=config, traces=traces) as pair:
         await send_and_read(pair, TOTAL)
         await trio.sleep(1)
         pair.first.connection.close(7, "done")
@@ -140,7 +143,8 @@ async def test_metrics_tell_only_what_changed(autojump_clock, tmp_path):
 
 
 async def test_changes_of_keys_and_of_the_controller_are_told(autojump_clock, tmp_path):
-    statistics, traces = await log_transfer(tmp_path)
+    cubic = RudpConfig(congestion=CongestionAlgorithm.CUBIC)
+    statistics, traces = await log_transfer(tmp_path, cubic)
     updates = traces[0].named("security:key_updated")
     assert [data["generation"] for data in updates] == [
         epoch
