@@ -175,6 +175,10 @@ class ConnectionTable:
         for _ in range(len(self._resume)):
             connection = self._resume.popleft()
             self._guard(connection, connection.resume)
+        if not self._heap or self._heap[0][0] > now:
+            # Woken to sleep less long. To look ahead here would take every timer out
+            # as soon as it is set, and wake this task for every message and answer.
+            return
         for connection in self._take_due(now + _AHEAD_S):
             deadline = connection.next_deadline()
             if deadline is not None and deadline <= now:

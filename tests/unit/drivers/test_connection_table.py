@@ -82,3 +82,26 @@ async def test_a_connection_with_nothing_to_do_holds_no_ciphers_and_still_works(
             assert keys._current is None
         assert await pair.first.connection.ping() >= 0
         assert await pair.second.connection.ping() >= 0
+
+
+async def test_messages_and_answers_do_not_wake_the_timers_each_time(autojump_clock):
+    async with open_linked_pair() as pair, trio.open_nursery() as nursery:
+        table, visits = pair.second.table, []
+        visit = table._visit
+        table._visit = lambda now: (visits.append(now), visit(now))
+        ours = await pair.first.connection.open_channel()
+        await ours.send_all(b"?")
+        theirs = await pair.second.connection.accept_channel()
+        nursery.start_soon(answer, theirs)
+        await ours.receive_some()
+        visits.clear()
+        for _ in range(1000):
+            await ours.send_all(b"?")
+            await ours.receive_some()
+        assert len(visits) < 10
+        nursery.cancel_scope.cancel()
+
+
+async def answer(channel):
+    while data := await channel.receive_some():
+        await channel.send_all(data)
