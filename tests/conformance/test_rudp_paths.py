@@ -442,3 +442,14 @@ def test_r_65_when_large_packets_vanish_small_ones_go_on():
     assert flow.longest_pause_s < 0.5
     assert pair.a.connection.paths()[0].packet_size in (1352, 1372, 1392)
     assert not pair.a.events_of(Closed)
+
+
+def test_r_63_a_long_path_that_was_begun_before_a_short_one_is_proven_at_once():
+    pair = Pair(link=LinkConfig(latency_s=0.02))
+    pair.run_for(1)
+    for latency_s in (0.1, 0.01):
+        _, theirs = pair.add_way(LinkConfig(latency_s=latency_s))
+        pair.a.connection.add_path(theirs, pair.now)
+    pair.run_for(1)
+    states = {path.state for path in pair.a.connection.paths()}
+    assert states == {PathState.VALIDATED}

@@ -11,6 +11,8 @@ from opnode.protocols.rudp.path import Path
 
 ID_WINDOW: Final = 4
 """How many indices of ids above the highest one that was used are accepted."""
+LATE_IDS: Final = 6
+"""How many below it: what left first on a long path comes later than the next one."""
 MAX_ID_INDEX: Final = 1024
 """Highest index of an id: a connection that moved so often stays where it is."""
 
@@ -32,7 +34,8 @@ class PathIds:
     def accepted(self, paths: Iterable[Path]) -> frozenset[int]:
         """Return the indices of our ids that packets may bear now."""
         stop = min(self._heard + ID_WINDOW, MAX_ID_INDEX) + 1
-        indices = {self._retired, *range(self._heard, stop)}
+        first = max(self._heard - LATE_IDS, 0)
+        indices = {self._retired, *range(first, stop)}
         for path in paths:
             if path.receive_index is not None:
                 indices.add(path.receive_index)

@@ -2,7 +2,7 @@
 
 from opnode.core.addresses import Endpoint
 from opnode.protocols.rudp.path import Path
-from opnode.protocols.rudp.path_ids import ID_WINDOW, MAX_ID_INDEX, PathIds
+from opnode.protocols.rudp.path_ids import ID_WINDOW, LATE_IDS, MAX_ID_INDEX, PathIds
 
 
 def new_path(port: int = 1) -> Path:
@@ -10,12 +10,14 @@ def new_path(port: int = 1) -> Path:
     return Path(endpoint, rtt_s=0.1, min_pto_s=0.01, max_packet_size=1200)
 
 
-def test_ids_in_use_and_a_window_above_are_accepted():
+def test_ids_in_use_and_a_window_around_the_highest_are_accepted():
     ids, path = PathIds(initiator=True), new_path()
     assert ids.accepted([path]) == frozenset(range(ID_WINDOW + 1))
     ids.on_heard(path, 3)
     ids.on_heard(path, 6)
-    assert ids.accepted([path]) == {3, 6, 7, 8, 9, 10}
+    assert ids.accepted([path]) == set(range(11))
+    ids.on_heard(path, 20)
+    assert ids.accepted([path]) == {6, *range(20 - LATE_IDS, 20 + ID_WINDOW + 1)}
 
 
 def test_a_higher_index_is_followed_and_a_lower_one_is_late():
@@ -46,7 +48,10 @@ def test_an_index_that_was_given_stays():
 def test_after_a_thousand_moves_there_are_no_more_ids():
     ids, path = PathIds(initiator=True), new_path()
     ids.on_heard(path, MAX_ID_INDEX)
-    assert ids.accepted([path]) == {0, MAX_ID_INDEX}
+    assert ids.accepted([path]) == {
+        0,
+        *range(MAX_ID_INDEX - LATE_IDS, MAX_ID_INDEX + 1),
+    }
     path.send_index = MAX_ID_INDEX
     ids.on_answered(path)
     other = new_path(2)
