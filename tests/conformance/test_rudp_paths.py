@@ -3,12 +3,14 @@
 Every test says which path carried the bytes: the pair counts them by address.
 """
 
+import dataclasses
 import itertools
 
 import pytest
 
 from opnode.core.addresses import Endpoint
 from opnode.protocols.rudp.config import RudpConfig
+from opnode.protocols.rudp.congestion import CongestionAlgorithm
 from opnode.protocols.rudp.events import ChannelOpened, Closed, PathChanged
 from opnode.protocols.rudp.path import PathState
 from opnode.testing.pair import End, LinkConfig, Pair
@@ -453,3 +455,33 @@ def test_r_63_a_long_path_that_was_begun_before_a_short_one_is_proven_at_once():
     pair.run_for(1)
     states = {path.state for path in pair.a.connection.paths()}
     assert states == {PathState.VALIDATED}
+
+
+@pytest.mark.parametrize("algorithm", list(CongestionAlgorithm))
+def test_r_17_an_outage_leaves_room_for_a_large_packet(algorithm):
+    jumbo = LinkConfig(latency_s=0.01, mtu=65_507)
+    pair = Pair(link=jumbo, config=RudpConfig(congestion=algorithm))
+    sender = pair.a.connection
+    channel = sender.open_channel(pair.now)
+
+    def read_all() -> bool:
+        while pair.b.connection.read(channel, 1 << 20, pair.now):
+            pass
+        return sender.statistics().packet_size == 65_507
+
+    for size in [500_000] * 12:
+        sender.send(channel, bytes(size), pair.now)
+        pair.run_for(0.1)
+        is_large = read_all()
+    assert is_large, "the search has not come to its end"
+    pair.link = dataclasses.replace(jumbo, loss=1.0)
+    sender.send(channel, bytes(1000), pair.now)
+    pair.run_for(1)
+    sender.send(channel, bytes(400_000), pair.now)
+    pair.link = jumbo
+    pair.run_for(1)
+    read_all()
+    sender.send(channel, bytes(100_000), pair.now)
+    pair.run_for(1)
+    assert sender.statistics().bytes_in_flight == 0
+    assert not sender.has_work

@@ -29,6 +29,8 @@ from opnode.protocols.rudp.sent_run import ControlKey, SentRun
 # A burst waits until a quarter of the window is free: with a packet sent for every
 # packet acknowledged, bursts would shrink to nothing.
 _WAIT_FRACTION = 4
+# The least window (RFC 9002 §7.2), also when packets have become larger since it fell.
+_LEAST_PACKETS = 2
 
 
 class SendRate:
@@ -201,6 +203,8 @@ class SendRate:
         controller, size = self.controller, packet_size
         if controller.packet_size != size:
             controller.packet_size = size
+            # With less than a packet nothing would ever leave, nor be acknowledged.
+            controller.window = max(controller.window, _LEAST_PACKETS * size)
         rate, window = controller.pacing_rate, controller.window
         free = max(window - self._recovery.bytes_in_flight, 0) // size
         if rate * TIMER_S >= window:

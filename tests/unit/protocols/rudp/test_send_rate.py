@@ -157,3 +157,12 @@ def test_a_larger_packet_is_heard_of_with_the_next_burst():
     sender = Sender()
     sender.rate.allowance(1.0, 54, 1400)
     assert sender.rate.controller.packet_size == 1400
+
+
+@pytest.mark.parametrize("algorithm", list(CongestionAlgorithm))
+def test_two_packets_may_leave_however_large_they_have_become(algorithm):
+    sender = Sender(algorithm)
+    sender.rate.controller.window = 2 * SIZE
+    size = 65_507
+    _, free, _ = sender.rate.allowance(1.0, 1, size)
+    assert free == 2
