@@ -453,6 +453,10 @@ def _parse_stop_reading(plaintext: bytes, position: int) -> tuple[Frame, int]:
 def _parse_datagram(plaintext: bytes, position: int) -> tuple[Frame, int]:
     _, length = _DATAGRAM.unpack_from(plaintext, position)
     start = position + _DATAGRAM.size
+    if length > MAX_DATAGRAM_SIZE:
+        raise _bad(
+            f"a DATAGRAM has {length} bytes, at most {MAX_DATAGRAM_SIZE} are allowed"
+        )
     return DatagramFrame(plaintext[start : start + length]), start + length
 
 

@@ -141,6 +141,7 @@ def test_values_too_large_for_an_acknowledgement_are_left_out():
         "0e 01 0000",
         "0e 01 0281" + "00" * 641,
         "0f 00000002 0000 000061a8",
+        "0a 048c" + "00" * 1164,
     ],
 )
 def test_values_out_of_bounds_are_refused(wire):
