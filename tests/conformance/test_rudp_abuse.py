@@ -14,7 +14,13 @@ import pytest
 from opnode.core.addresses import Endpoint
 from opnode.protocols.rudp import packet
 from opnode.protocols.rudp.config import RudpConfig
-from opnode.protocols.rudp.events import ChannelReadable, Closed
+from opnode.protocols.rudp.events import (
+    ChannelReadable,
+    ChannelsAvailable,
+    Closed,
+    DatagramRoom,
+    LocalIdsChanged,
+)
 from opnode.protocols.rudp.frames import (
     INITIAL_CHANNEL_COUNT,
     INITIAL_CHANNEL_CREDIT,
@@ -22,6 +28,7 @@ from opnode.protocols.rudp.frames import (
     PathChallengeFrame,
     encode_ack,
     encode_ack_frequency,
+    encode_channel_count,
     encode_channel_credit,
     encode_close,
     encode_connection_credit,
@@ -522,6 +529,21 @@ def test_events_that_nobody_takes_are_bounded():
         far.feed(b"\x0a\x00\x01x" if index else encode_ping(1))
     assert far.connection.statistics().datagrams_dropped >= CONFIG.max_datagrams - 2
     assert len(far.connection._events._events) <= CONFIG.max_datagrams + 1
+
+
+def test_r_38_nothing_is_raised_when_a_peer_has_filled_the_events_to_the_brim():
+    far = settled(config=RudpConfig(max_events=8))
+    connection = far.connection
+    while connection.send_datagram(b"x", far.now):
+        pass
+    for count in range(8):
+        far.feed(encode_channel_count(10_000 + count))
+    far.use_id(2)
+    far.feed(encode_ping(0))
+    while connection.datagrams_to_send(far.now):
+        pass
+    kinds = {type(event) for event in far.events()}
+    assert kinds == {ChannelsAvailable, LocalIdsChanged, DatagramRoom}
 
 
 def test_data_frames_in_an_ack_storm_still_arrive():

@@ -228,7 +228,7 @@ class RudpConnection:
             and accepted > self._receiver.path_probes - probes
         )
         if self._traffic.on_run(buffer, source, now, is_newest=is_newest):
-            self._events.add(LocalIdsChanged())
+            self._events.add_own(LocalIdsChanged())
         if self._paths.claimant is not None and self._paths.takes_claim():
             self._probe(self._recovery.oldest_run)
 
@@ -390,7 +390,7 @@ class RudpConnection:
         """Send an unreliable message; false when the queue is full, until DatagramRoom.
 
         Raises:
-            LocalProtocolError: More than 1164 bytes, or the connection is closed.
+            LocalProtocolError: More than 1163 bytes, or the connection is closed.
         """
         self._check_open()
         return self._builder.datagrams.put(data)
@@ -555,7 +555,7 @@ class RudpConnection:
         # The peer hears at once where we are.
         self._controls.add_probe()
         self._builder.probes = max(self._builder.probes, 1)
-        self._events.add(PathChanged(taken.endpoint))
+        self._events.add_own(PathChanged(taken.endpoint))
 
     # --- ends -----------------------------------------------------------------------
 

@@ -55,5 +55,5 @@ class DatagramQueue:
         data = self.waiting.pop(0)
         if self._is_missed and 2 * len(self.waiting) <= self._maximum:
             self._is_missed = False
-            self._events.add(DatagramRoom())
+            self._events.add_own(DatagramRoom())
         return data

@@ -56,6 +56,14 @@ class EventQueue:
             )
         self._events.append(event)
 
+    def add_own(self, event: Event) -> None:
+        """Queue an event that no frame caused, whatever the limit.
+
+        At most one comes with a read, a burst or a timer: it raises nothing there.
+        """
+        if not self._is_closed:
+            self._events.append(event)
+
     def close(self, event: Event) -> None:
         """Queue the last event, whatever the limit; later ones are dropped."""
         self._events.append(event)

@@ -8,6 +8,7 @@ from opnode.protocols.rudp.events import (
     ChannelReadable,
     Closed,
     DatagramReceived,
+    DatagramRoom,
     Side,
 )
 from opnode.protocols.rudp.violation import PeerViolationError
@@ -79,3 +80,13 @@ def test_a_queue_that_is_never_empty_keeps_its_order_and_its_size():
         assert len(queue) == 1
         assert len(queue._events) < 600
     assert taken == list(range(1999))
+
+
+def test_what_no_frame_caused_is_told_although_the_peer_filled_the_queue():
+    queue = EventQueue(max_events=1, max_datagrams=2)
+    queue.add(ChannelOpened(1))
+    queue.add_own(DatagramRoom())
+    assert [queue.take(), queue.take()] == [ChannelOpened(1), DatagramRoom()]
+    queue.close(CLOSED)
+    queue.add_own(DatagramRoom())
+    assert [queue.take(), queue.take()] == [CLOSED, None]
