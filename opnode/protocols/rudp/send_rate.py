@@ -206,11 +206,17 @@ class SendRate:
             # With less than a packet nothing would ever leave, nor be acknowledged.
             controller.window = max(controller.window, _LEAST_PACKETS * size)
         rate, window = controller.pacing_rate, controller.window
-        free = max(window - self._recovery.bytes_in_flight, 0) // size
+        in_flight = self._recovery.bytes_in_flight
+        free = max(window - in_flight, 0) // size
         if rate * TIMER_S >= window:
             # The round trip is shorter than a timer: there is nothing to spread over.
             return free, free, max(min(limit, window // size // _WAIT_FRACTION), 1)
         paced = self.pacer.budget(now, rate, size) // size
+        if not in_flight:
+            # A lone packet queues behind nothing of ours. The rate of an application
+            # that waits for answers is that of its messages, and by it the next would
+            # have to wait, which makes the rate lower still.
+            paced = max(paced, 1)
         enough = min(
             limit,
             window // size // _WAIT_FRACTION,

@@ -92,6 +92,16 @@ def test_a_round_trip_shorter_than_a_timer_is_not_paced():
     assert sender.rate.allowance(1.0003, 54, SIZE) == (64, 64, 16)
 
 
+def test_a_lone_packet_does_not_wait_for_the_pace():
+    sender = Sender()
+    for round_trip in range(200):
+        now = 1.0 + round_trip * 0.1
+        assert sender.rate.allowance(now, 54, SIZE)[0] >= 1
+        sender.send(1, now=now)
+        sender.rate.pacer.on_sent(100 * SIZE)
+        sender.ack((round_trip, round_trip + 1), now=now + 0.1)
+
+
 def test_a_mark_cuts_the_window():
     sender = Sender()
     sender.send(10, now=1.0)
