@@ -32,6 +32,9 @@ _KERNEL_MAX_SEGMENTS = 64
 _RECEIVE_BYTES = 65_536
 # Receives are joined up to this size.
 _RUN_BYTES = 4 * _RECEIVE_BYTES
+# So many reads fill a run with packets of 1200 bytes where the kernel joins none; of
+# shorter ones a flood would keep us reading for long.
+_MAX_READS = 256
 # Free memory that a process keeps: what a window or two take.
 _KEPT_BYTES = 32 << 20
 # An ICMP error is reported in place of a datagram; skip at most this many in a row.
@@ -388,7 +391,9 @@ class SystemSocket:
         """
         end, segment_size, raw_source, ecn = first
         buffer = self._buffer
-        while end < _RUN_BYTES:
+        for _ in range(_MAX_READS):
+            if end >= _RUN_BYTES:
+                break
             read = self._read(buffer[end:])
             if read is None:
                 self._is_drained = True

@@ -47,6 +47,14 @@ class TestWithoutOffload(NetworkContract):
         assert len(received.buffer) == 20 * 1200 + 7
         assert received.segment_size == 1200
 
+    async def test_a_flood_of_tiny_datagrams_is_no_endless_run(self, pair: Pair):
+        one, other = pair
+        assert one.send(bytes(400), other.local, 1)
+        await other.wait_readable()
+        received = other.receive()
+        assert received is not None
+        assert 218 <= len(received.buffer) < 300
+
 
 class FailingRaw:
     """A kernel socket whose calls fail as the script says (0: not), then work."""
