@@ -49,7 +49,7 @@ class DeliverySampler:
             self._first_sent_at,
             in_flight + size,
             self.lost,
-            self.delivered < self._app_limited_until,
+            self.delivered <= self._app_limited_until,
         )
 
     def on_app_limited(self, in_flight: int) -> None:

@@ -71,7 +71,11 @@ def test_what_leaves_after_the_application_ran_dry_is_marked_until_that_arrived(
     dry = sent(sampler, 0, now=1.0, in_flight=1000)
     assert dry.state.is_app_limited
     assert sampler.sample(dry, 1000, 1.1, None).is_app_limited
-    assert not sent(sampler, 1, now=1.2, in_flight=0).state.is_app_limited
+    # Who waits for an answer sends into an empty pipe: that measures nobody but him.
+    lone = sent(sampler, 1, now=1.2, in_flight=0)
+    assert lone.state.is_app_limited
+    sampler.sample(lone, 1000, 1.3, None)
+    assert not sent(sampler, 2, now=1.3, in_flight=0).state.is_app_limited
 
 
 def test_losses_since_a_packet_left_come_with_its_sample():
