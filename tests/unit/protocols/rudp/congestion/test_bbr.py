@@ -207,6 +207,36 @@ def test_what_the_application_did_not_fill_does_not_lower_the_rate():
     assert path.bbr.pacing_rate > 0.8 * RATE
 
 
+def lone_message(path: Path, at: float, rtt_s: float) -> AckSample:
+    """A message of 100 bytes and its acknowledgement, with nothing else under way."""
+    rate = RateSample(100, rtt_s, path.delivered, path.delivered, 100, 0, True)
+    sample = path.step()
+    return sample._replace(
+        now=at, acked=100, in_flight=0, is_limited=False, latest_rtt_s=rtt_s, rate=rate
+    )
+
+
+def test_lone_messages_measure_the_round_trip_and_nothing_else():
+    path = cruising()
+    sample = lone_message(path, path.now + 1.0, RTT_S / 2)
+    path.run(10.0, until=BbrState.CRUISE)
+    bbr = path.bbr
+    before = bbr.state, bbr.window, bbr.pacing_rate
+    for _ in range(1000):
+        bbr.on_ack(sample)
+    assert (bbr.state, bbr.window, bbr.pacing_rate) == before
+    assert bbr._model.min_rtt_s == RTT_S / 2
+
+
+def test_a_message_that_arrives_faster_than_all_before_raises_the_rate():
+    path = cruising()
+    sample = lone_message(path, path.now + 1.0, RTT_S)
+    path.run(10.0, until=BbrState.CRUISE)
+    fast = sample.rate._replace(delivered=100_000_000)
+    path.bbr.on_ack(sample._replace(rate=fast))
+    assert path.bbr.pacing_rate > 1.5 * RATE
+
+
 def test_the_size_of_a_packet_may_change():
     bbr = Path().bbr
     bbr.packet_size = 9000
