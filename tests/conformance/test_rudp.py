@@ -49,6 +49,7 @@ from opnode.protocols.rudp.frames import (
     PingFrame,
     ResetFrame,
     StopReadingFrame,
+    encode_ack_frequency,
     encode_channel_credit,
     encode_close,
     encode_connection_credit,
@@ -253,6 +254,19 @@ def test_r_10_a_packet_out_of_order_is_acknowledged_at_once():
     far = settled()
     far.next_number += 1
     far.feed(encode_datagram(b"x"))
+    (ack,) = far.frames(AckFrame)
+    assert len(ack.ranges) == 2
+
+
+def test_r_10_who_asked_for_few_acknowledgements_hears_of_a_hole_with_the_next():
+    far = settled()
+    far.feed(encode_ack_frequency(0, 32, 0.02))
+    far.wait(0.1)
+    far.sent()
+    far.next_number += 1
+    far.feed(encode_datagram(b"x"))
+    assert far.frames(AckFrame) == []
+    far.wait(0.02)
     (ack,) = far.frames(AckFrame)
     assert len(ack.ranges) == 2
 

@@ -33,6 +33,7 @@ class Acknowledgements:
         "_sequence",
         "deadline",
         "is_due",
+        "minds_order",
         "next_number",
         "received",
     )
@@ -48,6 +49,9 @@ class Acknowledgements:
         # One above the largest number received.
         self.next_number = 0
         self.is_due = False
+        # Whether a hole is told at once. A peer that asks for few acknowledgements
+        # would get one for every run as soon as one packet in a hundred is lost.
+        self.minds_order = True
         self.deadline: float | None = None
         self._max_delay_s = max_delay_s
         self._packets_per_ack = _PACKETS_PER_ACK
@@ -80,6 +84,7 @@ class Acknowledgements:
             return
         self._sequence = frame.sequence
         self._packets_per_ack = frame.packets
+        self.minds_order = frame.packets <= _PACKETS_PER_ACK
         self._max_delay_s = min(frame.max_delay_s, _MAX_ASKED_DELAY_S)
 
     def on_received(self, *, eliciting: int, at_once: bool, now: float) -> None:

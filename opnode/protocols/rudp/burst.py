@@ -32,8 +32,10 @@ from opnode.protocols.rudp.sealer import PacketSealer
 from opnode.protocols.rudp.send_rate import SendRate
 from opnode.protocols.rudp.sent_run import ControlKey, SentPiece, SentRun
 
-# How often an acknowledgement with many ranges asks to be acknowledged.
-_ASK_INTERVAL_S = 0.1
+# How often an acknowledgement with many ranges asks to be acknowledged, unless a round
+# trip takes longer: at 170 000 packets a second of which one in a hundred is lost, 17
+# holes come in that time.
+_ASK_INTERVAL_S = 0.01
 
 
 class BurstBuilder:
@@ -248,6 +250,8 @@ class BurstBuilder:
             may_bulk: Whether full packets may leave now.
         """
         acks = self._acks
+        if free > 0 and acks.is_due and acks.wants_confirmation:
+            self._ask_for_confirmation(now)
         mixed = self._start_mixed(
             now, may_send=room > 0 or (free > 0 and len(self._controls) > 0)
         )
@@ -389,7 +393,8 @@ class BurstBuilder:
         return True
 
     def _ask_for_confirmation(self, now: float) -> None:
-        if now - self._asked_at >= _ASK_INTERVAL_S:
+        interval_s = max(_ASK_INTERVAL_S, self._recovery.rtt.smoothed)
+        if now - self._asked_at >= interval_s:
             self._asked_at = now
             self._controls.add_probe()
 

@@ -308,7 +308,9 @@ class PacketReceiver:
         self.packets_received += 1
         self.bytes_received += len(packet)
         acks.on_received(
-            eliciting=wants > _NEVER, at_once=not is_next or wants == _AT_ONCE, now=now
+            eliciting=wants > _NEVER,
+            at_once=wants == _AT_ONCE or (not is_next and acks.minds_order),
+            now=now,
         )
         self._work.settle(now)
         return 1
@@ -365,7 +367,7 @@ class PacketReceiver:
     def _accept(self, first: int, stop: int, proof: int, tally: _Tally) -> None:
         """Note new packets ``[first, stop)``; a hole or a latecomer makes haste."""
         acks = self._acks
-        if first != acks.next_number:
+        if first != acks.next_number and acks.minds_order:
             tally.haste = True
         if first >= acks.next_number:
             acks.extend(first, stop, proof)
