@@ -5,6 +5,7 @@ import random
 import pytest
 
 from opnode.protocols.rudp.congestion.bbr import Bbr, BbrState
+from opnode.protocols.rudp.congestion.bbr_model import INFINITE
 from opnode.protocols.rudp.congestion.controller import (
     AckSample,
     LossSample,
@@ -134,6 +135,26 @@ def test_losses_above_two_percent_while_probing_bound_what_is_in_flight():
     path.run(2.0, loss=0.1, until=BbrState.DOWN)
     assert path.bbr.state is BbrState.DOWN
     assert path.bbr._model.inflight_high < 2 * PRODUCT
+
+
+@pytest.mark.parametrize(
+    ("rtt_s", "state"), [(0.0005, BbrState.UP), (RTT_S, BbrState.DOWN)]
+)
+def test_a_probe_bears_three_percent_of_the_window_where_paths_are_short(rtt_s, state):
+    path = Path(rate=PRODUCT * 10 / rtt_s, rtt_s=rtt_s)
+    path.run(10.0, until=BbrState.UP)
+    few = LossSample(path.now, 4 * SIZE, path.now - rtt_s, 140 * SIZE, 4 * SIZE, False)
+    path.bbr.on_lost(few)
+    assert path.bbr.state is state
+
+
+def test_a_short_round_is_judged_by_all_that_it_delivered():
+    path = Path(rate=2 * PRODUCT / 0.0005, rtt_s=0.0005)
+    path.run(5.0, until=BbrState.CRUISE)
+    path.run(0.01, loss=0.025)
+    assert path.bbr._model.inflight_low == INFINITE
+    path.run(0.01, loss=0.1)
+    assert path.bbr._model.inflight_low < INFINITE
 
 
 def test_a_mark_while_probing_ends_the_probe():
