@@ -52,3 +52,12 @@ def test_small_changes_are_not_asked_for_and_large_ones_once_a_round_trip():
     assert frequency.request.sequence == 1
     assert asked(frequency, 32, now=1.3)
     assert frequency.request.packets == 2
+
+
+def test_on_a_short_path_8_acknowledgements_of_a_window_are_enough():
+    frequency = AckFrequency()
+    assert frequency.update(
+        in_flight=800 * 1200, packet_size=1200, rtt_s=0.004, now=1.0
+    )
+    assert frequency.request is not None
+    assert frequency.request.packets == 100
