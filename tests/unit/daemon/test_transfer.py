@@ -158,10 +158,11 @@ async def test_t_1_a_file_arrives_whole_under_its_name(tmp_path):
 async def test_progress_grows_to_the_size_on_both_sides(tmp_path):
     pair = Pair(tmp_path)
     await pair.send()
-    for seen in (pair.progress, pair.incoming):
+    # The sender tells every block; one read of the receiver takes all that is there.
+    for seen, least in ((pair.progress, 11), (pair.incoming, 2)):
         assert seen == sorted(seen)
         assert (seen[0], seen[-1]) == (0, 100_123)
-        assert len(seen) > 5
+        assert len(seen) >= least
 
 
 async def test_t_11_a_sender_that_hangs_up_on_the_receipt_has_still_sent_the_file(
