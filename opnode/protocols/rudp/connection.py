@@ -131,7 +131,7 @@ class RudpConnection:
 
     @property
     def max_segments(self) -> int:
-        """How many packets the driver can send in one call; more than 54 is 54."""
+        """How many packets the driver can send in one call; 64 at most count."""
         return self._builder.max_segments
 
     @max_segments.setter
