@@ -10,7 +10,7 @@ from opnode.core.ids import node_id_of
 from opnode.drivers.asyncio_island import Island
 from opnode.drivers.clock import WallClock
 from opnode.drivers.connection_table import ConnectionTable
-from opnode.drivers.dht import Dht
+from opnode.drivers.dht.dht import Dht
 from opnode.drivers.ice import IceAgent
 from opnode.drivers.introductions import Introductions
 from opnode.drivers.network import Network

@@ -13,7 +13,7 @@ from typing import Final
 import trio
 
 from opnode.core.addresses import Endpoint
-from opnode.drivers.dht import Dht
+from opnode.drivers.dht.dht import Dht
 from opnode.drivers.network import Network
 from opnode.drivers.rpc import Rpc
 from opnode.node.bootstrap import (

@@ -41,7 +41,7 @@ from opnode.drivers.asyncio_island import open_island
 from opnode.drivers.background import open_background
 from opnode.drivers.clock import WallClock, system_wall_clock
 from opnode.drivers.connections import Connection
-from opnode.drivers.dht import DhtStatistics
+from opnode.drivers.dht.dht import DhtStatistics
 from opnode.drivers.introductions import IntroductionsStatistics
 from opnode.drivers.network import Network, SystemNetwork
 from opnode.drivers.socket_hub import HubStatistics

@@ -22,7 +22,7 @@ from opnode.core.peerfile import (
 )
 from opnode.core.records import SignedRecord
 from opnode.drivers.clock import WallClock
-from opnode.drivers.dht import Dht
+from opnode.drivers.dht.dht import Dht
 from opnode.drivers.introductions import Introductions
 from opnode.protocols.rpc.messages import handle_of
 

@@ -10,7 +10,8 @@ import trio
 
 from opnode.core.addresses import Endpoint
 from opnode.core.ids import Contact, NodeId, distance, node_id_of
-from opnode.drivers.dht import Dht, DhtConfig
+from opnode.drivers.dht.config import DhtConfig
+from opnode.drivers.dht.dht import Dht
 from opnode.drivers.rpc import Rpc, RpcConfig
 from opnode.drivers.socket_hub import SocketHub
 from opnode.drivers.store import RecordStore

@@ -9,7 +9,7 @@ import trio
 
 from opnode.core.errors import RecordNotFound
 from opnode.core.records import SignedRecord, build_chunk
-from opnode.drivers.dht import Dht
+from opnode.drivers.dht.dht import Dht
 from opnode.testing.clock import run_deterministic
 from opnode.testing.dht_nodes import DhtNetwork
 from opnode.testing.virtual_network import Link

@@ -14,7 +14,7 @@ from opnode.core.errors import RemoteProtocolError
 from opnode.core.ids import Contact, NodeId, node_id_of
 from opnode.core.records import build_chunk
 from opnode.core.text import printable
-from opnode.drivers.dht import Dht
+from opnode.drivers.dht.dht import Dht
 from opnode.drivers.rpc import Rpc
 from opnode.drivers.store import RecordStore
 from opnode.protocols.rpc import messages as m
@@ -132,7 +132,8 @@ def serving_node():
     dht = Dht(rpc, store, wall_clock=VirtualWallClock(), rng=random.Random(2))
     for number in range(1, 30):
         node_id = NodeId(random.Random(number).randbytes(20))
-        dht._table.heard(Contact(node_id, Endpoint(f"10.0.1.{number}", 9)), 0.0)
+        contact = Contact(node_id, Endpoint(f"10.0.1.{number}", 9))
+        dht._contacts.table.heard(contact, 0.0)
     chunk = build_chunk(b"held" * 200, int(DEFAULT_BASE) + 10**7)
     store.put_untrusted(chunk.wire, DEFAULT_BASE)
     rpc.serve(m.Introduce, lambda _: None)

@@ -1,8 +1,8 @@
-"""`dht_search`: what is found is verified once, and the best of each slot is kept."""
+"""`search`: what is found is verified once, and the best of each slot is kept."""
 
 from opnode.core.ids import claim_key
 from opnode.core.records import RecordKind, build_chunk, build_record
-from opnode.drivers.dht_search import Batch, Collection
+from opnode.drivers.dht.search import Batch, Collection
 from opnode.protocols.rpc.messages import Ping, Pong
 from opnode.testing.dht_nodes import DhtNetwork
 from opnode.testing.keys import seeded_signing_key

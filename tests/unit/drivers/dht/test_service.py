@@ -1,32 +1,20 @@
-"""`dht_service`: what is answered, how much of it, and what is refused by name."""
+"""`service`: what is answered, how much of it, and what is refused by name."""
 
 import pytest
 
 from opnode.core.errors import RequestRefused
 from opnode.core.ids import NodeId, claim_key
 from opnode.core.records import RecordKind, build_chunk, build_record
-from opnode.drivers.dht import DhtConfig
 from opnode.drivers.store import StoreConfig
-from opnode.protocols.lookup import LookupConfig
 from opnode.protocols.rpc.messages import (
     FailureCode,
     FindValue,
     Store,
     Stored,
 )
-from opnode.testing.dht_nodes import DhtNetwork
 from opnode.testing.keys import seeded_signing_key
-from opnode.testing.virtual_network import Link
 
 KEY = claim_key("somebody")
-NARROW = DhtConfig(lookup=LookupConfig(k=3))
-
-
-@pytest.fixture
-async def network(nursery):
-    made = DhtNetwork(nursery, 1, Link(latency_s=(0.01, 0.05)))
-    yield made
-    made.close()
 
 
 def claim(network, owner="anna", seq=1, lifetime_s=10_000, size=20):
@@ -38,10 +26,6 @@ def claim(network, owner="anna", seq=1, lifetime_s=10_000, size=20):
         expires_at=int(network.wall_clock()) + lifetime_s,
         payload=bytes(size),
     )
-
-
-def anything(record):
-    return True
 
 
 @pytest.mark.parametrize(

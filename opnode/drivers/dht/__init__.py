@@ -1,0 +1,1 @@
+"""One node's part in the distributed hash table."""

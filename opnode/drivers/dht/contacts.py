@@ -1,0 +1,171 @@
+"""The life of the routing table: who is met, checked, kept alive and kept out.
+
+Owns the table, the pings that it needs, and which of the contacts that others name are
+worth asking. Refuses to know records and lookups.
+"""
+
+import random
+from collections import Counter
+from collections.abc import Iterable
+from functools import lru_cache
+
+import trio
+
+from opnode.core.addresses import Endpoint, is_loopback, is_public
+from opnode.core.errors import NetworkError, RemoteProtocolError, RequestTimeout
+from opnode.core.ids import Contact
+from opnode.drivers.dht.config import DhtConfig
+from opnode.drivers.rpc import Answer, Rpc
+from opnode.protocols.routing import Table, fits
+from opnode.protocols.rpc.messages import Ping, unpack_contact_untrusted
+
+
+class Contacts:
+    """The nodes that this node knows.
+
+    Attributes:
+        table: the routing table.
+    """
+
+    def __init__(
+        self, rpc: Rpc, config: DhtConfig, rng: random.Random, counts: Counter[str]
+    ) -> None:
+        """Hear of everybody whom ``rpc`` meets; ``counts`` takes ``bad_contacts``."""
+        self.table = Table(rpc.node_id, config.routing)
+        self._rpc = rpc
+        self._config = config
+        self._rng = rng
+        self._counts = counts
+        self._checks: set[Endpoint] = set()
+        self._shunned: dict[Endpoint, None] = {}
+        rpc.on_contact = self._met
+        rpc.on_failure = self._missed
+
+    def __len__(self) -> int:
+        return len(self.table)
+
+    def move(self) -> None:
+        """Build the table anew around the Rpc's node id, from the same contacts."""
+        entries = self.table.entries()
+        self.table = Table(self._rpc.node_id, self._config.routing)
+        for entry in entries:
+            self.table.heard(entry.contact, entry.heard_at)
+
+    def nearest_reliable(self, target: bytes, count: int) -> list[Contact]:
+        """The nearest contacts that may be handed on."""
+        return self.table.nearest(target, count, reliable=True)
+
+    def shun(self, endpoint: Endpoint) -> None:
+        """Keep whoever is at this address out of the table: it is not who should be."""
+        self._shunned[endpoint] = None
+        if len(self._shunned) > self._config.max_shunned:
+            del self._shunned[next(iter(self._shunned))]
+        for contact in self.table.contacts():
+            if contact.endpoint == endpoint:
+                self.table.remove(contact.node_id)
+
+    def welcome(self, endpoint: Endpoint) -> None:
+        """Take back ``shun``."""
+        self._shunned.pop(endpoint, None)
+
+    def tick(self, now: float) -> None:
+        """Ping the few contacts that were silent for too long."""
+        left = self._config.pings_per_tick
+        for entry in self.table.entries():
+            # Different for each pair of nodes, so that pings spread by themselves.
+            jitter = 1 + (entry.id[-1] ^ self._rpc.node_id[-1]) / 1024
+            is_due = now - entry.heard_at >= self._config.silent_s * jitter
+            if is_due and entry.contact.endpoint not in self._checks:
+                self._ping(entry.contact)
+                left -= 1
+            if left <= 0:
+                return
+
+    def refresh_target(self, now: float) -> bytes | None:
+        """A random id of a bucket that had no lookup for long, if there is one."""
+        idle = self.table.unvisited_since(now - self._config.refresh_s)
+        if not idle or not len(self.table):
+            return None
+        lower, upper = idle[self._rng.randrange(len(idle))]
+        return self._rng.randint(lower, upper).to_bytes(20, "big")
+
+    def read_untrusted(
+        self, reporter: Endpoint, packed: Iterable[bytes]
+    ) -> list[Contact]:
+        """The contacts worth asking of those that a node named.
+
+        A node far away cannot send us to our own machine or network, and nobody to an
+        id that its address does not allow (BEP 42).
+        """
+        own = self._rpc.node_id
+        is_ipv6 = ":" in reporter.host
+        contacts = []
+        for data in packed:
+            try:
+                contact = unpack_contact_untrusted(data)
+            except RemoteProtocolError:
+                self._counts["bad_contacts"] += 1
+                continue
+            host = contact.endpoint.host
+            if (
+                contact.node_id != own
+                and (":" in host) == is_ipv6
+                and _may_name(reporter.host, host)
+                and fits(contact)
+            ):
+                contacts.append(contact)
+        return contacts
+
+    def _met(self, contact: Contact, verified: bool) -> None:
+        """Somebody answered or asked. Only a proven address enters the table."""
+        now = trio.current_time()
+        if contact.endpoint in self._shunned:
+            return
+        if verified:
+            self.table.heard(contact, now)
+            return
+        endpoint = contact.endpoint
+        if endpoint in self._checks or len(self._checks) >= self._config.max_checks:
+            return
+        if self.table.would_take(contact):
+            self._ping(contact)
+
+    def _ping(self, contact: Contact) -> None:
+        """Ping without waiting; the Rpc reports the answer through ``_met``."""
+        try:
+            self._rpc.start(contact.endpoint, Ping(), _Check(self._checks, contact))
+        except RequestTimeout:
+            return
+        self._checks.add(contact.endpoint)
+
+    def _missed(self, endpoint: Endpoint) -> None:
+        self.table.failed_at(endpoint)
+
+
+class _Check:
+    """The listener of a PING that only the routing table waits for."""
+
+    __slots__ = ("checks", "contact")
+
+    def __init__(self, checks: set[Endpoint], contact: Contact) -> None:
+        self.checks = checks
+        self.contact = contact
+
+    def answered(self, answer: Answer) -> None:
+        del answer
+        self.checks.discard(self.contact.endpoint)
+
+    def slow(self) -> None:
+        """Nobody waits."""
+
+    def failed(self, error: NetworkError) -> None:
+        del error
+        self.checks.discard(self.contact.endpoint)
+
+
+@lru_cache(maxsize=4096)
+def _may_name(reporter: str, host: str) -> bool:
+    """Whether a node at ``reporter`` may send us to ``host``."""
+    if is_loopback(host):
+        return is_loopback(reporter)
+    return is_public(host) or not is_public(reporter)

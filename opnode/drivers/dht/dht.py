@@ -1,0 +1,210 @@
+"""The distributed hash table: joins it, finds and stores records, keeps contacts alive.
+
+Owns the parts that do the work and their periodic round. Every record is verified
+here by whoever reads or holds it. Refuses to know what records mean and how datagrams
+travel.
+"""
+
+import logging
+import random
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import trio
+
+from opnode.core.addresses import Endpoint
+from opnode.core.ids import Contact, NodeId
+from opnode.core.records import SignedRecord
+from opnode.drivers.clock import WallClock
+from opnode.drivers.dht.config import DhtConfig
+from opnode.drivers.dht.contacts import Contacts
+from opnode.drivers.dht.lookups import Lookups
+from opnode.drivers.dht.own_records import OwnRecords
+from opnode.drivers.dht.puts import Writer
+from opnode.drivers.dht.reads import Reader
+from opnode.drivers.dht.service import DhtService
+from opnode.drivers.rpc import Rpc
+from opnode.drivers.store import RecordStore
+from opnode.protocols.rpc.messages import FindNode, Ping
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DhtStatistics:
+    """Counters since the start; contacts and records held are of this instant."""
+
+    contacts: int
+    records: int
+    own_records: int
+    lookups: int
+    queries: int
+    stored: int
+    repaired: int
+    bad_records: int
+    refusals: tuple[tuple[str, int], ...]
+
+
+class Dht:
+    """One node's part in the DHT."""
+
+    def __init__(
+        self,
+        rpc: Rpc,
+        store: RecordStore,
+        *,
+        wall_clock: WallClock,
+        rng: random.Random,
+        config: DhtConfig | None = None,
+    ) -> None:
+        """Serve FIND_NODE, FIND_VALUE and STORE on ``rpc`` and use them.
+
+        The node id and whether we are a leaf are the Rpc's.
+        """
+        self._config = config or DhtConfig()
+        self._rpc = rpc
+        self._store = store
+        self._wall_clock = wall_clock
+        self._rng = rng
+        store.near = rpc.node_id
+        self._counts: Counter[str] = Counter()
+        counts = self._counts
+        self._contacts = Contacts(rpc, self._config, rng, counts)
+        self._lookups = Lookups(rpc, self._contacts, self._config, counts)
+        self._reader = Reader(self._lookups, store, wall_clock, counts)
+        self._writer = Writer(
+            rpc,
+            self._lookups,
+            store,
+            wall_clock=wall_clock,
+            config=self._config,
+            counts=counts,
+        )
+        self._own = OwnRecords(self._config, wall_clock, rng)
+        nearest = self._contacts.nearest_reliable
+        self._service = DhtService(rpc, store, wall_clock, nearest)
+
+    def contacts(self) -> list[Contact]:
+        """The contacts in the routing table."""
+        return self._contacts.table.contacts()
+
+    def statistics(self) -> DhtStatistics:
+        """Read the counters."""
+        counts = self._counts
+        return DhtStatistics(
+            contacts=len(self._contacts),
+            records=self._store.statistics().records,
+            own_records=len(self._own),
+            lookups=counts["lookups"],
+            queries=counts["queries"],
+            stored=counts["stored"],
+            repaired=counts["repaired"],
+            bad_records=counts["bad_records"] + self._service.bad_records,
+            refusals=tuple(sorted(self._writer.refusals.items())),
+        )
+
+    def adopt_node_id(self, node_id: NodeId) -> None:
+        """Move to another place, as when the public address becomes known."""
+        if node_id == self._rpc.node_id:
+            return
+        self._rpc.node_id = self._store.near = node_id
+        self._contacts.move()
+
+    async def run(
+        self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+    ) -> None:
+        """Keep contacts alive, refresh, republish and expire, until cancelled."""
+        task_status.started()
+        config = self._config
+        expires_at = trio.current_time() + config.expire_s
+        async with trio.open_nursery() as nursery:
+            while True:
+                await trio.sleep(config.tick_s * self._rng.uniform(0.5, 1.5))
+                now = trio.current_time()
+                self._contacts.tick(now)
+                target = self._contacts.refresh_target(now)
+                if target is not None:
+                    nursery.start_soon(self.closest_nodes, target)
+                for record in self._own.due(now):
+                    nursery.start_soon(self._republish, record)
+                if now >= expires_at:
+                    expires_at = now + config.expire_s
+                    self._store.expire(self._wall_clock())
+
+    def shun(self, endpoint: Endpoint) -> None:
+        """Keep whoever is at this address out of the table: it is not who should be."""
+        self._contacts.shun(endpoint)
+
+    def welcome(self, endpoint: Endpoint) -> None:
+        """Take back ``shun``."""
+        self._contacts.welcome(endpoint)
+
+    async def join(self, endpoints: Sequence[Endpoint]) -> int:
+        """Meet the nodes at these addresses and, through them, our neighbourhood.
+
+        Returns the number of contacts in the table afterwards.
+        """
+        # Only the answers tell the ids; the Rpc reports them to ``Contacts``.
+        unknown = NodeId(bytes(20))
+        await self._lookups.ask_all((Contact(unknown, e), Ping()) for e in endpoints)
+        if len(self._contacts):
+            own = self._rpc.node_id
+            search = self._lookups.search(own, FindNode(own))
+            # A neighbour that is late now is a neighbour all the same.
+            search.waits_for_stragglers = True
+            await self._lookups.run(search, own)
+        return len(self._contacts)
+
+    async def closest_nodes(self, key: bytes) -> list[Contact]:
+        """The k closest nodes to ``key`` that answered, nearest first."""
+        return await self._lookups.closest_nodes(key)
+
+    async def put(self, record: SignedRecord, *, republish: bool = False) -> int:
+        """Store a record at the closest nodes; returns how many acknowledged.
+
+        Args:
+            record: verified or made here.
+            republish: put it again now and then until it expires, or until a put of a
+                newer one in its slot takes its place.
+        """
+        if republish:
+            self._own.keep(record)
+        return await self._writer.put(record)
+
+    async def put_at(
+        self, record: SignedRecord, holders: Sequence[Contact]
+    ) -> list[Contact]:
+        """Store a record at these nodes; returns those that acknowledged.
+
+        Without a lookup, a record that changes often is renewed at a quarter of the
+        cost.
+        """
+        return await self._writer.put_at(record, holders)
+
+    def hold_if_close(self, record: SignedRecord, holders: Sequence[Contact]) -> bool:
+        """Hold a record of ours too if we are among the closest servers."""
+        return self._writer.hold_if_close(record, holders)
+
+    async def find_first(
+        self, key: bytes, wanted: Callable[[SignedRecord], bool]
+    ) -> list[SignedRecord]:
+        """Search until a verified record that is wanted is here.
+
+        Returns the best record of every slot heard of until then.
+
+        Raises:
+            RecordNotFound: the whole lookup brought none.
+        """
+        return await self._reader.find_first(key, wanted)
+
+    async def find_all(self, key: bytes) -> list[SignedRecord]:
+        """The newest record of every slot, from all the closest nodes.
+
+        Holders that have an older one, or none, are given the newest.
+        """
+        return await self._reader.find_all(key)
+
+    async def _republish(self, record: SignedRecord) -> None:
+        holders = await self._writer.put(record)
+        logger.debug("%r is held by %d nodes again", record, holders)

@@ -1,0 +1,103 @@
+"""`contacts`: who is met, checked, kept alive and kept out."""
+
+import trio
+
+from opnode.core.addresses import Endpoint
+from opnode.core.ids import Contact, NodeId, claim_key, node_id_of
+from opnode.drivers.dht.config import DhtConfig
+from opnode.protocols.rpc.messages import (
+    FindNode,
+    Nodes,
+    pack_contact,
+)
+from opnode.testing.dht_nodes import DhtNetwork
+
+KEY = claim_key("somebody")
+
+
+async def test_a_shunned_node_stays_out_of_the_table_though_it_asks_and_answers(
+    autojump_clock, network
+):
+    await network.grow(3)
+    node, other = network.nodes[0], network.nodes[2]
+    endpoint = other.hub.local
+    assert other.contact in node.dht.contacts()
+    node.dht.shun(endpoint)
+    assert other.contact not in node.dht.contacts()
+    await other.dht.closest_nodes(KEY)
+    await node.dht.join([endpoint])
+    assert other.contact not in node.dht.contacts()
+    node.dht.welcome(endpoint)
+    await node.dht.join([endpoint])
+    assert other.contact in node.dht.contacts()
+
+
+async def test_a_leaf_knows_others_and_is_in_nobodys_table(autojump_clock, network):
+    await network.grow(4)
+    leaf = await network.add(leaf=True)
+    assert await leaf.dht.join([network.nodes[0].hub.local]) == 4
+    await trio.sleep(1)
+    for node in network.nodes[:4]:
+        assert leaf.contact not in node.dht.contacts()
+
+
+async def test_contacts_that_a_far_node_may_not_name_are_not_asked(
+    autojump_clock, nursery
+):
+    network = DhtNetwork(nursery, 1)
+    public = "8.8.8.8"
+    liar = await network.add(host=public)
+    victims = [
+        Contact(NodeId(bytes([n]) * 20), Endpoint(host, 53))
+        for n, host in enumerate(
+            ["127.0.0.1", "192.168.1.1", "9.9.9.9", "2001:4860::8"]
+        )
+    ]
+    honest = Contact(node_id_of(bytes(32), "9.9.9.9"), Endpoint("9.9.9.9", 53))
+    named = tuple(pack_contact(contact) for contact in [*victims, honest])
+    liar.rpc.serve(FindNode, lambda _: Nodes((*named, bytes(30))))
+    asker = await network.add(host="7.7.7.7")
+    read = asker.dht._contacts.read_untrusted(liar.hub.local, (*named, bytes(30)))
+    assert read == [honest]
+    network.close()
+
+
+async def test_a_dead_contact_leaves_the_table_and_a_silent_live_one_stays(
+    autojump_clock, network
+):
+    config = DhtConfig(silent_s=300)
+    one = await network.add(maintained=True, dht_config=config)
+    alive, dead = await network.add(), await network.add()
+    for node in (alive, dead):
+        await one.dht.join([node.hub.local])
+    network.kill(dead)
+    await trio.sleep(1500)
+    assert one.dht.contacts() == [alive.contact]
+
+
+async def test_an_idle_node_with_twenty_neighbours_stays_below_25_bytes_a_second(
+    autojump_clock, network
+):
+    for _ in range(21):
+        node = await network.add(maintained=True)
+        if len(network.nodes) > 1:
+            await node.dht.join([network.nodes[0].hub.local])
+    await trio.sleep(600)
+    node = network.nodes[5]
+    assert len(node.dht.contacts()) == 20
+    before = node.hub.statistics().socket
+    await trio.sleep(1800)
+    after = node.hub.statistics().socket
+    both = after.bytes_in + after.bytes_out - before.bytes_in - before.bytes_out
+    assert both / 1800 < 25
+    assert len(node.dht.contacts()) == 20
+
+
+async def test_adopting_another_id_keeps_the_contacts(autojump_clock, network):
+    await network.grow(5)
+    node = network.nodes[2]
+    before = set(node.dht.contacts())
+    node.dht.adopt_node_id(NodeId(b"n" * 20))
+    node.dht.adopt_node_id(NodeId(b"n" * 20))
+    assert node.rpc.node_id == b"n" * 20
+    assert set(node.dht.contacts()) == before

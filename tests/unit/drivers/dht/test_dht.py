@@ -1,0 +1,79 @@
+"""`dht`: joins, finds, stores, repairs, keeps contacts alive, believes nobody."""
+
+import logging
+
+import pytest
+import trio
+
+from opnode.core.addresses import Endpoint
+from opnode.core.errors import RecordNotFound
+from opnode.core.ids import claim_key
+from opnode.core.records import RecordKind, build_record
+from opnode.drivers.dht.config import DhtConfig
+from opnode.protocols.rpc.messages import (
+    FindValue,
+)
+from opnode.testing.keys import seeded_signing_key
+
+KEY = claim_key("somebody")
+
+
+def claim(network, owner="anna", seq=1, lifetime_s=10_000, size=20):
+    return build_record(
+        seeded_signing_key(owner),
+        kind=RecordKind.CLAIM,
+        key=KEY,
+        seq=seq,
+        expires_at=int(network.wall_clock()) + lifetime_s,
+        payload=bytes(size),
+    )
+
+
+def anything(record):
+    return True
+
+
+async def test_joining_makes_neighbours_known_to_each_other(autojump_clock, network):
+    await network.grow(8)
+    await trio.sleep(1)
+    for node in network.nodes:
+        known = {contact.node_id for contact in node.dht.contacts()}
+        others = {other.rpc.node_id for other in network.nodes if other is not node}
+        assert known == others
+
+
+async def test_joining_through_nobody_alive_gives_no_contacts(autojump_clock, network):
+    node = await network.add()
+    assert await node.dht.join([Endpoint("10.9.9.9", 1)]) == 0
+    assert await node.dht.join([]) == 0
+
+
+async def test_what_was_put_is_found_from_every_other_node(autojump_clock, network):
+    await network.grow(30)
+    record = claim(network)
+    assert await network.nodes[3].dht.put(record) >= 20
+    for node in network.nodes:
+        assert await node.dht.find_first(KEY, anything) == [record]
+
+
+async def test_a_disk_that_fails_is_reported_once_and_the_node_goes_on(
+    autojump_clock, network, caplog
+):
+    await network.grow(3)
+    config = DhtConfig(expire_s=10)
+    node = await network.add(maintained=True, dht_config=config)
+    await node.dht.join([network.nodes[0].hub.local])
+    record = claim(network, lifetime_s=5000)
+    await node.dht.put(record, republish=True)
+    node.store.close()
+    with caplog.at_level(logging.WARNING):
+        await trio.sleep(4000)
+    assert len(caplog.records) == 1
+    assert "no records can be held" in caplog.text
+    assert await network.nodes[1].dht.find_first(KEY, anything) == [record]
+    asked = node.hub.local
+    other = FindValue(claim_key("somebody else"))
+    assert (await network.nodes[1].rpc.request(asked, other)).body.total == 0
+    with pytest.raises(RecordNotFound):
+        await node.dht.find_first(other.key, anything)
+    assert await node.dht.find_all(other.key) == []

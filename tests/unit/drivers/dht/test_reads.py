@@ -1,0 +1,107 @@
+"""`reads`: what is found is the newest that verifies, and holders are repaired."""
+
+import pytest
+import trio
+
+from opnode.core.errors import RecordNotFound
+from opnode.core.ids import claim_key
+from opnode.core.records import RecordKind, build_record
+from opnode.protocols.rpc.messages import (
+    FindValue,
+    Values,
+)
+from opnode.testing.keys import seeded_signing_key
+
+KEY = claim_key("somebody")
+
+
+def claim(network, owner="anna", seq=1, lifetime_s=10_000, size=20):
+    return build_record(
+        seeded_signing_key(owner),
+        kind=RecordKind.CLAIM,
+        key=KEY,
+        seq=seq,
+        expires_at=int(network.wall_clock()) + lifetime_s,
+        payload=bytes(size),
+    )
+
+
+def anything(record):
+    return True
+
+
+async def test_find_first_returns_before_the_lookup_is_over(autojump_clock, network):
+    await network.grow(40)
+    record = claim(network)
+    await network.nodes[0].dht.put(record)
+    node = next(n for n in network.nodes if not n.store.statistics().records)
+    started_at = trio.current_time()
+    await node.dht.find_first(KEY, anything)
+    quick_s = trio.current_time() - started_at
+    started_at = trio.current_time()
+    await node.dht.closest_nodes(KEY)
+    assert quick_s < (trio.current_time() - started_at) / 2
+    assert node.rpc.statistics().pending == 0
+
+
+async def test_find_first_goes_on_until_a_record_is_wanted(autojump_clock, network):
+    await network.grow(10)
+    await network.nodes[0].dht.put(claim(network, "anna"))
+    await network.nodes[1].dht.put(claim(network, "berta"))
+    berta = seeded_signing_key("berta").public
+    found = await network.nodes[5].dht.find_first(KEY, lambda r: r.owner == berta)
+    assert claim(network, "berta").payload in {r.payload for r in found}
+    with pytest.raises(RecordNotFound, match="no record"):
+        await network.nodes[5].dht.find_first(KEY, lambda r: r.seq == 99)
+
+
+async def test_a_bag_larger_than_a_datagram_is_read_to_its_end(autojump_clock, network):
+    await network.grow(4)
+    leaf = await network.add(leaf=True)
+    await leaf.dht.join([network.nodes[0].hub.local])
+    records = [claim(network, f"owner {n}", size=900) for n in range(10)]
+    for record in records:
+        await network.nodes[0].dht.put(record)
+    last = records[-1].owner
+    found = await leaf.dht.find_first(KEY, lambda r: r.owner == last)
+    assert records[-1] in found
+    assert set(await leaf.dht.find_all(KEY)) == set(records)
+
+
+async def test_find_all_takes_the_newest_and_repairs_who_is_behind(
+    autojump_clock, network
+):
+    await network.grow(8)
+    old, new = claim(network, seq=1), claim(network, seq=2)
+    await network.nodes[0].dht.put(old)
+    ahead, bare = network.nodes[3], network.nodes[4]
+    ahead.store.put_untrusted(new.wire, network.wall_clock())
+    bare.store.expire(network.wall_clock() + 20_000)
+    reader = network.nodes[5]
+    assert await reader.dht.find_all(KEY) == [new]
+    assert reader.dht.statistics().repaired == 6
+    for node in network.nodes:
+        if node is not reader:
+            assert node.store.records(KEY, network.wall_clock()) == [new]
+
+
+async def test_forged_records_from_a_holder_are_not_believed(autojump_clock, network):
+    await network.grow(3)
+    liar = network.nodes[1]
+    forged = claim(network).wire[:-1] + b"\0"
+    liar.rpc.serve(FindValue, lambda _: Values((forged,), 1, ()))
+    reader = network.nodes[2]
+    with pytest.raises(RecordNotFound):
+        await reader.dht.find_first(KEY, anything)
+    assert reader.dht.statistics().bad_records == 1
+
+
+async def test_a_third_of_dead_nodes_loses_no_record(autojump_clock, network):
+    await network.grow(60)
+    record = claim(network)
+    await network.nodes[0].dht.put(record)
+    for node in network.nodes[1:21]:
+        network.kill(node)
+    for node in network.nodes[21:31]:
+        with trio.fail_after(3):
+            assert await node.dht.find_first(KEY, anything) == [record]
