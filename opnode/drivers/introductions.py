@@ -25,7 +25,8 @@ from opnode.core.errors import (
 from opnode.core.ids import Contact, short
 from opnode.core.peerfile import IntroducerEntry
 from opnode.drivers.clock import WallClock
-from opnode.drivers.rpc import IncomingRequest, Rpc
+from opnode.drivers.rpc.exchange import IncomingRequest
+from opnode.drivers.rpc.rpc import Rpc
 from opnode.protocols.introductions.introducer import IntroducerDesk
 from opnode.protocols.rpc.messages import (
     Answered,

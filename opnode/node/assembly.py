@@ -16,7 +16,8 @@ from opnode.drivers.introductions import Introductions
 from opnode.drivers.network import Network
 from opnode.drivers.qlog import QlogDirectory
 from opnode.drivers.qlog_trace import QlogTraces
-from opnode.drivers.rpc import Rpc, RpcConfig
+from opnode.drivers.rpc.config import RpcConfig
+from opnode.drivers.rpc.rpc import Rpc
 from opnode.drivers.socket_hub import SocketHub
 from opnode.drivers.store import RecordStore
 from opnode.node.addresses import ObservedAddresses

@@ -21,7 +21,7 @@ import trio
 from opnode.core.addresses import Endpoint
 from opnode.core.errors import ConfigError, NetworkError, RequestRefused, RequestTimeout
 from opnode.drivers.network import Network
-from opnode.drivers.rpc import Rpc
+from opnode.drivers.rpc.rpc import Rpc
 
 SCHEME: Final = "opnode://"
 KEY_LENGTH: Final = 32

@@ -15,7 +15,7 @@ import trio
 from opnode.core.addresses import Endpoint
 from opnode.drivers.dht.dht import Dht
 from opnode.drivers.network import Network
-from opnode.drivers.rpc import Rpc
+from opnode.drivers.rpc.rpc import Rpc
 from opnode.node.bootstrap import (
     BootstrapEntry,
     Verdict,

@@ -12,7 +12,8 @@ from opnode.core.addresses import Endpoint
 from opnode.core.ids import Contact, NodeId, distance, node_id_of
 from opnode.drivers.dht.config import DhtConfig
 from opnode.drivers.dht.dht import Dht
-from opnode.drivers.rpc import Rpc, RpcConfig
+from opnode.drivers.rpc.config import RpcConfig
+from opnode.drivers.rpc.rpc import Rpc
 from opnode.drivers.socket_hub import SocketHub
 from opnode.drivers.store import RecordStore
 from opnode.testing.clock import VirtualWallClock

@@ -23,15 +23,17 @@ from opnode.core.peerfile import (
 from opnode.core.records import parse_record_untrusted
 from opnode.daemon.control_messages import parse_request_untrusted
 from opnode.daemon.file_names import safe_file_name_untrusted
-from opnode.protocols.rpc.messages import (
-    MAIN_NETWORK,
-    FindValue,
-    Nodes,
+from opnode.protocols.rpc.datagrams import (
     Sender,
     decode_reply_untrusted,
     decode_request_untrusted,
     encode_reply,
     encode_request,
+)
+from opnode.protocols.rpc.messages import (
+    MAIN_NETWORK,
+    FindValue,
+    Nodes,
 )
 from tests.fuzz.introduction_targets import mutate
 

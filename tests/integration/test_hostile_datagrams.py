@@ -10,18 +10,20 @@ from pathlib import Path
 import pytest
 import trio
 
+from opnode.protocols.rpc.datagrams import (
+    REPLY_TYPE,
+    Sender,
+    encode_request,
+)
 from opnode.protocols.rpc.messages import (
     MAIN_NETWORK,
-    REPLY_TYPE,
     FindNode,
     FindValue,
     Introduce,
     Offer,
     Ping,
     Register,
-    Sender,
     Store,
-    encode_request,
 )
 from opnode.testing.overlay import entry_of, open_seed, open_user
 

@@ -15,8 +15,9 @@ from opnode.core.ids import Contact, NodeId, node_id_of
 from opnode.core.records import build_chunk
 from opnode.core.text import printable
 from opnode.drivers.dht.dht import Dht
-from opnode.drivers.rpc import Rpc
+from opnode.drivers.rpc.rpc import Rpc
 from opnode.drivers.store import RecordStore
+from opnode.protocols.rpc import datagrams as d
 from opnode.protocols.rpc import messages as m
 from opnode.testing.clock import DEFAULT_BASE, VirtualWallClock
 from opnode.testing.keys import seeded_signing_key
@@ -31,11 +32,17 @@ def exactly(size):
     return st.binary(min_size=size, max_size=size)
 
 
+NEAR = st.one_of(st.just(b""), exactly(20))
 REQUESTS = st.one_of(
     st.builds(m.Ping, st.binary(max_size=32), st.binary(max_size=18)),
     st.builds(m.FindNode, exactly(20)),
-    st.builds(m.FindValue, exactly(20), st.integers(0, 32)),
-    st.builds(m.Store, st.binary(min_size=1, max_size=1137)),
+    st.builds(m.FindValue, exactly(20), st.integers(0, 32), NEAR),
+    st.builds(
+        m.Store,
+        st.binary(min_size=1, max_size=1137),
+        NEAR,
+        st.one_of(st.none(), st.integers(m.NO_RECORD, 2**63 - 1)),
+    ),
     st.builds(
         m.Register,
         exactly(16),
@@ -51,6 +58,12 @@ REQUESTS = st.one_of(
         st.binary(min_size=1, max_size=1100),
     ),
     st.builds(m.Offer, exactly(16), st.binary(min_size=1, max_size=1100)),
+    st.builds(m.Watch, exactly(20), st.integers(0, 86_400)),
+    st.builds(m.Changed, st.binary(min_size=1, max_size=1137)),
+    st.builds(m.DialBack, exactly(16)),
+    st.builds(m.Dial, exactly(6), exactly(16)),
+    st.builds(m.Dialled, exactly(16)),
+    st.builds(m.Delegate, exactly(20), st.booleans()),
 )
 PACKED_CONTACTS = st.lists(st.binary(min_size=26, max_size=38), max_size=20).map(tuple)
 PRINTABLE = st.text(max_size=80).map(printable)
@@ -63,31 +76,33 @@ REPLIES = st.one_of(
         st.integers(0, 32),
         PACKED_CONTACTS,
     ),
-    st.just(m.Stored()),
+    st.builds(m.Stored, PACKED_CONTACTS),
+    st.builds(m.Watching, st.integers(0, 86_400)),
+    st.just(m.Noted()),
     st.builds(m.Failure, st.integers(0, 255), PRINTABLE),
 )
-SENDERS = st.builds(m.Sender, st.just(m.MAIN_NETWORK), exactly(20), st.booleans())
+SENDERS = st.builds(d.Sender, st.just(m.MAIN_NETWORK), exactly(20), st.booleans())
 TOKENS = st.one_of(st.just(b""), exactly(8))
 
 
 @given(SENDERS, exactly(8), TOKENS, REQUESTS)
 def test_every_request_comes_back_as_it_was(sender, transaction, token, body):
-    data = m.encode_request(sender, transaction, token, body)
-    parsed = m.decode_request_untrusted(data, m.MAIN_NETWORK)
+    data = d.encode_request(sender, transaction, token, body)
+    parsed = d.decode_request_untrusted(data, m.MAIN_NETWORK)
     assert (parsed.body, parsed.token, parsed.leaf) == (body, token, sender.leaf)
 
 
 @given(SENDERS, exactly(8), TOKENS, REPLIES)
 def test_every_reply_comes_back_as_it_was(sender, transaction, token, body):
     here = Endpoint("192.0.2.1", 5)
-    data = m.encode_reply(sender, transaction, token, here, body)
-    parsed = m.decode_reply_untrusted(data, m.MAIN_NETWORK)
+    data = d.encode_reply(sender, transaction, token, here, body)
+    parsed = d.decode_reply_untrusted(data, m.MAIN_NETWORK)
     assert (parsed.body, parsed.token, parsed.observed) == (body, token, here)
 
 
 @given(st.binary(max_size=1500))
 def test_parsing_random_bytes_raises_nothing_but_the_named_error(data):
-    for decode in (m.decode_request_untrusted, m.decode_reply_untrusted):
+    for decode in (d.decode_request_untrusted, d.decode_reply_untrusted):
         for head in (b"", b"\xc0" + m.MAIN_NETWORK, b"\xc1" + m.MAIN_NETWORK):
             try:
                 decode(head + data, m.MAIN_NETWORK)
@@ -152,16 +167,16 @@ def valid_requests(chunk):
         m.Offer(bytes(16), bytes(500)),
         m.Register(bytes(16), 60, 5, bytes(32), bytes(64)),
     ]
-    sender = m.Sender(m.MAIN_NETWORK, NodeId(b"s" * 20), leaf=False)
+    sender = d.Sender(m.MAIN_NETWORK, NodeId(b"s" * 20), leaf=False)
     made = [
-        m.encode_request(sender, bytes(8), token, body, size)
+        d.encode_request(sender, bytes(8), token, body, size)
         for body in bodies
         for token in (b"", b"12345678")
         for size in (0, 300, 1212)
     ]
     endpoint = Endpoint("10.0.0.1", 4000)
     made += [
-        m.encode_reply(sender, bytes(8), b"12345678", endpoint, body)
+        d.encode_reply(sender, bytes(8), b"12345678", endpoint, body)
         for body in (m.Pong(), m.Nodes((bytes(26),)), m.Failure(1, "no"))
     ]
     return made

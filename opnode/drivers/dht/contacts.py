@@ -15,7 +15,8 @@ from opnode.core.addresses import Endpoint, is_loopback, is_public
 from opnode.core.errors import NetworkError, RemoteProtocolError, RequestTimeout
 from opnode.core.ids import Contact
 from opnode.drivers.dht.config import DhtConfig
-from opnode.drivers.rpc import Answer, Rpc
+from opnode.drivers.rpc.exchange import Answer
+from opnode.drivers.rpc.rpc import Rpc
 from opnode.protocols.routing import Table, fits
 from opnode.protocols.rpc.messages import Ping, unpack_contact_untrusted
 

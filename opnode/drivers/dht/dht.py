@@ -24,7 +24,7 @@ from opnode.drivers.dht.own_records import OwnRecords
 from opnode.drivers.dht.puts import Writer
 from opnode.drivers.dht.reads import Reader
 from opnode.drivers.dht.service import DhtService
-from opnode.drivers.rpc import Rpc
+from opnode.drivers.rpc.rpc import Rpc
 from opnode.drivers.store import RecordStore
 from opnode.protocols.rpc.messages import FindNode, Ping
 

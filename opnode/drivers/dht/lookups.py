@@ -13,7 +13,7 @@ from opnode.core.ids import Contact
 from opnode.drivers.dht.config import DhtConfig
 from opnode.drivers.dht.contacts import Contacts
 from opnode.drivers.dht.search import Batch, Search
-from opnode.drivers.rpc import Rpc
+from opnode.drivers.rpc.rpc import Rpc
 from opnode.protocols.lookup import Lookup
 from opnode.protocols.rpc.messages import FindNode, Request
 

@@ -16,7 +16,7 @@ from opnode.drivers.dht.config import DhtConfig
 from opnode.drivers.dht.lookups import Lookups
 from opnode.drivers.dht.search import Batch
 from opnode.drivers.dht.service import failure_name
-from opnode.drivers.rpc import Rpc
+from opnode.drivers.rpc.rpc import Rpc
 from opnode.drivers.store import RecordStore
 from opnode.protocols.rpc.messages import Ping, Store, Stored
 

@@ -14,7 +14,8 @@ from opnode.core.errors import NetworkError, RecordError, RequestTimeout
 from opnode.core.ids import Contact
 from opnode.core.peerfile import verify_record_untrusted
 from opnode.core.records import SignedRecord, check_supersedes, slot_of
-from opnode.drivers.rpc import Answer, Exchange, Rpc
+from opnode.drivers.rpc.exchange import Answer, Exchange
+from opnode.drivers.rpc.rpc import Rpc
 from opnode.protocols.lookup import Lookup
 from opnode.protocols.rpc.messages import Nodes, Reply, Request, Values
 

@@ -18,7 +18,8 @@ from opnode.core.errors import (
 )
 from opnode.core.ids import Contact
 from opnode.drivers.clock import WallClock
-from opnode.drivers.rpc import IncomingRequest, Rpc
+from opnode.drivers.rpc.exchange import IncomingRequest
+from opnode.drivers.rpc.rpc import Rpc
 from opnode.drivers.store import BagFull, RecordStore, StoreFull
 from opnode.protocols.rpc.messages import (
     MAX_CONTACTS,

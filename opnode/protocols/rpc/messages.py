@@ -1,22 +1,20 @@
-"""The RPC datagrams: every message's fields, and bytes to values and back.
+"""The bodies of the RPC: every message's fields and their bounds.
 
-Owns the wire format of ``docs/protocols/rpc.md`` and its size limits. Refuses to
-know sockets, clocks, who may ask what, and whether a token or a record is genuine.
+Owns the messages of ``docs/protocols/rpc.md`` and their size limits. Refuses to know
+headers, sockets, clocks, who may ask what, and whether a record is genuine.
 """
 
 import enum
 import functools
-import struct
-from typing import Annotated, ClassVar, Final, NamedTuple
+from typing import Annotated, Final
 
 import msgspec
 
 from opnode.core.addresses import Endpoint, pack, unpack_untrusted
 from opnode.core.crypto import sha256
-from opnode.core.errors import OpnodeError, RemoteProtocolError
+from opnode.core.errors import OpnodeError
 from opnode.core.ids import Contact, NodeId
-from opnode.core.records import MAX_RECORD_SIZE
-from opnode.core.text import printable
+from opnode.core.records import MAX_RECORD_SIZE, MAX_SEQ
 
 MAX_DATAGRAM: Final = 1212
 """The largest record in a reply: 1200 bytes over IPv4, whose addresses are shorter.
@@ -33,25 +31,21 @@ MAX_RECORDS: Final = 32
 MAX_DETAIL: Final = 80
 """Characters of a failure's explanation: one line of a log."""
 
+NO_RECORD: Final = -1
+"""As the expected sequence number of a conditional put: the slot must be empty."""
+
 TOKEN_LENGTH: Final = 8
 TRANSACTION_ID_LENGTH: Final = 8
 NETWORK_ID_LENGTH: Final = 8
 HANDLE_LENGTH: Final = 16
 
-REQUEST_TYPE: Final = 0xC0
-REPLY_TYPE: Final = 0xC1
-FLAG_LEAF: Final = 0x01
-FLAG_TOKEN: Final = 0x02
-
-_HEADER: Final = struct.Struct("!B8s8s20sB8sH")
-HEADER_LENGTH: Final = _HEADER.size
-_NO_TOKEN: Final = bytes(TOKEN_LENGTH)
-
 _Bytes16 = Annotated[bytes, msgspec.Meta(min_length=16, max_length=16)]
 _Bytes20 = Annotated[bytes, msgspec.Meta(min_length=20, max_length=20)]
 _Bytes32 = Annotated[bytes, msgspec.Meta(min_length=32, max_length=32)]
 _Bytes64 = Annotated[bytes, msgspec.Meta(min_length=64, max_length=64)]
+_Expected = Annotated[int, msgspec.Meta(ge=NO_RECORD, le=MAX_SEQ)] | None
 _UpTo18 = Annotated[bytes, msgspec.Meta(max_length=18)]
+_UpTo20 = Annotated[bytes, msgspec.Meta(max_length=20)]
 _UpTo32 = Annotated[bytes, msgspec.Meta(max_length=32)]
 _UpTo64 = Annotated[bytes, msgspec.Meta(max_length=64)]
 _Sealed = Annotated[bytes, msgspec.Meta(min_length=1, max_length=MAX_SEALED)]
@@ -85,6 +79,7 @@ class FailureCode(enum.IntEnum):
     MALFORMED_RECORD = 44
     BAG_FULL = 45
     STORE_FULL = 46
+    OTHER_SEQ = 47
 
 
 class _Request(
@@ -116,16 +111,27 @@ class FindNode(_Request, frozen=True, tag=2):
 
 
 class FindValue(_Request, frozen=True, tag=3):
-    """Which records do you hold under ``key``, from slot ``offset`` on?"""
+    """Which records do you hold under ``key``, from slot ``offset`` on?
+
+    ``near`` is the id whose neighbours are to be named, 20 bytes; the key if empty.
+    """
 
     key: _Bytes20
     offset: Annotated[int, msgspec.Meta(ge=0, le=MAX_RECORDS)] = 0
+    near: _UpTo20 = b""
 
 
 class Store(_Request, frozen=True, tag=4):
-    """Hold this signed record. Needs a valid token."""
+    """Hold this signed record. Needs a valid token.
+
+    ``near`` is an id whose neighbours are to be named, 20 bytes; none if empty.
+    ``expected_seq`` makes the put conditional (BEP 44 "cas"): the slot must hold this
+    sequence number, or nothing if it is ``NO_RECORD``.
+    """
 
     record: _Record
+    near: _UpTo20 = b""
+    expected_seq: _Expected = None
 
 
 class Register(_Request, frozen=True, tag=5):
@@ -157,6 +163,51 @@ class Offer(_Request, frozen=True, tag=7):
     sealed: _Sealed
 
 
+class Watch(_Request, frozen=True, tag=8):
+    """Send me what changes under ``key`` for so long. Needs a valid token."""
+
+    key: _Bytes20
+    lifetime_s: _Seconds
+
+
+class Changed(_Request, frozen=True, tag=9):
+    """A holder sends a new record to whoever watches its key."""
+
+    record: _Record
+
+
+class DialBack(_Request, frozen=True, tag=10):
+    """Have the address that this came from dialled by somebody I do not know.
+
+    Needs a valid token, so nobody is dialled who did not ask.
+    """
+
+    nonce: _Bytes16
+
+
+class Dial(_Request, frozen=True, tag=11):
+    """Send ``Dialled(nonce)`` to this packed address. Needs a valid token."""
+
+    address: _UpTo18
+    nonce: _Bytes16
+
+
+class Dialled(_Request, frozen=True, tag=12):
+    """You can be reached by one whom you never sent anything."""
+
+    nonce: _Bytes16
+
+
+class Delegate(_Request, frozen=True, tag=13):
+    """Run a lookup of ``key`` for me, as I keep few NAT bindings. Needs a token.
+
+    For records: answered at the first that verifies. Else for the closest nodes.
+    """
+
+    key: _Bytes20
+    for_records: bool
+
+
 class Pong(_Reply, frozen=True, tag=1):
     """I am here; when proof was asked, with key and signature (``proofs``)."""
 
@@ -179,7 +230,9 @@ class Values(_Reply, frozen=True, tag=3):
 
 
 class Stored(_Reply, frozen=True, tag=4):
-    """The record was verified and is held."""
+    """The record was verified and is held; the neighbours that were asked for."""
+
+    contacts: _Contacts = ()
 
 
 class Registered(_Reply, frozen=True, tag=5):
@@ -200,6 +253,23 @@ class Answered(_Reply, frozen=True, tag=7):
     sealed: _Sealed
 
 
+class Watching(_Reply, frozen=True, tag=8):
+    """Changes will be sent for this many seconds."""
+
+    lifetime_s: _Seconds
+
+
+class Noted(_Reply, frozen=True, tag=9):
+    """Heard, and nothing to say: the answer to Changed, DialBack, Dial and Dialled."""
+
+
+class Found(_Reply, frozen=True, tag=13):
+    """What the delegated lookup brought: records, and the closest nodes."""
+
+    records: _Records
+    contacts: _Contacts
+
+
 class Failure(_Reply, frozen=True, tag=0):
     """The request was understood and refused."""
 
@@ -207,12 +277,34 @@ class Failure(_Reply, frozen=True, tag=0):
     detail: Annotated[str, msgspec.Meta(max_length=MAX_DETAIL)]
 
 
-Request = Ping | FindNode | FindValue | Store | Register | Introduce | Offer
-Reply = Pong | Nodes | Values | Stored | Registered | Introduced | Answered | Failure
-
-_encode = msgspec.msgpack.Encoder().encode
-_decode_request: Final = msgspec.msgpack.Decoder(Request).decode
-_decode_reply: Final = msgspec.msgpack.Decoder(Reply).decode
+Request = (
+    Ping
+    | FindNode
+    | FindValue
+    | Store
+    | Register
+    | Introduce
+    | Offer
+    | Watch
+    | Changed
+    | DialBack
+    | Dial
+    | Dialled
+    | Delegate
+)
+Reply = (
+    Pong
+    | Nodes
+    | Values
+    | Stored
+    | Registered
+    | Introduced
+    | Answered
+    | Watching
+    | Noted
+    | Found
+    | Failure
+)
 
 
 class Refuse(OpnodeError):  # noqa: N818 - reads as the verdict that it is
@@ -222,178 +314,6 @@ class Refuse(OpnodeError):  # noqa: N818 - reads as the verdict that it is
         super().__init__(detail)
         self.code = code
         self.detail = detail[:MAX_DETAIL]
-
-
-class Sender(NamedTuple):
-    """What every datagram of one node says about the node itself."""
-
-    network: bytes
-    node_id: NodeId
-    leaf: bool
-
-
-class RequestDatagram(msgspec.Struct, frozen=True, gc=False):
-    """A request as it arrived; nothing in it is proven."""
-
-    transaction_id: bytes
-    sender: NodeId
-    leaf: bool
-    token: bytes
-    body: Request
-    size: int
-
-    kind: ClassVar[int] = REQUEST_TYPE
-
-
-class ReplyDatagram(msgspec.Struct, frozen=True, gc=False):
-    """A reply as it arrived; nothing in it is proven."""
-
-    transaction_id: bytes
-    sender: NodeId
-    leaf: bool
-    token: bytes
-    observed: Endpoint
-    body: Reply
-
-    kind: ClassVar[int] = REPLY_TYPE
-
-
-class OtherNetworkError(RemoteProtocolError):
-    """The datagram is well formed and belongs to another network."""
-
-
-def encode_request(
-    sender: Sender,
-    transaction_id: bytes,
-    token: bytes,
-    body: Request,
-    minimum_size: int = 0,
-) -> bytes:
-    """One request datagram, zero-padded up to ``minimum_size`` bytes."""
-    packed = _encode(body)
-    flags = (FLAG_LEAF if sender.leaf else 0) | (FLAG_TOKEN if token else 0)
-    data = (
-        _HEADER.pack(
-            REQUEST_TYPE,
-            sender.network,
-            transaction_id,
-            sender.node_id,
-            flags,
-            token or _NO_TOKEN,
-            len(packed),
-        )
-        + packed
-    )
-    return data if len(data) >= minimum_size else data.ljust(minimum_size, b"\0")
-
-
-def encode_reply(
-    sender: Sender,
-    transaction_id: bytes,
-    token: bytes,
-    observed: Endpoint,
-    body: Reply,
-) -> bytes:
-    """One reply datagram; never padded."""
-    packed = _encode(body)
-    address = pack_endpoint(observed)
-    flags = (FLAG_LEAF if sender.leaf else 0) | (FLAG_TOKEN if token else 0)
-    return b"".join(
-        (
-            _HEADER.pack(
-                REPLY_TYPE,
-                sender.network,
-                transaction_id,
-                sender.node_id,
-                flags,
-                token or _NO_TOKEN,
-                len(packed),
-            ),
-            bytes((len(address),)),
-            address,
-            packed,
-        )
-    )
-
-
-def reply_overhead(observed: Endpoint) -> int:
-    """Bytes of a reply datagram that are not its body."""
-    return HEADER_LENGTH + 1 + len(pack_endpoint(observed))
-
-
-def body_size(body: Request | Reply) -> int:
-    """Bytes of the encoded body."""
-    return len(_encode(body))
-
-
-def decode_request_untrusted(data: bytes, network: bytes) -> RequestDatagram:
-    """Parse a request.
-
-    Raises:
-        OtherNetworkError: the network id is not ``network``; the rest is unread.
-        RemoteProtocolError: anything else is wrong; the text names it.
-    """
-    kind, found, transaction_id, node_id, flags, token, length = _header(data)
-    if kind != REQUEST_TYPE:
-        raise RemoteProtocolError(f"first byte: found {kind:#x}, expected 0xc0")
-    if found != network:
-        raise OtherNetworkError(f"network: found {found.hex()}")
-    end = HEADER_LENGTH + length
-    if end > len(data):
-        raise RemoteProtocolError(f"body: found {len(data)} bytes, expected {end}")
-    try:
-        body = _decode_request(data[HEADER_LENGTH:end])
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-        raise RemoteProtocolError(f"request body: {error}") from error
-    return RequestDatagram(
-        transaction_id,
-        NodeId(node_id),
-        bool(flags & FLAG_LEAF),
-        token if flags & FLAG_TOKEN else b"",
-        body,
-        len(data),
-    )
-
-
-def decode_reply_untrusted(data: bytes, network: bytes) -> ReplyDatagram:
-    """Parse a reply.
-
-    Raises:
-        RemoteProtocolError: something is wrong; the text names it.
-    """
-    kind, found, transaction_id, node_id, flags, token, length = _header(data)
-    if kind != REPLY_TYPE:
-        raise RemoteProtocolError(f"first byte: found {kind:#x}, expected 0xc1")
-    if found != network:
-        raise OtherNetworkError(f"network: found {found.hex()}")
-    body_at = HEADER_LENGTH + 1 + (data[HEADER_LENGTH] if data[HEADER_LENGTH:] else 0)
-    if body_at + length != len(data):
-        raise RemoteProtocolError(
-            f"reply: found {len(data)} bytes, expected {body_at + length}"
-        )
-    try:
-        body = _decode_reply(data[body_at:])
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-        raise RemoteProtocolError(f"reply body: {error}") from error
-    if isinstance(body, Failure):
-        # The one text on the wire. It ends in logs and on screens.
-        body = Failure(body.code, printable(body.detail))
-    return ReplyDatagram(
-        transaction_id,
-        NodeId(node_id),
-        bool(flags & FLAG_LEAF),
-        token if flags & FLAG_TOKEN else b"",
-        unpack_endpoint_untrusted(data[HEADER_LENGTH + 1 : body_at]),
-        body,
-    )
-
-
-def _header(data: bytes) -> tuple[int, bytes, bytes, bytes, int, bytes, int]:
-    if len(data) < HEADER_LENGTH:
-        raise RemoteProtocolError(
-            f"datagram: found {len(data)} bytes, expected at least {HEADER_LENGTH}"
-        )
-    return _HEADER.unpack_from(data)
 
 
 # Addresses repeat in nearly every datagram: a lookup step reads 20 contacts, which
@@ -449,24 +369,3 @@ def registration_statement(
             register.issued_at.to_bytes(8, "big"),
         )
     )
-
-
-def largest_reply(body: Request, destination: Endpoint) -> int:
-    """Bytes of the largest reply to ``body``; what an unknown asker pads to.
-
-    For FIND_NODE with room for the PINGs that verify the asker.
-
-    A reply to a request without a valid token is never larger than the request, so
-    that the size of the question decides how much of an answer fits.
-    """
-    wide = len(pack_endpoint(destination)) != 6  # noqa: PLR2004 - IPv4 and its port
-    overhead = HEADER_LENGTH + 1 + (18 if wide else 6)
-    match body:
-        case Ping(prove=nonce):
-            return overhead + (102 if nonce else 6)
-        case FindNode():
-            return overhead + 8 + MAX_CONTACTS * (40 if wide else 28) + CHECK_ROOM
-        case FindValue() | Introduce() | Offer():
-            return MAX_DATAGRAM
-        case _:
-            return overhead + 8

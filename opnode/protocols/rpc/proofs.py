@@ -11,13 +11,15 @@ from opnode.core.addresses import Endpoint
 from opnode.core.crypto import KEY_SIZE, SigningKey, verify
 from opnode.core.errors import RefusalCode, RemoteProtocolError
 from opnode.core.ids import NodeId
+from opnode.protocols.rpc.datagrams import (
+    Sender,
+)
 from opnode.protocols.rpc.messages import (
     FailureCode,
     Ping,
     Pong,
     Refuse,
     Reply,
-    Sender,
     pack_endpoint,
     unpack_endpoint_untrusted,
 )

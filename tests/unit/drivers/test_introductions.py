@@ -14,17 +14,19 @@ from opnode.core.errors import (
 from opnode.core.ids import Contact, node_id_of
 from opnode.core.peerfile import IntroducerEntry
 from opnode.drivers.introductions import Introductions, IntroductionsConfig
-from opnode.drivers.rpc import Rpc
+from opnode.drivers.rpc.rpc import Rpc
 from opnode.drivers.socket_hub import SocketHub
 from opnode.protocols.introductions.introducer import IntroducerDesk
+from opnode.protocols.rpc.datagrams import (
+    Sender,
+    encode_request,
+)
 from opnode.protocols.rpc.messages import (
     MAIN_NETWORK,
     Introduce,
     Offer,
     Ping,
     Register,
-    Sender,
-    encode_request,
     handle_of,
     registration_statement,
 )

@@ -5,12 +5,14 @@ import pytest
 from opnode.core.addresses import Endpoint
 from opnode.core.errors import RefusalCode
 from opnode.core.ids import NodeId
+from opnode.protocols.rpc.datagrams import (
+    Sender,
+)
 from opnode.protocols.rpc.messages import (
     FailureCode,
     Ping,
     Pong,
     Refuse,
-    Sender,
     Stored,
     pack_endpoint,
 )

@@ -10,8 +10,16 @@ import trio
 from opnode.core.addresses import Endpoint
 from opnode.core.errors import RefusalCode, RequestRefused, RequestTimeout
 from opnode.core.ids import NodeId, node_id_of
-from opnode.drivers.rpc import Rpc, RpcConfig
+from opnode.drivers.rpc.config import RpcConfig
+from opnode.drivers.rpc.rpc import Rpc
 from opnode.drivers.socket_hub import SocketHub
+from opnode.protocols.rpc.datagrams import (
+    Sender,
+    decode_reply_untrusted,
+    decode_request_untrusted,
+    encode_reply,
+    encode_request,
+)
 from opnode.protocols.rpc.messages import (
     MAIN_NETWORK,
     MAX_DATAGRAM,
@@ -25,14 +33,9 @@ from opnode.protocols.rpc.messages import (
     Ping,
     Pong,
     Refuse,
-    Sender,
     Store,
     Stored,
     Values,
-    decode_reply_untrusted,
-    decode_request_untrusted,
-    encode_reply,
-    encode_request,
     network_id_of,
 )
 from opnode.testing.keys import seeded_signing_key

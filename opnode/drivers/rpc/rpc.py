@@ -6,41 +6,32 @@ is asked, except for PING, which it answers itself.
 
 import math
 import random
-from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import Final, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Final
 
 import trio
 
 from opnode.core.addresses import Endpoint
 from opnode.core.crypto import SigningKey, keyed_digest, sha256
 from opnode.core.errors import (
-    NetworkError,
     RemoteProtocolError,
     RequestRefused,
     RequestTimeout,
 )
 from opnode.core.ids import Contact, NodeId
+from opnode.drivers.rpc.config import COUNTERS, RpcConfig, RpcStatistics
+from opnode.drivers.rpc.exchange import (
+    Answer,
+    Exchange,
+    IncomingRequest,
+    Listener,
+    RequestHandler,
+    Waiter,
+)
 from opnode.drivers.socket_hub import SocketHub
-from opnode.protocols.rpc.messages import (
-    CHECK_ROOM,
-    MAIN_NETWORK,
-    MAX_DATAGRAM,
-    MAX_DETAIL,
-    NETWORK_ID_LENGTH,
+from opnode.protocols.rpc.datagrams import (
     REPLY_TYPE,
     REQUEST_TYPE,
-    Failure,
-    FailureCode,
-    Introduce,
-    Offer,
     OtherNetworkError,
-    Ping,
-    Pong,
-    Refuse,
-    Register,
-    Reply,
-    Request,
     RequestDatagram,
     Sender,
     decode_reply_untrusted,
@@ -48,132 +39,37 @@ from opnode.protocols.rpc.messages import (
     encode_reply,
     encode_request,
     largest_reply,
-    pack_endpoint,
     reply_overhead,
 )
+from opnode.protocols.rpc.messages import (
+    CHECK_ROOM,
+    MAX_DATAGRAM,
+    MAX_DETAIL,
+    NETWORK_ID_LENGTH,
+    Failure,
+    FailureCode,
+    Introduce,
+    Offer,
+    Ping,
+    Pong,
+    Refuse,
+    Register,
+    Reply,
+    Request,
+    pack_endpoint,
+)
 from opnode.protocols.rpc.proofs import ProofTerms, Prover, proven_key_untrusted
-from opnode.protocols.rpc.served import RequestKey, Seen, ServedConfig, ServedRequests
-from opnode.protocols.rpc.tokens import TokenConfig, TokenIssuer
-from opnode.protocols.rpc.transactions import Pending, TransactionConfig, Transactions
+from opnode.protocols.rpc.served import RequestKey, Seen, ServedRequests
+from opnode.protocols.rpc.tokens import TokenIssuer
+from opnode.protocols.rpc.transactions import Pending, Transactions
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 # Requests that must not be acted on twice, or whose answer takes a while.
 _ONCE: Final = (Register, Introduce, Offer)
 # Their answer comes from a node or a person behind the one that is asked.
 _RELAYED: Final = (Introduce, Offer)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RpcConfig:
-    """Limits of one node's RPC.
-
-    Attributes:
-        network: 8 bytes; others' datagrams are not ours to read.
-        proofs_per_s: a signature takes 50 µs, so proofs cost 1 % of a core at most.
-    """
-
-    network: bytes = MAIN_NETWORK
-    proofs_per_s: float = 200.0
-    served: ServedConfig = field(default_factory=ServedConfig)
-    tokens: TokenConfig = field(default_factory=TokenConfig)
-    transactions: TransactionConfig = field(default_factory=TransactionConfig)
-
-
-_COUNTERS: Final = (
-    *("requests_sent", "retransmitted", "answered", "refused", "timed_out"),
-    *("served", "duplicates", "malformed", "unexpected", "other_network", "too_large"),
-)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RpcStatistics:
-    """Counters since the start; ``pending`` and ``deferred`` are of this instant."""
-
-    requests_sent: int
-    retransmitted: int
-    answered: int
-    refused: int
-    timed_out: int
-    served: int
-    duplicates: int
-    malformed: int
-    unexpected: int
-    other_network: int
-    too_large: int
-    pending: int
-    deferred: int
-
-
-class Answer(NamedTuple):
-    """The reply to one of our requests."""
-
-    body: Reply
-    contact: Contact
-    rtt_s: float
-    observed: Endpoint
-    leaf: bool
-
-
-class IncomingRequest(NamedTuple):
-    """A request of another node; only ``verified`` says that its address is true.
-
-    Attributes:
-        body: the parsed request.
-        source: where it came from.
-        node_id: what the sender calls itself.
-        leaf: the sender asks to be in nobody's table.
-        verified: it showed a valid token: it receives at ``source``.
-        transaction_id: the sender's.
-        size: bytes of the datagram.
-        room: bytes that an encoded reply body may take.
-    """
-
-    body: Request
-    source: Endpoint
-    node_id: NodeId
-    leaf: bool
-    verified: bool
-    transaction_id: bytes
-    size: int
-    room: int
-
-    @property
-    def contact(self) -> Contact:
-        """The sender as a contact."""
-        return Contact(self.node_id, self.source)
-
-
-RequestHandler = Callable[[IncomingRequest], Reply | None]
-
-
-class Listener(Protocol):
-    """Hears what becomes of a request; called from the reader, so must be quick."""
-
-    def answered(self, answer: Answer) -> None:
-        """The reply is here. The last call."""
-        ...
-
-    def slow(self) -> None:
-        """The reply is late, and may still come."""
-        ...
-
-    def failed(self, error: NetworkError) -> None:
-        """Given up or refused. The last call."""
-        ...
-
-
-class Exchange:
-    """One request with its listener; a handle for ``Rpc.cancel``."""
-
-    __slots__ = ("body", "is_patient", "is_retried", "listener", "pending")
-
-    def __init__(
-        self, body: Request, listener: Listener, *, is_patient: bool = False
-    ) -> None:
-        self.body = body
-        self.listener = listener
-        self.is_patient = is_patient
-        self.is_retried = False
-        self.pending: Pending[Exchange] | None = None
 
 
 class Rpc:
@@ -214,7 +110,7 @@ class Rpc:
         self._handlers: dict[type, RequestHandler] = {Ping: self._serve_ping}
         self._served = ServedRequests(self._config.served)
         self._timer: trio.CancelScope | None = None
-        self._counts = dict.fromkeys(_COUNTERS, 0)
+        self._counts = dict.fromkeys(COUNTERS, 0)
         self.on_contact: Callable[[Contact, bool], None] | None = None
         self.on_failure: Callable[[Endpoint], None] | None = None
         self.on_observed: Callable[[Endpoint, Endpoint], None] | None = None
@@ -276,7 +172,7 @@ class Rpc:
             RequestTimeout: no answer after all retransmissions.
             RequestRefused: the answer is a failure; its code and detail.
         """
-        waiter = _Waiter()
+        waiter = Waiter()
         exchange = self.start(destination, body, waiter)
         try:
             await waiter.done.wait()
@@ -578,23 +474,3 @@ class Rpc:
 def _serve_nothing(request: IncomingRequest) -> Reply:
     name = type(request.body).__name__
     raise Refuse(FailureCode.NOT_SERVED, f"{name} is not served here")
-
-
-class _Waiter:
-    """The listener behind ``Rpc.request``."""
-
-    def __init__(self) -> None:
-        self.done = trio.Event()
-        self.answer: Answer | None = None
-        self.error: NetworkError | None = None
-
-    def answered(self, answer: Answer) -> None:
-        self.answer = answer
-        self.done.set()
-
-    def slow(self) -> None:
-        """Nothing else could be done meanwhile."""
-
-    def failed(self, error: NetworkError) -> None:
-        self.error = error
-        self.done.set()

@@ -1,0 +1,53 @@
+"""Limits and counters of one node's RPC."""
+
+from dataclasses import dataclass, field
+from typing import Final
+
+from opnode.protocols.rpc.messages import (
+    MAIN_NETWORK,
+)
+from opnode.protocols.rpc.served import ServedConfig
+from opnode.protocols.rpc.tokens import TokenConfig
+from opnode.protocols.rpc.transactions import TransactionConfig
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RpcConfig:
+    """Limits of one node's RPC.
+
+    Attributes:
+        network: 8 bytes; others' datagrams are not ours to read.
+        proofs_per_s: a signature takes 50 µs, so proofs cost 1 % of a core at most.
+    """
+
+    network: bytes = MAIN_NETWORK
+    proofs_per_s: float = 200.0
+    served: ServedConfig = field(default_factory=ServedConfig)
+    tokens: TokenConfig = field(default_factory=TokenConfig)
+    transactions: TransactionConfig = field(default_factory=TransactionConfig)
+
+
+COUNTERS: Final = (
+    *("requests_sent", "retransmitted", "answered", "refused", "timed_out"),
+    *("served", "duplicates", "malformed", "unexpected", "other_network", "too_large"),
+)
+"""The counters that the Rpc keeps; the rest of the statistics is of the instant."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RpcStatistics:
+    """Counters since the start; ``pending`` and ``deferred`` are of this instant."""
+
+    requests_sent: int
+    retransmitted: int
+    answered: int
+    refused: int
+    timed_out: int
+    served: int
+    duplicates: int
+    malformed: int
+    unexpected: int
+    other_network: int
+    too_large: int
+    pending: int
+    deferred: int

@@ -1,0 +1,117 @@
+"""One request and what becomes of it, as both sides see it.
+
+Values and the interface of who waits. Refuses to know how anything is sent.
+"""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, NamedTuple, Protocol
+
+import trio
+
+from opnode.core.addresses import Endpoint
+from opnode.core.errors import (
+    NetworkError,
+)
+from opnode.core.ids import Contact, NodeId
+from opnode.protocols.rpc.messages import (
+    Reply,
+    Request,
+)
+
+if TYPE_CHECKING:
+    from opnode.protocols.rpc.transactions import Pending
+
+
+class Answer(NamedTuple):
+    """The reply to one of our requests."""
+
+    body: Reply
+    contact: Contact
+    rtt_s: float
+    observed: Endpoint
+    leaf: bool
+
+
+class IncomingRequest(NamedTuple):
+    """A request of another node; only ``verified`` says that its address is true.
+
+    Attributes:
+        body: the parsed request.
+        source: where it came from.
+        node_id: what the sender calls itself.
+        leaf: the sender asks to be in nobody's table.
+        verified: it showed a valid token: it receives at ``source``.
+        transaction_id: the sender's.
+        size: bytes of the datagram.
+        room: bytes that an encoded reply body may take.
+    """
+
+    body: Request
+    source: Endpoint
+    node_id: NodeId
+    leaf: bool
+    verified: bool
+    transaction_id: bytes
+    size: int
+    room: int
+
+    @property
+    def contact(self) -> Contact:
+        """The sender as a contact."""
+        return Contact(self.node_id, self.source)
+
+
+RequestHandler = Callable[[IncomingRequest], Reply | None]
+
+
+class Listener(Protocol):
+    """Hears what becomes of a request; called from the reader, so must be quick."""
+
+    def answered(self, answer: Answer) -> None:
+        """The reply is here. The last call."""
+        ...
+
+    def slow(self) -> None:
+        """The reply is late, and may still come."""
+        ...
+
+    def failed(self, error: NetworkError) -> None:
+        """Given up or refused. The last call."""
+        ...
+
+
+class Exchange:
+    """One request with its listener; a handle for ``Rpc.cancel``."""
+
+    __slots__ = ("body", "is_patient", "is_retried", "listener", "pending")
+
+    def __init__(
+        self, body: Request, listener: Listener, *, is_patient: bool = False
+    ) -> None:
+        self.body = body
+        self.listener = listener
+        self.is_patient = is_patient
+        self.is_retried = False
+        self.pending: Pending[Exchange] | None = None
+
+
+class Waiter:
+    """The listener behind ``Rpc.request``."""
+
+    def __init__(self) -> None:
+        self.done = trio.Event()
+        self.answer: Answer | None = None
+        self.error: NetworkError | None = None
+
+    def answered(self, answer: Answer) -> None:
+        """Keep the answer and wake who waits."""
+        self.answer = answer
+        self.done.set()
+
+    def slow(self) -> None:
+        """Nothing else could be done meanwhile."""
+
+    def failed(self, error: NetworkError) -> None:
+        """Keep the error and wake who waits."""
+        self.error = error
+        self.done.set()
