@@ -12,7 +12,17 @@ import click
 import trio
 from rich.console import Console
 
-from benchmarks import abuse, channel, connect, handshake, idle, link, messages, startup
+from benchmarks import (
+    abuse,
+    channel,
+    connect,
+    dht,
+    handshake,
+    idle,
+    link,
+    messages,
+    startup,
+)
 from benchmarks.figures import BenchmarkError, Report, json_line, leaves, print_table
 from benchmarks.link_emulator import LinkSpec
 from opnode.core.errors import OpnodeError
@@ -151,6 +161,19 @@ def link_command(  # noqa: PLR0913, PLR0917 - one argument per option
         trace=trace,
     )
     _report(measured, as_json)
+
+
+@benchmarks.command("dht")
+@click.option("--nodes", default=100, show_default=True, type=click.IntRange(10, 5000))
+@click.option("--runs", default=5, show_default=True, type=click.IntRange(1))
+@click.option("--kind", "kinds", multiple=True, type=click.Choice(dht.KINDS))
+@as_json
+def dht_command(
+    nodes: int, runs: int, kinds: tuple[str, ...], *, as_json: bool
+) -> None:
+    """Puts, reads and memory of a network in one process; then 30 % of it dead."""
+    plan = dht.Plan(nodes=nodes, runs=runs, kinds=kinds or dht.KINDS)
+    _report(functools.partial(dht.run, plan), as_json)
 
 
 @benchmarks.command("startup")

@@ -41,7 +41,7 @@ from opnode.drivers.asyncio_island import open_island
 from opnode.drivers.background import open_background
 from opnode.drivers.clock import WallClock, system_wall_clock
 from opnode.drivers.connections import Connection
-from opnode.drivers.dht.dht import DhtStatistics
+from opnode.drivers.dht.dht import Dht, DhtStatistics
 from opnode.drivers.introductions import IntroductionsStatistics
 from opnode.drivers.network import Network, SystemNetwork
 from opnode.drivers.socket_hub import HubStatistics
@@ -138,6 +138,11 @@ class OverlayNode:
     def data_directory(self) -> DataDirectory | None:
         """The open data directory, or ``None`` for a node in memory."""
         return self._parts.directory
+
+    @property
+    def dht(self) -> Dht:
+        """The node's part in the DHT: any record, and lookups step by step."""
+        return self._parts.dht
 
     @property
     def connector(self) -> Connector:
