@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 
+from opnode.protocols.density import DensityConfig
 from opnode.protocols.lookup import LookupConfig
 from opnode.protocols.routing import RoutingConfig
 
@@ -24,6 +25,7 @@ class DhtConfig:
         max_checks: contacts being verified at once; newcomers beyond it are met later.
         max_shunned: addresses kept out; a full seeds file has four each.
         max_own: own records that are republished.
+        alarm_shown_s: how long ``status`` shows a neighbourhood that was too full.
     """
 
     silent_s: float = 300.0
@@ -35,5 +37,7 @@ class DhtConfig:
     max_checks: int = 32
     max_shunned: int = 1024
     max_own: int = 1024
+    alarm_shown_s: float = 3600.0
+    density: DensityConfig = field(default_factory=DensityConfig)
     lookup: LookupConfig = field(default_factory=LookupConfig)
     routing: RoutingConfig = field(default_factory=RoutingConfig)

@@ -1,24 +1,29 @@
 """The life of the routing table: who is met, checked, kept alive and kept out.
 
-Owns the table, the pings that it needs, and which of the contacts that others name are
-worth asking. Refuses to know records and lookups.
+Owns the table, the pings that it needs, which of the contacts that others name are
+worth asking, and what finished lookups say of the network's size. Refuses to know
+records and how lookups run.
 """
 
+import logging
 import random
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
 
 import trio
 
 from opnode.core.addresses import Endpoint, is_loopback, is_public
 from opnode.core.errors import NetworkError, RemoteProtocolError, RequestTimeout
-from opnode.core.ids import Contact
+from opnode.core.ids import Contact, short
 from opnode.drivers.dht.config import DhtConfig
 from opnode.drivers.rpc.exchange import Answer
 from opnode.drivers.rpc.rpc import Rpc
+from opnode.protocols.density import Density
 from opnode.protocols.routing import Table, fits
 from opnode.protocols.rpc.messages import Ping, unpack_contact_untrusted
+
+logger = logging.getLogger(__name__)
 
 
 class Contacts:
@@ -33,6 +38,8 @@ class Contacts:
     ) -> None:
         """Hear of everybody whom ``rpc`` meets; ``counts`` takes ``bad_contacts``."""
         self.table = Table(rpc.node_id, config.routing)
+        self._density = Density(config.density)
+        self._alarm: tuple[float, str] | None = None
         self._rpc = rpc
         self._config = config
         self._rng = rng
@@ -51,6 +58,32 @@ class Contacts:
         self.table = Table(self._rpc.node_id, self._config.routing)
         for entry in entries:
             self.table.heard(entry.contact, entry.heard_at)
+
+    @property
+    def network_size(self) -> float | None:
+        """The estimated number of nodes, or None before the first lookup."""
+        return self._density.size
+
+    def radius(self, count: int) -> int | None:
+        """The distance within which ``count`` nodes are expected around any id."""
+        return self._density.radius(count)
+
+    def alarm(self, now: float) -> str | None:
+        """The last neighbourhood that was too full to be an accident, for a while."""
+        if self._alarm is None or now >= self._alarm[0] + self._config.alarm_shown_s:
+            return None
+        return self._alarm[1]
+
+    def finished(self, key: bytes, found: Sequence[Contact]) -> None:
+        """A lookup ran to its end and found these nodes to be the closest."""
+        ids = [contact.node_id for contact in found]
+        crowd = self._density.alarm(key, ids)
+        if crowd is not None:
+            text = f"{crowd} around key {short(key)}"
+            if self.alarm(trio.current_time()) != text:
+                logger.warning("too many nodes to be an accident: %s", text)
+            self._alarm = (trio.current_time(), text)
+        self._density.add(key, ids)
 
     def nearest_reliable(self, target: bytes, count: int) -> list[Contact]:
         """The nearest contacts that may be handed on."""

@@ -33,7 +33,11 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DhtStatistics:
-    """Counters since the start; contacts and records held are of this instant."""
+    """Counters since the start; contacts and records held are of this instant.
+
+    ``network_size`` is the estimated number of nodes; ``alarm`` says of a key with far
+    more nodes around it than chance explains.
+    """
 
     contacts: int
     records: int
@@ -44,6 +48,8 @@ class DhtStatistics:
     repaired: int
     bad_records: int
     refusals: tuple[tuple[str, int], ...]
+    network_size: float | None
+    alarm: str | None
 
 
 class Dht:
@@ -102,6 +108,8 @@ class Dht:
             repaired=counts["repaired"],
             bad_records=counts["bad_records"] + self._service.bad_records,
             refusals=tuple(sorted(self._writer.refusals.items())),
+            network_size=self._contacts.network_size,
+            alarm=self._contacts.alarm(trio.current_time()),
         )
 
     def adopt_node_id(self, node_id: NodeId) -> None:

@@ -44,6 +44,8 @@ class Lookups:
             await search.run()
         finally:
             self._counts["queries"] += search.lookup.asked
+        if search.lookup.finished:
+            self._contacts.finished(key, search.lookup.closest())
 
     async def closest_nodes(self, key: bytes) -> list[Contact]:
         """The k closest nodes to ``key`` that answered, nearest first."""

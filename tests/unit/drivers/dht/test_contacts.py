@@ -1,5 +1,7 @@
 """`contacts`: who is met, checked, kept alive and kept out."""
 
+import random
+
 import trio
 
 from opnode.core.addresses import Endpoint
@@ -101,3 +103,37 @@ async def test_adopting_another_id_keeps_the_contacts(autojump_clock, network):
     node.dht.adopt_node_id(NodeId(b"n" * 20))
     assert node.rpc.node_id == b"n" * 20
     assert set(node.dht.contacts()) == before
+
+
+async def test_a_fresh_node_knows_the_size_of_the_network_from_its_join(
+    autojump_clock, network
+):
+    await network.grow(60)
+    node = network.nodes[-1]
+    size = node.dht.statistics().network_size
+    assert size is not None
+    assert 25 < size < 140
+    for number in range(8):
+        await node.dht.closest_nodes(random.Random(number).randbytes(20))
+    assert 45 < node.dht.statistics().network_size < 90
+    assert node.dht._contacts.radius(20) is not None
+
+
+async def test_a_lookup_into_a_crowd_of_ids_raises_the_alarm_for_an_hour(
+    autojump_clock, network
+):
+    await network.grow(60)
+    node = network.nodes[3]
+    for number in range(8):
+        await node.dht.closest_nodes(random.Random(number).randbytes(20))
+    assert node.dht.statistics().alarm is None
+    for number in range(1, 21):
+        sybil = await network.add()
+        sybil.dht.adopt_node_id(NodeId(KEY[:-1] + bytes([KEY[-1] ^ number])))
+        await sybil.dht.join([network.nodes[0].hub.local])
+    await node.dht.closest_nodes(KEY)
+    assert "20 nodes" in node.dht.statistics().alarm
+    await trio.sleep(3599)
+    assert node.dht.statistics().alarm is not None
+    await trio.sleep(2)
+    assert node.dht.statistics().alarm is None
