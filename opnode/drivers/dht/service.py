@@ -16,7 +16,7 @@ from opnode.core.errors import (
     StaleRecord,
     StorageError,
 )
-from opnode.core.ids import Contact
+from opnode.core.ids import NODE_ID_SIZE, Contact
 from opnode.drivers.clock import WallClock
 from opnode.drivers.rpc.exchange import IncomingRequest
 from opnode.drivers.rpc.rpc import Rpc
@@ -94,7 +94,8 @@ class DhtService:
             chosen.append(record.wire)
         contacts: tuple[bytes, ...] = ()
         if not body.offset:
-            contacts = self._packed_nearest(body.key, request, room)
+            target = _wished(body.near) or body.key
+            contacts = self._packed_nearest(target, request, room)
         return Values(tuple(chosen), min(len(bag), MAX_RECORDS), contacts)
 
     def _serve_store(self, request: IncomingRequest) -> Reply:
@@ -110,7 +111,10 @@ class DhtService:
         except (RecordError, StorageError) as error:
             self.bad_records += isinstance(error, RecordError)
             raise Refuse(_failure_code(error), str(error)) from error
-        return Stored()
+        near = _wished(body.near)
+        if not near:
+            return Stored()
+        return Stored(self._packed_nearest(near, request, request.room))
 
     def _packed_nearest(
         self, target: bytes, request: IncomingRequest, room: int
@@ -127,6 +131,11 @@ class DhtService:
                 break
             chosen.append(packed)
         return tuple(chosen)
+
+
+def _wished(near: bytes) -> bytes:
+    """The id whose neighbours were asked for; none if it has another length."""
+    return near if len(near) == NODE_ID_SIZE else b""
 
 
 def _failure_code(error: Exception) -> FailureCode:

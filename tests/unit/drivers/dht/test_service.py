@@ -3,7 +3,7 @@
 import pytest
 
 from opnode.core.errors import RequestRefused
-from opnode.core.ids import NodeId, claim_key
+from opnode.core.ids import NodeId, claim_key, distance
 from opnode.core.records import RecordKind, build_chunk, build_record
 from opnode.drivers.store import StoreConfig
 from opnode.protocols.rpc.messages import (
@@ -11,6 +11,7 @@ from opnode.protocols.rpc.messages import (
     FindValue,
     Store,
     Stored,
+    unpack_contact_untrusted,
 )
 from opnode.testing.keys import seeded_signing_key
 
@@ -100,3 +101,21 @@ async def test_a_reply_with_records_leaves_room_for_contacts(autojump_clock, net
     rest = (await asker.rpc.request(holder.hub.local, FindValue(KEY, 2))).body
     assert rest.contacts == ()
     assert rest.total == 4
+
+
+async def test_an_answer_names_the_neighbours_of_the_id_that_was_wished(
+    autojump_clock, network
+):
+    await network.grow(30)
+    holder, asker = network.nodes[0], network.nodes[1]
+    near = bytes(byte ^ 0xFF for byte in KEY)
+    known = holder.dht.contacts()
+    nearest = min(known, key=lambda contact: distance(contact.node_id, near))
+    assert nearest != min(known, key=lambda contact: distance(contact.node_id, KEY))
+    values = await asker.rpc.request(holder.hub.local, FindValue(KEY, 0, near))
+    store = Store(claim(network).wire, near)
+    stored = await asker.rpc.request(holder.hub.local, store)
+    for body in (values.body, stored.body):
+        assert unpack_contact_untrusted(body.contacts[0]) == nearest
+    odd = Store(claim(network).wire, b"no id")
+    assert (await asker.rpc.request(holder.hub.local, odd)).body == Stored()
