@@ -223,6 +223,9 @@ class Transactions(Generic[Context]):
         if pending is None or pending.destination != source:
             return None
         del self._pending[transaction_id]
+        if not self._pending:
+            # All entries are of answered requests, and hold their datagrams.
+            self._due.clear()
         if pending.is_measured:
             sample_s = now - pending.sent_at
             self._everyone.add(sample_s)
