@@ -1,14 +1,15 @@
 """Many DHT nodes on one virtual network: the shipped drivers, without people on top.
 
-Owns their construction and joining. Refuses to know what is stored.
+Owns their construction, addresses, joining and end. Refuses to know what is stored.
 """
 
+import ipaddress
 import random
 from dataclasses import dataclass
 
 import trio
 
-from opnode.core.addresses import Endpoint
+from opnode.core.addresses import Endpoint, is_public
 from opnode.core.ids import Contact, NodeId, distance, node_id_of
 from opnode.drivers.dht.config import DhtConfig
 from opnode.drivers.dht.dht import Dht
@@ -23,14 +24,19 @@ from opnode.testing.virtual_network import Link, VirtualNetwork
 PORT = 4000
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class DhtNode:
-    """One node's parts."""
+    """One node's parts.
+
+    Attributes:
+        life: cancelling it ends the node's tasks.
+    """
 
     hub: SocketHub
     rpc: Rpc
     dht: Dht
     store: RecordStore
+    life: trio.CancelScope
 
     @property
     def contact(self) -> Contact:
@@ -45,10 +51,19 @@ class DhtNetwork:
         nursery: outlives the nodes.
         seed: decides ids, latencies and every choice.
         link: the wires; no latency by default.
+        public: hosts get addresses all over the Internet, where ids are bound to them
+            and subnets count, in place of 10.0.0.0/8.
+        maintained: nodes run their periodic work too; lookups alone need none.
     """
 
     def __init__(
-        self, nursery: trio.Nursery, seed: int, link: Link | None = None
+        self,
+        nursery: trio.Nursery,
+        seed: int,
+        link: Link | None = None,
+        *,
+        public: bool = False,
+        maintained: bool = False,
     ) -> None:
         self.rng = random.Random(seed)  # noqa: S311 - a simulation must be repeatable
         self.network = VirtualNetwork(self.rng, link)
@@ -56,33 +71,41 @@ class DhtNetwork:
         self.nodes: list[DhtNode] = []
         self._nursery = nursery
         self._seed = seed
+        self._public = public
+        self._maintained = maintained
+        self._made = self._addressed = 0
+        # Apart from `rng`, so that addresses do not depend on what happened before.
+        self._addresses = random.Random(f"addresses {seed}")  # noqa: S311 - as above
+        self._taken: set[str] = set()
 
     async def add(
         self,
         *,
         host: str | None = None,
+        node_id: NodeId | None = None,
         leaf: bool = False,
         dht_config: DhtConfig | None = None,
         rpc_config: RpcConfig | None = None,
-        maintained: bool = False,
+        maintained: bool | None = None,
     ) -> DhtNode:
         """Start a node that knows nobody.
 
         Args:
-            host: its address; the next of 10.0.0.0/8 by default.
+            host: its address; the next free one by default.
+            node_id: its place, for those who choose it; its key's by default.
             leaf: it asks to be in nobody's table.
             dht_config: limits and periods.
             rpc_config: limits of its requests.
-            maintained: run its periodic work too; lookups need none.
+            maintained: other than the network's.
         """
-        number = len(self.nodes) + 1
-        address = host or f"10.{number >> 16 & 255}.{number >> 8 & 255}.{number & 255}"
+        self._made += 1
+        address = host or self.next_address()
         virtual_host = self.network.host(address)
         hub = SocketHub(await virtual_host.bind(Endpoint(address, PORT)))
-        key = seeded_signing_key(f"node {self._seed} {number}")
+        key = seeded_signing_key(f"node {self._seed} {self._made}")
         rpc = Rpc(
             hub,
-            node_id=node_id_of(key.public, address),
+            node_id=node_id or node_id_of(key.public, address),
             leaf=leaf,
             signing_key=key,
             rng=self.rng,
@@ -91,25 +114,45 @@ class DhtNetwork:
         store = RecordStore()
         clock = self.wall_clock
         dht = Dht(rpc, store, wall_clock=clock, rng=self.rng, config=dht_config)
-        await self._nursery.start(hub.run)
-        await self._nursery.start(rpc.run)
-        if maintained:
-            await self._nursery.start(dht.run)
-        node = DhtNode(hub=hub, rpc=rpc, dht=dht, store=store)
+        is_maintained = self._maintained if maintained is None else maintained
+        periodic = dht if is_maintained else None
+        life = await self._nursery.start(_live, hub, rpc, periodic)
+        node = DhtNode(hub=hub, rpc=rpc, dht=dht, store=store, life=life)
         self.nodes.append(node)
         return node
 
-    async def grow(self, count: int) -> None:
-        """Add nodes one by one; each joins through a random earlier one."""
+    async def grow(self, count: int, *, through: int = 1) -> None:
+        """Add nodes one by one; each joins through random earlier ones."""
         for _ in range(count):
-            earlier = self.rng.choice(self.nodes) if self.nodes else None
+            earlier = self.rng.sample(self.nodes, min(through, len(self.nodes)))
             node = await self.add()
-            if earlier is not None:
-                await node.dht.join([earlier.hub.local])
+            if earlier:
+                await node.dht.join([other.hub.local for other in earlier])
+
+    def next_address(self) -> str:
+        """An address that nobody has; a public one is alone in its /24."""
+        if not self._public:
+            self._addressed += 1
+            number = self._addressed
+            return f"10.{number >> 16 & 255}.{number >> 8 & 255}.{number & 255}"
+        while True:
+            host = str(ipaddress.IPv4Address(self._addresses.getrandbits(32)))
+            subnet = host.rpartition(".")[0]
+            if is_public(host) and subnet not in self._taken:
+                self._taken.add(subnet)
+                return host
 
     def kill(self, node: DhtNode) -> None:
         """Turn a node into a black hole that others still know."""
         self.network.kill(node.hub.local.host)
+        node.life.cancel()
+
+    def remove(self, node: DhtNode) -> None:
+        """Kill a node for good and forget everything about it."""
+        node.life.cancel()
+        node.hub.close()
+        node.store.close()
+        self.nodes.remove(node)
 
     def true_closest(self, key: bytes, k: int, asker: DhtNode) -> list[NodeId]:
         """The k nodes nearest to a key but the asker, as only a simulation can know."""
@@ -120,3 +163,19 @@ class DhtNetwork:
         """Close every database."""
         for node in self.nodes:
             node.store.close()
+
+
+async def _live(
+    hub: SocketHub,
+    rpc: Rpc,
+    periodic: Dht | None,
+    *,
+    task_status: trio.TaskStatus[trio.CancelScope],
+) -> None:
+    """Run a node's tasks until its scope is cancelled."""
+    async with trio.open_nursery() as nursery:
+        await nursery.start(hub.run)
+        await nursery.start(rpc.run)
+        if periodic is not None:
+            await nursery.start(periodic.run)
+        task_status.started(nursery.cancel_scope)

@@ -1,154 +1,102 @@
 """Are stored records always found, and how long does a lookup take?
 
-Nodes join one by one, each through a random earlier one. Records are put by random
-nodes and fetched by others; the closest sets are compared with the true ones.
+Nodes join one by one, each through a random earlier one. Peer files are put by random
+nodes, then some nodes may die at once, then others read. The closest sets that lookups
+end with are compared with the true ones.
 """
 
-import msgspec
+from collections.abc import Sequence
+from typing import ClassVar, Final
+
 import trio
 
-from opnode.core.errors import RecordNotFound
-from opnode.core.records import SignedRecord, build_chunk
-from opnode.drivers.dht.dht import Dht
-from opnode.testing.clock import run_deterministic
-from opnode.testing.dht_nodes import DhtNetwork
+from opnode.testing.dht_nodes import DhtNetwork, DhtNode
 from opnode.testing.virtual_network import Link
+from simulations.reads import (
+    Publication,
+    Reads,
+    draft,
+    publish,
+    quantile,
+    read_first,
+    read_many,
+)
+from simulations.runs import LATENCY_S, Figures, Scenario
 
-LATENCY_S = (0.01, 0.12)
-"""One way, uniform: neighbours in a city up to the other side of the globe."""
-K = 20
-LIFETIME_S = 86_400
+_K: Final = 20
+_MAX_CLOSEST: Final = 50
+"""Closest sets compared in a run: they cost a lookup each."""
+_SUCCESS_ALL: Final = 1.0
+_SUCCESS_HALF_DEAD: Final = 0.99
+_HALF: Final = 0.5
 
 
-class LookupResult(msgspec.Struct, frozen=True, kw_only=True):
-    """What one run found; all times are virtual seconds."""
+class LookupFigures(Figures, frozen=True, kw_only=True):
+    """All times are virtual seconds."""
 
-    scenario: str = "lookup"
-    nodes: int
-    seed: int
-    loss: float
-    dead: int
-    gets: int
-    found: int
-    success_rate: float
-    holders_mean: float
+    first: Reads
     closest_exact_rate: float
-    get_s_median: float
-    get_s_p90: float
-    get_s_max: float
     closest_s_median: float
     table_min: int
     table_mean: float
     join_datagrams_per_node: float
-    datagrams: int
-    virtual_s: float
-    digest: str
 
 
-class LookupScenario(msgspec.Struct, frozen=True, kw_only=True):
-    """Parameters: ``dead`` is the share of nodes that die after the puts, 0 to 1."""
+class LookupScenario(Scenario[LookupFigures], frozen=True, kw_only=True):
+    """``dead``: share of nodes that die after the puts; ``gets``: all once if 0."""
 
-    nodes: int = 50
-    seed: int = 1
+    name: ClassVar[str] = "lookup"
+
     loss: float = 0.0
     dead: float = 0.0
     records: int = 50
+    gets: int = 0
+
+    async def measure(
+        self, network: DhtNetwork, nursery: trio.Nursery
+    ) -> LookupFigures:
+        """Put, kill, read, compare."""
+        del nursery
+        joined = network.network.statistics().sent
+        tables = [len(node.dht.contacts()) for node in network.nodes]
+        publications = [draft(network, f"owner {n}") for n in range(self.records)]
+        await publish(network, network.nodes, publications)
+        dead = network.rng.sample(network.nodes, int(self.dead * self.nodes))
+        for node in dead:
+            network.kill(node)
+        network.network.link = Link(latency_s=LATENCY_S, loss=self.loss)
+        gone = {node.rpc.node_id for node in dead}
+        alive = [node for node in network.nodes if node.rpc.node_id not in gone]
+        gets = self.gets or self.records
+        first = await read_many(network, alive, publications, read_first, gets)
+        exact, closest_s = await _closest(network, alive, publications[:_MAX_CLOSEST])
+        bar = _SUCCESS_HALF_DEAD if self.dead >= _HALF else _SUCCESS_ALL
+        return LookupFigures(
+            met=first.success >= bar and not first.forged,
+            first=first,
+            closest_exact_rate=exact,
+            closest_s_median=closest_s,
+            table_min=min(tables),
+            table_mean=sum(tables) / len(tables),
+            join_datagrams_per_node=joined / self.nodes,
+        )
 
 
-def run_lookup(scenario: LookupScenario) -> LookupResult:
-    """Run once; the same scenario gives the same result."""
-    return run_deterministic(_run, scenario.seed, scenario)
-
-
-async def _run(scenario: LookupScenario) -> LookupResult:
-    async with trio.open_nursery() as nursery:
-        network = DhtNetwork(nursery, scenario.seed, Link(latency_s=LATENCY_S))
-        try:
-            await network.grow(scenario.nodes)
-            result = await _measure(network, scenario)
-        finally:
-            network.close()
-        nursery.cancel_scope.cancel()
-    return result
-
-
-async def _measure(network: DhtNetwork, scenario: LookupScenario) -> LookupResult:
-    rng = network.rng
-    joined = network.network.statistics().sent
-    tables = [len(node.dht.contacts()) for node in network.nodes]
-    records, holders = await _put_records(network, scenario.records)
-    dead = rng.sample(network.nodes[1:], int(scenario.dead * scenario.nodes))
-    for node in dead:
-        network.kill(node)
-    network.network.link = Link(latency_s=LATENCY_S, loss=scenario.loss)
-    alive = [node for node in network.nodes if node not in dead]
-    dead_ids = {node.rpc.node_id for node in dead}
-    get_s: list[float] = []
-    closest_s: list[float] = []
-    found = exact = wanted = 0
-    for record in records:
-        node = rng.choice(alive)
+async def _closest(
+    network: DhtNetwork, alive: Sequence[DhtNode], publications: Sequence[Publication]
+) -> tuple[float, float]:
+    """The share of the true closest nodes that lookups end with; their median time."""
+    gone = {node.rpc.node_id for node in network.nodes}
+    gone.difference_update(node.rpc.node_id for node in alive)
+    seconds = []
+    exact = wanted = 0
+    for publication in publications:
+        asker = network.rng.choice(alive)
         started_at = trio.current_time()
-        found += await _is_found(node.dht, record)
-        get_s.append(trio.current_time() - started_at)
-        started_at = trio.current_time()
-        closest = {
-            contact.node_id for contact in await node.dht.closest_nodes(record.key)
-        }
-        closest_s.append(trio.current_time() - started_at)
-        true = [
-            node_id
-            for node_id in network.true_closest(record.key, K + len(dead), node)
-            if node_id not in dead_ids
-        ][:K]
-        exact += len(closest.intersection(true))
+        found = await asker.dht.closest_nodes(publication.key)
+        seconds.append(trio.current_time() - started_at)
+        near = network.true_closest(publication.key, _K + len(gone), asker)
+        true = [node_id for node_id in near if node_id not in gone][:_K]
+        exact += len({contact.node_id for contact in found}.intersection(true))
         wanted += len(true)
-    statistics = network.network.statistics()
-    return LookupResult(
-        nodes=scenario.nodes,
-        seed=scenario.seed,
-        loss=scenario.loss,
-        dead=len(dead),
-        gets=len(records),
-        found=found,
-        success_rate=found / len(records),
-        holders_mean=holders,
-        closest_exact_rate=exact / max(1, wanted),
-        get_s_median=_quantile(get_s, 0.5),
-        get_s_p90=_quantile(get_s, 0.9),
-        get_s_max=_quantile(get_s, 1.0),
-        closest_s_median=_quantile(closest_s, 0.5),
-        table_min=min(tables),
-        table_mean=sum(tables) / len(tables),
-        join_datagrams_per_node=joined / scenario.nodes,
-        datagrams=statistics.sent,
-        virtual_s=trio.current_time(),
-        digest=network.network.trace_digest(),
-    )
-
-
-async def _put_records(
-    network: DhtNetwork, count: int
-) -> tuple[list[SignedRecord], float]:
-    """Put records from random nodes; returns them and the mean number of holders."""
-    records = []
-    holders = 0
-    for number in range(count):
-        expires_at = int(network.wall_clock()) + LIFETIME_S
-        record = build_chunk(f"record {number}".encode(), expires_at)
-        holders += await network.rng.choice(network.nodes).dht.put(record)
-        records.append(record)
-    return records, holders / count
-
-
-async def _is_found(dht: Dht, record: SignedRecord) -> bool:
-    try:
-        found = await dht.find_first(record.key, lambda _: True)
-    except RecordNotFound:
-        return False
-    return found[0].payload == record.payload
-
-
-def _quantile(values: list[float], share: float) -> float:
-    ordered = sorted(values)
-    return ordered[min(len(ordered) - 1, int(share * len(ordered)))]
+    return exact / max(1, wanted), quantile(seconds, 0.5)

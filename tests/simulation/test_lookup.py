@@ -6,22 +6,21 @@ from concurrent.futures import ProcessPoolExecutor
 
 import pytest
 
-from simulations.scenarios.lookup import LookupScenario, run_lookup
+from simulations.runs import run
+from simulations.scenarios.lookup import LookupScenario
 
 SEEDS = [1, 2, 3, 4, 5]
 
 
-def check(result):
-    command = (
-        f"python -m simulations lookup --nodes {result.nodes} --seed {result.seed}"
-    )
-    assert result.success_rate == 1.0, command
-    assert result.closest_exact_rate >= 0.99, command
+def check_exact(outcome):
+    figures = outcome.figures
+    assert figures.met, f"{outcome.command}: {figures}"
+    assert figures.closest_exact_rate >= 0.99, f"{outcome.command}: {figures}"
 
 
 @pytest.mark.parametrize("seed", SEEDS)
 def test_all_records_are_found_among_50_nodes(seed):
-    check(run_lookup(LookupScenario(nodes=50, seed=seed, records=25)))
+    check_exact(run(LookupScenario(nodes=50, seed=seed, records=25)))
 
 
 @pytest.mark.slow
@@ -32,19 +31,27 @@ def test_all_records_are_found_among_many_nodes_for_every_seed(nodes):
     # the end, so looking for garbage costs a sixth of the time and finds none.
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(2, context, initializer=gc.disable) as pool:
-        for result in pool.map(run_lookup, scenarios):
-            check(result)
+        for outcome in pool.map(run, scenarios):
+            check_exact(outcome)
 
 
 def test_the_same_seed_gives_the_same_digest_and_another_seed_another():
     scenario = LookupScenario(nodes=50, seed=7, records=10)
-    first = run_lookup(scenario)
-    assert first == run_lookup(scenario)
-    other = run_lookup(LookupScenario(nodes=50, seed=8, records=10))
+    first = run(scenario)
+    assert first == run(scenario)
+    other = run(LookupScenario(nodes=50, seed=8, records=10))
     assert other.digest != first.digest
 
 
-def test_a_fifth_of_dead_nodes_and_loss_cost_no_record():
-    result = run_lookup(LookupScenario(nodes=80, seed=1, dead=0.2, loss=0.02))
-    assert result.success_rate == 1.0
-    assert result.dead == 16
+def test_a_fifth_of_dead_nodes_and_loss_cost_no_record(checked):
+    checked(LookupScenario(nodes=80, seed=1, dead=0.2, loss=0.02))
+
+
+def test_records_are_found_where_every_node_has_a_network_of_its_own(checked):
+    checked(LookupScenario(nodes=50, seed=1, public=True, records=25))
+
+
+def test_the_command_of_a_run_names_every_option_that_is_not_the_default():
+    outcome = run(LookupScenario(nodes=10, seed=3, public=True, records=2))
+    wanted = "python -m simulations lookup --nodes 10 --seed 3 --public --records 2"
+    assert outcome.command == wanted

@@ -2,6 +2,8 @@
 
 import trio
 
+from opnode.core.addresses import is_public, subnet_group
+from opnode.core.ids import fits_address
 from opnode.testing.dht_nodes import DhtNetwork
 
 
@@ -52,5 +54,34 @@ async def test_a_killed_node_answers_nobody(autojump_clock):
         await network.grow(2)
         network.kill(network.nodes[0])
         assert await network.nodes[1].dht.closest_nodes(bytes(20)) == []
+        network.close()
+        nursery.cancel_scope.cancel()
+
+
+async def test_public_nodes_have_fitting_ids_and_a_subnet_each(autojump_clock):
+    async with trio.open_nursery() as nursery:
+        network = DhtNetwork(nursery, 5, public=True)
+        await network.grow(8)
+        hosts = [node.hub.local.host for node in network.nodes]
+        assert all(map(is_public, hosts))
+        assert len({subnet_group(host) for host in hosts}) == 8
+        assert all(
+            fits_address(node.rpc.node_id, node.hub.local.host)
+            for node in network.nodes
+        )
+        network.close()
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_removed_node_is_gone_and_leaves_no_task(autojump_clock):
+    async with trio.open_nursery() as nursery:
+        network = DhtNetwork(nursery, 6)
+        await network.grow(3)
+        tasks = len(nursery.child_tasks)
+        node = network.nodes[1]
+        network.remove(node)
+        await trio.sleep(1)
+        assert node not in network.nodes
+        assert len(nursery.child_tasks) == tasks - 1
         network.close()
         nursery.cancel_scope.cancel()

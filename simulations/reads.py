@@ -1,0 +1,146 @@
+"""Records published and read again: whether the right one came, and how soon.
+
+Owns the judgement of what a read returned. Refuses to know the network and its liars.
+"""
+
+from collections.abc import Awaitable, Callable, Sequence
+from typing import NamedTuple
+
+import msgspec
+import trio
+
+from opnode.core.errors import RecordNotFound
+from opnode.core.ids import StorageKey, peer_key
+from opnode.core.peerfile import Identity, build_peer_file
+from opnode.core.records import SignedRecord
+from opnode.drivers.dht.dht import Dht
+from opnode.testing.dht_nodes import DhtNetwork, DhtNode
+from opnode.testing.keys import seeded_signing_key
+
+
+class Publication(NamedTuple):
+    """The versions of one peer file, oldest first."""
+
+    key: StorageKey
+    versions: tuple[SignedRecord, ...]
+
+
+Read = Callable[[Dht, Publication], Awaitable[list[SignedRecord]]]
+"""One way of reading; returns what the reader accepts."""
+
+
+class Reads(msgspec.Struct, frozen=True, kw_only=True):
+    """What many reads brought; times are virtual seconds, of all reads.
+
+    Attributes:
+        found: reads that brought the newest version.
+        older: reads that brought a version that was replaced before.
+        forged: reads that brought what its owner never signed.
+    """
+
+    gets: int
+    found: int
+    success: float
+    older: int
+    forged: int
+    s_median: float
+    s_p90: float
+    s_p99: float
+    s_max: float
+
+
+def draft(network: DhtNetwork, label: str, versions: int = 1) -> Publication:
+    """Sign a peer file of an owner of its own, so many times; nothing is stored."""
+    identity = Identity(seeded_signing_key(label))
+    now = network.wall_clock()
+    return Publication(
+        peer_key(identity.peer_id),
+        tuple(
+            build_peer_file(identity, wall_now=now + seq, seq=seq)
+            for seq in range(1, versions + 1)
+        ),
+    )
+
+
+async def publish(
+    network: DhtNetwork,
+    writers: Sequence[DhtNode],
+    publications: Sequence[Publication],
+    version: int = 0,
+) -> int:
+    """Put one version of each from a random writer; returns how many puts got through.
+
+    A put that no node acknowledged did not.
+    """
+    through = 0
+    for publication in publications:
+        writer = network.rng.choice(writers)
+        through += await writer.dht.put(publication.versions[version]) > 0
+    return through
+
+
+async def read_first(dht: Dht, publication: Publication) -> list[SignedRecord]:
+    """The first read that a node offers: any version of the owner's will do."""
+    owner = publication.versions[0].owner
+    try:
+        return await dht.find_first(publication.key, lambda r: r.owner == owner)
+    except RecordNotFound:
+        return []
+
+
+async def read_newest(dht: Dht, publication: Publication) -> list[SignedRecord]:
+    """A first read by somebody who knows of the newest version, as after a change."""
+    newest = publication.versions[-1]
+    try:
+        found = await dht.find_first(
+            publication.key,
+            lambda r: r.owner == newest.owner and r.seq >= newest.seq,
+        )
+    except RecordNotFound:
+        return []
+    return [record for record in found if record.seq >= newest.seq]
+
+
+async def read_latest(dht: Dht, publication: Publication) -> list[SignedRecord]:
+    """The read of the whole region."""
+    return await dht.find_all(publication.key)
+
+
+async def read_many(
+    network: DhtNetwork,
+    askers: Sequence[DhtNode],
+    publications: Sequence[Publication],
+    read: Read,
+    gets: int,
+) -> Reads:
+    """Read so many times, each from a random asker, the records in turn."""
+    seconds: list[float] = []
+    found = older = forged = 0
+    for number in range(gets):
+        publication = publications[number % len(publications)]
+        asker = network.rng.choice(askers)
+        started_at = trio.current_time()
+        records = await read(asker.dht, publication)
+        seconds.append(trio.current_time() - started_at)
+        wires = {record.wire for record in records}
+        genuine = [version.wire for version in publication.versions]
+        found += genuine[-1] in wires
+        older += not wires.isdisjoint(genuine[:-1])
+        forged += not wires.issubset(genuine)
+    return Reads(
+        gets=gets,
+        found=found,
+        success=found / gets,
+        older=older,
+        forged=forged,
+        s_median=quantile(seconds, 0.5),
+        s_p90=quantile(seconds, 0.9),
+        s_p99=quantile(seconds, 0.99),
+        s_max=quantile(seconds, 1.0),
+    )
+
+
+def quantile(values: Sequence[float], share: float) -> float:
+    """The value below which this share lies."""
+    ordered = sorted(values)
+    return ordered[min(len(ordered) - 1, int(share * len(ordered)))]

@@ -1,0 +1,76 @@
+"""Can nodes whose ids are ground next to a key hide what is published there?
+
+The attackers join like everybody, then turn: silent ones answer PING alone, active ones
+name only each other and take what is stored. Then the owner publishes for the first
+time and many nodes look for it.
+"""
+
+from typing import ClassVar, Final
+
+import trio
+
+from opnode.testing.adversaries import Gang, Lie, plant
+from opnode.testing.dht_nodes import DhtNetwork
+from simulations.reads import (
+    Reads,
+    draft,
+    publish,
+    read_first,
+    read_latest,
+    read_many,
+)
+from simulations.runs import Figures, Scenario
+
+_SUCCESS: Final = 0.99
+
+
+class SybilFigures(Figures, frozen=True, kw_only=True):
+    """What the honest nodes achieved.
+
+    Attributes:
+        honest_holders_mean: honest nodes that hold a record after its put.
+    """
+
+    put: float
+    honest_holders_mean: float
+    first: Reads
+    latest: Reads
+
+
+class SybilScenario(Scenario[SybilFigures], frozen=True, kw_only=True):
+    """``keys`` are attacked one after the other, each by ``sybils`` of its own."""
+
+    name: ClassVar[str] = "sybil"
+
+    sybils: int = 20
+    active: bool = False
+    keys: int = 3
+    askers: int = 50
+
+    async def measure(self, network: DhtNetwork, nursery: trio.Nursery) -> SybilFigures:
+        """Plant, turn, publish, read; for every key anew."""
+        honest = list(network.nodes)
+        publications = [draft(network, f"victim {n}") for n in range(self.keys)]
+        for publication in publications:
+            planted = await plant(network, publication.key, self.sybils, network.rng)
+            gang = Gang(network, nursery, network.rng)
+            for node in planted:
+                gang.turn(node, Lie.COLLUDE if self.active else Lie.DROP)
+        put = await publish(network, honest, publications)
+        holders = sum(
+            bool(node.store.records(publication.key, network.wall_clock()))
+            for publication in publications
+            for node in honest
+        )
+        gets = self.keys * self.askers
+        first, latest = [
+            await read_many(network, honest, publications, read, gets)
+            for read in (read_first, read_latest)
+        ]
+        return SybilFigures(
+            met=min(first.success, latest.success) >= _SUCCESS,
+            put=put / self.keys,
+            honest_holders_mean=holders / self.keys,
+            first=first,
+            latest=latest,
+        )
