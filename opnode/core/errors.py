@@ -8,7 +8,7 @@
     │   └── RemoteProtocolError  the peer broke it: drop the message or that peer
     ├── RecordError              abstract
     │   ├── BadSignature         ├── StaleRecord        ├── EquivocatingRecord
-    │   ├── ExpiredRecord        └── MalformedRecord
+    │   ├── ExpiredRecord        ├── MalformedRecord    └── OtherSequence
     ├── NetworkError
     │   ├── PeerUnreachable      ├── IntroductionRefused
     │   │                        └── IceFailed
@@ -66,6 +66,13 @@ class ExpiredRecord(RecordError):
 
 class MalformedRecord(RecordError):
     """The bytes break the format or a limit of it. Its builder is at fault."""
+
+
+class OtherSequence(RecordError):
+    """A conditional put met another sequence number than it expected, or none.
+
+    The message says which is held. Read the record again, then decide anew.
+    """
 
 
 class NetworkError(OpnodeError):

@@ -12,6 +12,7 @@ from opnode.core.errors import (
     EquivocatingRecord,
     ExpiredRecord,
     MalformedRecord,
+    OtherSequence,
     RecordError,
     StaleRecord,
     StorageError,
@@ -52,6 +53,7 @@ _REFUSALS: Final[tuple[tuple[type[Exception], FailureCode], ...]] = (
     (MalformedRecord, FailureCode.MALFORMED_RECORD),
     (BagFull, FailureCode.BAG_FULL),
     (StoreFull, FailureCode.STORE_FULL),
+    (OtherSequence, FailureCode.OTHER_SEQ),
 )
 
 Nearest = Callable[[bytes, int], list[Contact]]
@@ -106,8 +108,12 @@ class DhtService:
         if not request.verified:
             raise Refuse(FailureCode.TOKEN_NEEDED, "")
         try:
-            now = self._wall_clock()
-            self._store.put_untrusted(body.record, now, request.source.host)
+            self._store.put_untrusted(
+                body.record,
+                self._wall_clock(),
+                request.source.host,
+                expected_seq=body.expected_seq,
+            )
         except (RecordError, StorageError) as error:
             self.bad_records += isinstance(error, RecordError)
             raise Refuse(_failure_code(error), str(error)) from error

@@ -5,6 +5,7 @@ import pytest
 from opnode.core.errors import RequestRefused
 from opnode.core.ids import NodeId, claim_key, distance
 from opnode.core.records import RecordKind, build_chunk, build_record
+from opnode.drivers.dht.service import failure_name
 from opnode.drivers.store import StoreConfig
 from opnode.protocols.rpc.messages import (
     FailureCode,
@@ -67,7 +68,7 @@ async def test_a_full_bag_refuses_by_name(autojump_clock, network):
 async def test_a_holder_counts_what_each_network_stores(autojump_clock, network):
     holder, ours = await network.add(), await network.add()
     theirs = await network.add(host="10.77.0.1")
-    holder.store._config = StoreConfig(local_group_records=1)
+    holder.store._quotas.config = StoreConfig(local_group_records=1)
     holder.store.put_untrusted(claim(network, "own").wire, network.wall_clock())
     holder.dht.adopt_node_id(NodeId(KEY))
     chunks = [build_chunk(bytes([n]), int(network.wall_clock()) + 99) for n in (1, 2)]
@@ -119,3 +120,21 @@ async def test_an_answer_names_the_neighbours_of_the_id_that_was_wished(
         assert unpack_contact_untrusted(body.contacts[0]) == nearest
     odd = Store(claim(network).wire, b"no id")
     assert (await asker.rpc.request(holder.hub.local, odd)).body == Stored()
+
+
+async def test_a_put_whose_condition_is_not_met_is_told_what_is_held(
+    autojump_clock, network
+):
+    one, two = await network.add(), await network.add()
+    two.store.put_untrusted(claim(network, seq=4).wire, network.wall_clock())
+    new = claim(network, seq=9)
+    with pytest.raises(RequestRefused) as refusal:
+        await one.rpc.request(two.hub.local, Store(new.wire, b"", 3))
+    assert refusal.value.code == FailureCode.OTHER_SEQ
+    assert (
+        refusal.value.detail == "sequence number 4 is held, expected sequence number 3"
+    )
+    assert failure_name(refusal.value.code) == "OtherSequence"
+    for _ in range(2):
+        answer = await one.rpc.request(two.hub.local, Store(new.wire, b"", 4))
+        assert answer.body == Stored()

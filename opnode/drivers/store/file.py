@@ -1,0 +1,241 @@
+"""The SQLite file of the records that a node holds.
+
+Owns the schema, every statement, and what is done with a file that is damaged. Refuses
+to know which record deserves a place. Every change is one transaction that is written
+before its method returns, so a killed process loses nothing that was acknowledged.
+"""
+
+import logging
+import sqlite3
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+from opnode.core.errors import StorageError
+from opnode.core.ids import STORAGE_KEY_SIZE
+
+logger = logging.getLogger(__name__)
+
+MEMORY: Final = ":memory:"
+
+_SCHEMA: Final = """
+CREATE TABLE IF NOT EXISTS record (
+    key BLOB NOT NULL, kind INTEGER NOT NULL, owner BLOB NOT NULL,
+    expires_at INTEGER NOT NULL, wire BLOB NOT NULL, source BLOB NOT NULL DEFAULT x'',
+    PRIMARY KEY (key, kind, owner)
+);
+CREATE INDEX IF NOT EXISTS record_by_expiry ON record (expires_at);
+"""
+# A file from before quotas: its records count for nobody.
+_ADD_SOURCE: Final = "ALTER TABLE record ADD COLUMN source BLOB NOT NULL DEFAULT x''"
+# CHUNK and CLAIM (3, 4) by their place, everywhere and for each source.
+_INDEXES: Final = """
+CREATE INDEX IF NOT EXISTS unbound_by_key ON record (key) WHERE kind >= 3;
+CREATE INDEX IF NOT EXISTS unbound_by_source ON record (source, key) WHERE kind >= 3;
+"""
+
+# ``expires_at`` is how long we keep a record: no longer than it lives.
+_EXPIRE: Final = (
+    "DELETE FROM record WHERE expires_at <= ? RETURNING key, length(wire), source"
+)
+_DELETE: Final = (
+    "DELETE FROM record WHERE key = ? AND kind = ? AND owner = ? "
+    "RETURNING key, length(wire), source"
+)
+_EVICT: Final = (
+    "DELETE FROM record WHERE kind >= 3 AND key = ? RETURNING key, length(wire), source"
+)
+_EVICT_OF: Final = (
+    "DELETE FROM record WHERE kind >= 3 AND key = ? AND source = ? "
+    "RETURNING key, length(wire), source"
+)
+_UNBOUND_IN: Final = (
+    "SELECT key FROM record WHERE kind >= 3 AND key BETWEEN ? AND ? LIMIT 2"
+)
+_UNBOUND_IN_OF: Final = (
+    "SELECT key FROM record "
+    "WHERE kind >= 3 AND key BETWEEN ? AND ? AND source = ? LIMIT 2"
+)
+_PROLONG: Final = (
+    "UPDATE record SET expires_at = ? "
+    "WHERE key = ? AND kind = ? AND owner = ? AND expires_at < ?"
+)
+_BAG: Final = "SELECT wire FROM record WHERE key = ? ORDER BY rowid"
+# An update keeps the row, with the slot's age and whose quota it is on.
+_WRITE: Final = (
+    "INSERT INTO record (key, kind, owner, expires_at, wire, source) "
+    "VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (key, kind, owner) "
+    "DO UPDATE SET expires_at = excluded.expires_at, wire = excluded.wire"
+)
+
+
+class Slot(NamedTuple):
+    """The place of one record: at most one is held in each."""
+
+    key: bytes
+    kind: int
+    owner: bytes
+
+
+class Gone(NamedTuple):
+    """What is left to know of a record that was dropped."""
+
+    key: bytes
+    size: int
+    group: bytes
+
+
+class RecordFile:
+    """One open SQLite file of records.
+
+    Every method raises StorageError if the disk fails.
+    """
+
+    def __init__(self, path: Path | str) -> None:
+        """Open or create the file; a corrupt one is set aside with one line.
+
+        Raises:
+            StorageError: the file can neither be opened nor set aside.
+        """
+        self._database = _open(path)
+
+    def groups(self) -> dict[bytes, int]:
+        """How many records are held of each group that brought some."""
+        rows = self._database.execute(
+            "SELECT source, count(*) FROM record GROUP BY source"
+        )
+        return dict(rows.fetchall())
+
+    def size(self) -> int:
+        """The bytes of all records together."""
+        (size,) = self._database.execute(
+            "SELECT coalesce(sum(length(wire)), 0) FROM record"
+        ).fetchone()
+        return int(size)
+
+    def bag(self, key: bytes) -> list[bytes]:
+        """The records under a key, the oldest slot first."""
+        return [wire for (wire,) in self._execute(_BAG, (bytes(key),))]
+
+    def write(self, slot: Slot, *, wire: bytes, kept_until: int, group: bytes) -> None:
+        """Fill a slot; one that is filled keeps its age and its group."""
+        self._execute(_WRITE, (*slot, kept_until, wire, group))
+
+    def prolong(self, slot: Slot, *, kept_until: int, if_before: int) -> None:
+        """Keep a record longer, if it was to go before a certain time."""
+        self._execute(_PROLONG, (kept_until, *slot, if_before))
+
+    def delete(self, slot: Slot) -> list[Gone]:
+        """Empty a slot."""
+        return self._drop(_DELETE, slot)
+
+    def expire(self, wall_now: int) -> list[Gone]:
+        """Drop whatever need not be kept any longer."""
+        return self._drop(_EXPIRE, (wall_now,))
+
+    def evict_unbound(self, key: bytes, group: bytes | None) -> list[Gone]:
+        """Drop the unbound records under a key, of one group or of all."""
+        if group is None:
+            return self._drop(_EVICT, (key,))
+        return self._drop(_EVICT_OF, (key, group))
+
+    def unbound_between(
+        self, lower: int, upper: int, group: bytes | None
+    ) -> list[bytes]:
+        """The keys of one or two unbound records in a range, ends included."""
+        ends = (
+            lower.to_bytes(STORAGE_KEY_SIZE, "big"),
+            upper.to_bytes(STORAGE_KEY_SIZE, "big"),
+        )
+        if group is None:
+            rows = self._execute(_UNBOUND_IN, ends)
+        else:
+            rows = self._execute(_UNBOUND_IN_OF, (*ends, group))
+        return [key for (key,) in rows]
+
+    def close(self) -> None:
+        """Close the file; idempotent."""
+        self._database.close()
+
+    def _drop(self, statement: str, values: tuple[bytes | int, ...]) -> list[Gone]:
+        # Any: the columns of a row have the types that the schema gives them.
+        rows: list[tuple[Any, ...]] = self._execute(statement, values)
+        return [Gone(*row) for row in rows]
+
+    def _execute(
+        self, statement: str, values: tuple[bytes | int, ...]
+    ) -> list[tuple[Any, ...]]:  # Any: see above
+        try:
+            # Any: what sqlite3 itself promises.
+            rows: list[tuple[Any, ...]] = self._database.execute(
+                statement, values
+            ).fetchall()
+        except sqlite3.DatabaseError as error:
+            raise StorageError(f"the record store: {error}") from error
+        return rows
+
+
+def _open(path: Path | str) -> sqlite3.Connection:
+    try:
+        return _connect(path)
+    except sqlite3.DatabaseError as error:
+        if str(path) == MEMORY:
+            raise StorageError(f"the record store: {error}") from error
+        aside = _set_aside(Path(path))
+        logger.warning(
+            "%s is not a record store (%s): set aside as %s, starting empty",
+            path,
+            error,
+            aside.name,
+        )
+    try:
+        return _connect(path)
+    except sqlite3.DatabaseError as error:
+        raise StorageError(f"the record store {path}: {error}") from error
+
+
+def _connect(path: Path | str) -> sqlite3.Connection:
+    # Autocommit: each statement is one transaction. Lost power may lose the last
+    # records, which owners put again, but never the file (WAL, synchronous=NORMAL).
+    database = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+    try:
+        if path == MEMORY:
+            # There may be a thousand nodes in one process. With larger pages and the
+            # checks of a file, each empty database takes 170 kB, not 30.
+            database.execute("PRAGMA page_size = 1024")
+            database.executescript(_SCHEMA + _INDEXES)
+            return database
+        database.execute("PRAGMA journal_mode = WAL")
+        database.execute("PRAGMA synchronous = NORMAL")
+        database.executescript(_SCHEMA)
+        _check(database)
+        columns = {row[1] for row in database.execute("PRAGMA table_info(record)")}
+        if "source" not in columns:
+            database.execute(_ADD_SOURCE)
+        database.executescript(_INDEXES)
+        database.execute(
+            "SELECT key, kind, owner, expires_at, wire, source FROM record LIMIT 1"
+        )
+    except sqlite3.DatabaseError:
+        database.close()
+        raise
+    return database
+
+
+def _check(database: sqlite3.Connection) -> None:
+    (verdict,) = database.execute("PRAGMA quick_check(1)").fetchone()
+    if verdict != "ok":
+        raise sqlite3.DatabaseError(verdict)
+
+
+def _set_aside(path: Path) -> Path:
+    """Rename the file to the first free ``.corrupt-N``; its journals are worthless."""
+    number = 1
+    while (aside := path.with_name(f"{path.name}.corrupt-{number}")).exists():
+        number += 1
+    try:
+        path.rename(aside)
+        for suffix in ("-wal", "-shm"):
+            path.with_name(path.name + suffix).unlink(missing_ok=True)
+    except OSError as error:
+        raise StorageError(f"{path} cannot be set aside: {error}") from error
+    return aside

@@ -1,0 +1,240 @@
+"""Verified records by storage key: the bags and their rules.
+
+Owns which record may take a slot, what is answered for a key, and how long a record is
+kept. Refuses to know the file's statements and whose record makes room.
+"""
+
+import logging
+from collections import OrderedDict
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from opnode.core.addresses import subnet_group
+from opnode.core.errors import MalformedRecord, OtherSequence, StorageError
+from opnode.core.ids import NodeId, StorageKey, short
+from opnode.core.peerfile import verify_record_untrusted
+from opnode.core.records import (
+    SignedRecord,
+    check_supersedes,
+    parse_record_untrusted,
+    slot_of,
+)
+from opnode.drivers.store.config import StoreConfig
+from opnode.drivers.store.file import MEMORY, Gone, RecordFile, Slot
+from opnode.drivers.store.quotas import UNBOUND, Quotas
+from opnode.protocols.rpc.messages import NO_RECORD
+
+logger = logging.getLogger(__name__)
+
+# A longer life is written down once it is worth a write to the disk.
+_WORTH_WRITING_S: Final = 3600
+
+
+class BagFull(StorageError):  # noqa: N818 - named as its siblings
+    """Sixteen owners hold a slot of the kind under the key; the oldest stay."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoreStatistics:
+    """What is held now."""
+
+    records: int
+    bytes: int
+
+
+class RecordStore:
+    """Verified records by storage key."""
+
+    def __init__(
+        self, path: Path | str = MEMORY, *, config: StoreConfig | None = None
+    ) -> None:
+        """Open or create the file; a corrupt one is set aside.
+
+        Raises:
+            StorageError: the file can neither be opened nor set aside.
+        """
+        self._config = config or StoreConfig()
+        self._mirror: OrderedDict[bytes, tuple[SignedRecord, ...]] = OrderedDict()
+        self._file = RecordFile(path)
+        self._quotas = Quotas(self._file, self._config, self._forget)
+        self._has_failed = False
+
+    @property
+    def near(self) -> NodeId:
+        """Our place. When room is needed, what lies far from it goes first."""
+        return self._quotas.near
+
+    @near.setter
+    def near(self, near: NodeId) -> None:
+        self._quotas.near = near
+
+    def put_untrusted(
+        self,
+        data: bytes,
+        wall_now: float,
+        source: str | None = None,
+        *,
+        expected_seq: int | None = None,
+    ) -> SignedRecord:
+        """Verify a record and hold it; the same bytes again are fine.
+
+        Args:
+            data: the record.
+            wall_now: Unix seconds.
+            source: the host that brought it, on whose network's quota it goes as long
+                as it is held; None for ourselves.
+            expected_seq: the sequence number that must be held in its slot, or
+                ``NO_RECORD`` for none; None for any.
+
+        Raises:
+            RecordError: it does not verify, or a better one is held; OtherSequence
+                if the condition is not met.
+            BagFull, StoreFull: there is no place for it.
+        """
+        record = verify_record_untrusted(data, wall_now)
+        live = self._live(record.key, wall_now)
+        slot = slot_of(record)
+        held = next((other for other in live if slot_of(other) == slot), None)
+        if held is not None and held.wire == record.wire:
+            self._prolong(record, wall_now)
+            return record
+        if expected_seq is not None:
+            _check_expected(held, expected_seq)
+        if held is not None:
+            check_supersedes(record, held)
+        else:
+            self._check_slots(record, live)
+            self._quotas.make_room(record, source)
+            # What made room may have stood in this bag.
+            live = list(self._bag(record.key))
+        self._write(record, held, self._kept_until(record, wall_now), source)
+        bag_now = [record if other is held else other for other in live]
+        self._remember(record.key, bag_now if held is not None else [*live, record])
+        return record
+
+    def records(self, key: bytes, wall_now: float) -> list[SignedRecord]:
+        """The live records under a key; none if the disk fails.
+
+        Kinds that are bound to the key come first, of one kind the oldest slot.
+        """
+        try:
+            bag = self._bag(key)
+        except StorageError as error:
+            self._note_failure(error)
+            return []
+        return [r for r in bag if r.expires_at > wall_now]
+
+    def expire(self, wall_now: float) -> int:
+        """Drop what is past its time; returns how many, none if the disk fails.
+
+        A full or broken disk ends what a node holds for others, not the node.
+        """
+        try:
+            dropped = self._quotas.left(self._file.expire(int(wall_now)))
+        except StorageError as error:
+            self._note_failure(error)
+            return 0
+        self._has_failed = False
+        return dropped
+
+    def statistics(self) -> StoreStatistics:
+        """Read the counters."""
+        return StoreStatistics(records=self._quotas.records, bytes=self._quotas.bytes)
+
+    def close(self) -> None:
+        """Close the file; idempotent."""
+        self._file.close()
+
+    def _live(self, key: StorageKey, wall_now: float) -> list[SignedRecord]:
+        """What is held under a key; slots whose time is over are emptied."""
+        bag = self._bag(key)
+        live = [held for held in bag if held.expires_at > wall_now]
+        if len(live) < len(bag):
+            for old in bag:
+                if old not in live:
+                    self._quotas.left(self._file.delete(_slot(old)))
+        return live
+
+    def _check_slots(self, record: SignedRecord, live: list[SignedRecord]) -> None:
+        taken = sum(held.kind is record.kind for held in live)
+        if taken >= self._config.bag_slots:
+            raise BagFull(
+                f"{taken} owners hold a {record.kind.name} under {short(record.key)}"
+            )
+
+    def _kept_until(self, record: SignedRecord, wall_now: float) -> int:
+        if record.kind not in UNBOUND:
+            return record.expires_at
+        return min(record.expires_at, int(wall_now) + self._config.unbound_kept_s)
+
+    def _prolong(self, record: SignedRecord, wall_now: float) -> None:
+        if record.kind not in UNBOUND:
+            return
+        until = self._kept_until(record, wall_now)
+        self._file.prolong(
+            _slot(record), kept_until=until, if_before=until - _WORTH_WRITING_S
+        )
+
+    def _bag(self, key: bytes) -> tuple[SignedRecord, ...]:
+        held = self._mirror.get(key)
+        if held is not None:
+            return held
+        records = []
+        for wire in self._file.bag(key):
+            try:
+                # Verified when it entered; readers verify again.
+                records.append(parse_record_untrusted(wire).claimed)
+            except MalformedRecord as error:
+                logger.warning("a record on disk is damaged and ignored: %s", error)
+        return self._remember(StorageKey(key), records)
+
+    def _remember(
+        self, key: StorageKey, records: list[SignedRecord]
+    ) -> tuple[SignedRecord, ...]:
+        # Stable, and the numbers are in the right order: a peer's own kinds first.
+        self._mirror[key] = bag = tuple(sorted(records, key=lambda r: r.kind))
+        self._mirror.move_to_end(key)
+        if len(self._mirror) > self._config.mirrored_keys:
+            self._mirror.popitem(last=False)
+        return bag
+
+    def _write(
+        self,
+        record: SignedRecord,
+        held: SignedRecord | None,
+        until: int,
+        source: str | None,
+    ) -> None:
+        group = subnet_group(source) if source is not None else b""
+        self._file.write(_slot(record), wire=record.wire, kept_until=until, group=group)
+        if held is None:
+            self._quotas.entered(record, group)
+        else:
+            self._quotas.bytes += len(record.wire) - len(held.wire)
+
+    def _forget(self, gone: Gone) -> None:
+        self._mirror.pop(gone.key, None)
+
+    def _note_failure(self, error: StorageError) -> None:
+        # Once until it works again: it is tried every minute.
+        if not self._has_failed:
+            self._has_failed = True
+            logger.warning("no records can be held for now: %s", error)
+
+
+def _slot(record: SignedRecord) -> Slot:
+    return Slot(record.key, int(record.kind), record.owner)
+
+
+def _check_expected(held: SignedRecord | None, expected_seq: int) -> None:
+    """Compare what is held with what a conditional put expects (BEP 44 "cas")."""
+    found = NO_RECORD if held is None else held.seq
+    if found != expected_seq:
+        raise OtherSequence(
+            f"{_sequence(found)} is held, expected {_sequence(expected_seq)}"
+        )
+
+
+def _sequence(seq: int) -> str:
+    return "nothing" if seq == NO_RECORD else f"sequence number {seq}"
