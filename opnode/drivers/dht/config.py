@@ -5,6 +5,45 @@ from dataclasses import dataclass, field
 from opnode.protocols.density import DensityConfig
 from opnode.protocols.lookup import LookupConfig
 from opnode.protocols.routing import RoutingConfig
+from opnode.protocols.watching import WatchConfig
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WatchesConfig:
+    """How a node watches, each figure with its reason.
+
+    Attributes:
+        holders: of one key, the nearest that take a watch: a notice is missed when all
+            of them are gone or miss it.
+        holders_behind_nat: there every holder is a NAT binding and a renewal each
+            ``nat_renew_s``: 120 bytes each way.
+        lifetime_s: what is asked for; a holder forgets us that long after we left.
+        renew_s: a third of it, so that a renewal may fail twice.
+        nat_renew_s: below the 30 s after which the strictest home gateways forget a
+            mapping, which is the only way for a notice.
+        look_every_s: nodes come and go slowly: the nearest are looked up anew hourly,
+            or as soon as one of ours is gone.
+        retry_s: pause before the next look when there were too few, doubled each time.
+        retry_cap_s: ... up to this.
+        max_watches: the people in one address book. 256 cost 2 kB/s to renew behind a
+            NAT and 0.1 kB/s elsewhere.
+        max_slots: slots of one key that are followed: as many as a reader can read.
+        notices_per_s: of one holder that are verified; a holder keeps to four.
+        notices_burst: the devices of one identity may all come at once.
+    """
+
+    holders: int = 4
+    holders_behind_nat: int = 2
+    lifetime_s: int = 600
+    renew_s: float = 200.0
+    nat_renew_s: float = 25.0
+    look_every_s: float = 3600.0
+    retry_s: float = 5.0
+    retry_cap_s: float = 300.0
+    max_watches: int = 256
+    max_slots: int = 32
+    notices_per_s: float = 8.0
+    notices_burst: float = 32.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,3 +80,5 @@ class DhtConfig:
     density: DensityConfig = field(default_factory=DensityConfig)
     lookup: LookupConfig = field(default_factory=LookupConfig)
     routing: RoutingConfig = field(default_factory=RoutingConfig)
+    watch: WatchConfig = field(default_factory=WatchConfig)
+    watches: WatchesConfig = field(default_factory=WatchesConfig)

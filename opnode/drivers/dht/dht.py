@@ -9,6 +9,7 @@ import logging
 import random
 from collections import Counter
 from collections.abc import Callable, Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 
 import trio
@@ -24,6 +25,8 @@ from opnode.drivers.dht.own_records import OwnRecords
 from opnode.drivers.dht.puts import Writer
 from opnode.drivers.dht.reads import Reader
 from opnode.drivers.dht.service import DhtService
+from opnode.drivers.dht.watch_service import WatchService
+from opnode.drivers.dht.watches import Watched, Watches
 from opnode.drivers.rpc.rpc import Rpc
 from opnode.drivers.store import RecordStore
 from opnode.protocols.rpc.messages import FindNode, Ping
@@ -33,10 +36,11 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DhtStatistics:
-    """Counters since the start; contacts and records held are of this instant.
+    """Counters since the start; what is held, watched and served is of this instant.
 
     ``network_size`` is the estimated number of nodes; ``alarm`` says of a key with far
     more nodes around it than chance explains.
+    ``watchers``: subscriptions of others that we serve; ``watching``: our own.
     """
 
     contacts: int
@@ -50,6 +54,8 @@ class DhtStatistics:
     refusals: tuple[tuple[str, int], ...]
     network_size: float | None
     alarm: str | None
+    watchers: int
+    watching: int
 
 
 class Dht:
@@ -90,6 +96,11 @@ class Dht:
         self._own = OwnRecords(self._config, wall_clock, rng)
         nearest = self._contacts.nearest_reliable
         self._service = DhtService(rpc, store, wall_clock, nearest)
+        self._watch_service = WatchService(rpc, self._config.watch)
+        self._watches = Watches(
+            rpc, self._lookups, wall_clock, rng, self._config.watches
+        )
+        store.on_accepted = self._accepted
 
     def contacts(self) -> list[Contact]:
         """The contacts in the routing table."""
@@ -106,10 +117,14 @@ class Dht:
             queries=counts["queries"],
             stored=counts["stored"],
             repaired=counts["repaired"],
-            bad_records=counts["bad_records"] + self._service.bad_records,
+            bad_records=counts["bad_records"]
+            + self._service.bad_records
+            + self._watches.bad_records(),
             refusals=tuple(sorted(self._writer.refusals.items())),
             network_size=self._contacts.network_size,
             alarm=self._contacts.alarm(trio.current_time()),
+            watchers=self._watch_service.statistics().watches,
+            watching=len(self._watches),
         )
 
     def adopt_node_id(self, node_id: NodeId) -> None:
@@ -127,6 +142,7 @@ class Dht:
         config = self._config
         expires_at = trio.current_time() + config.expire_s
         async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._watch_service.run)
             while True:
                 await trio.sleep(config.tick_s * self._rng.uniform(0.5, 1.5))
                 now = trio.current_time()
@@ -212,6 +228,26 @@ class Dht:
         Holders that have an older one, or none, are given the newest.
         """
         return await self._reader.find_all(key)
+
+    def watch(self, key: bytes) -> AbstractAsyncContextManager[Watched]:
+        """Hear of the records under a key as they change, without asking again.
+
+        Within the block, iterate over what it gives: each verified record that is held
+        now, then each newer one of a slot, within a round trip of its holders.
+
+        Raises:
+            LocalProtocolError: too many watches are open.
+        """
+        held = self._store.records(key, self._wall_clock())
+        return self._watches.open(key, held)
+
+    def watch_behind_nat(self, is_behind_nat: Callable[[], bool]) -> None:
+        """Renew watches as often as ``is_behind_nat`` makes it necessary."""
+        self._watches.is_behind_nat = is_behind_nat
+
+    def _accepted(self, record: SignedRecord) -> None:
+        self._watch_service.changed(record)
+        self._watches.accepted(record)
 
     async def _republish(self, record: SignedRecord) -> None:
         holders = await self._writer.put(record)

@@ -8,7 +8,7 @@ import logging
 from collections import OrderedDict
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from opnode.core.addresses import subnet_group
 from opnode.core.errors import MalformedRecord, OtherSequence, StorageError
@@ -24,6 +24,9 @@ from opnode.drivers.store.config import StoreConfig
 from opnode.drivers.store.file import MEMORY, Gone, RecordFile, Slot
 from opnode.drivers.store.quotas import UNBOUND, Quotas
 from opnode.protocols.rpc.messages import NO_RECORD
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 logger = logging.getLogger(__name__)
 
@@ -44,7 +47,11 @@ class StoreStatistics:
 
 
 class RecordStore:
-    """Verified records by storage key."""
+    """Verified records by storage key.
+
+    Attributes:
+        on_accepted: hears of each record that is new here, or newer than the one held.
+    """
 
     def __init__(
         self, path: Path | str = MEMORY, *, config: StoreConfig | None = None
@@ -54,6 +61,7 @@ class RecordStore:
         Raises:
             StorageError: the file can neither be opened nor set aside.
         """
+        self.on_accepted: Callable[[SignedRecord], None] | None = None
         self._config = config or StoreConfig()
         self._mirror: OrderedDict[bytes, tuple[SignedRecord, ...]] = OrderedDict()
         self._file = RecordFile(path)
@@ -111,6 +119,8 @@ class RecordStore:
         self._write(record, held, self._kept_until(record, wall_now), source)
         bag_now = [record if other is held else other for other in live]
         self._remember(record.key, bag_now if held is not None else [*live, record])
+        if self.on_accepted is not None:
+            self.on_accepted(record)
         return record
 
     def records(self, key: bytes, wall_now: float) -> list[SignedRecord]:
