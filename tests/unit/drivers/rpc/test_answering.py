@@ -1,0 +1,137 @@
+"""`answering`: never more bytes than came in, at most once where that matters."""
+
+import pytest
+import trio
+
+from opnode.core.errors import RefusalCode, RequestRefused
+from opnode.protocols.rpc.datagrams import (
+    decode_reply_untrusted,
+)
+from opnode.protocols.rpc.messages import (
+    MAIN_NETWORK,
+    MAX_DATAGRAM,
+    Failure,
+    FailureCode,
+    FindNode,
+    FindValue,
+    Introduce,
+    Introduced,
+    Nodes,
+    Ping,
+    Refuse,
+    Values,
+)
+from tests.unit.drivers.rpc.wires import CONTACTS, ask_raw, receive, request_bytes
+
+
+async def test_a_reply_is_never_larger_than_a_request_without_a_valid_token(
+    autojump_clock, net
+):
+    one, socket = await net.rpc(1), await net.raw()
+    rooms = []
+
+    def serve(request):
+        rooms.append(request.room)
+        return Nodes(CONTACTS)
+
+    one.serve(FindNode, serve)
+    short = request_bytes(FindNode(bytes(20)))
+    refused = await ask_raw(socket, one, short)
+    assert refused.body.code == FailureCode.TOKEN_NEEDED
+    assert refused.token
+    assert one.statistics().too_large == 1
+    with_token = await ask_raw(
+        socket, one, request_bytes(FindNode(bytes(20)), refused.token)
+    )
+    assert with_token.body == Nodes(CONTACTS)
+    forged = await ask_raw(socket, one, request_bytes(FindNode(bytes(20)), b"forgedto"))
+    assert forged.body.code == FailureCode.TOKEN_NEEDED
+    assert rooms[0] < 100 < rooms[1] == rooms[2]
+
+
+async def test_a_request_too_small_for_any_reply_gets_none(autojump_clock, net):
+    one, socket = await net.rpc(1), await net.raw()
+    assert await ask_raw(socket, one, request_bytes(Ping())) is None
+    assert await ask_raw(socket, one, request_bytes(Ping(), size=70)) is not None
+
+
+async def test_a_request_that_nobody_serves_is_refused_by_name(autojump_clock, net):
+    one, two = await net.rpc(1), await net.rpc(2)
+    with pytest.raises(RequestRefused, match="FindValue") as refusal:
+        await one.request(two.local, FindValue(bytes(20)))
+    assert refusal.value.code == FailureCode.NOT_SERVED
+
+
+async def test_an_introduction_under_way_is_not_passed_twice_and_answered_once_more(
+    autojump_clock, net
+):
+    one, socket = await net.rpc(1), await net.raw()
+    served = []
+
+    def serve(request):
+        served.append(request)
+
+    one.serve(Introduce, serve)
+    data = request_bytes(Introduce(bytes(16), 10, b"sealed"), size=MAX_DATAGRAM)
+    for _ in range(3):
+        assert await ask_raw(socket, one, data) is None
+    assert len(served) == 1
+    assert one.statistics().deferred == 1
+    one.reply(served[0], Introduced(b"answer"))
+    one.reply(served[0], Introduced(b"a second answer"))
+    first = await receive(socket)
+    again = await ask_raw(socket, one, data)
+    assert again.body == Introduced(b"answer")
+    assert decode_reply_untrusted(first, MAIN_NETWORK) == again
+    assert len(served) == 1
+    assert one.statistics().duplicates == 3
+
+
+async def test_a_deferred_request_can_be_refused(autojump_clock, net):
+    one, two = await net.rpc(1), await net.rpc(2)
+
+    def serve(request):
+        net.nursery.start_soon(refuse_later, two, request)
+
+    two.serve(Introduce, serve)
+    with pytest.raises(RequestRefused) as refusal:
+        await one.request(two.local, Introduce(bytes(16), 10, b"sealed"))
+    assert refusal.value.code == RefusalCode.BUSY
+
+
+async def refuse_later(rpc, request):
+    await trio.sleep(0.2)
+    rpc.refuse(request, RefusalCode.BUSY, "later" * 100)
+
+
+async def test_an_unproven_sender_is_reported_only_if_it_paid_for_being_pinged(
+    autojump_clock, net
+):
+    one, socket = await net.rpc(1), await net.raw()
+    met = []
+    one.on_contact = lambda _, verified: met.append(verified)
+    await ask_raw(socket, one, request_bytes(Ping(), size=100))
+    assert met == []
+    await ask_raw(socket, one, request_bytes(Ping(), size=300))
+    assert met == [False]
+
+
+async def test_values_may_fill_the_datagram_for_a_verified_asker(autojump_clock, net):
+    one, two = await net.rpc(1), await net.rpc(2)
+    full = Values((bytes(1137),), 1, ())
+    two.serve(FindValue, lambda _: full)
+    assert (await one.request(two.local, FindValue(bytes(20)))).body == full
+    assert (await one.request(two.local, FindValue(bytes(20)))).body == full
+
+
+async def test_failures_have_bounded_details(autojump_clock, net):
+    one, two = await net.rpc(1), await net.rpc(2)
+
+    def serve(request):
+        raise Refuse(99, "d" * 1000)
+
+    two.serve(FindNode, serve)
+    with pytest.raises(RequestRefused) as refusal:
+        await one.request(two.local, FindNode(bytes(20)))
+    assert len(refusal.value.detail) == 80
+    assert Failure(99, refusal.value.detail)
