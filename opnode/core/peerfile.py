@@ -22,6 +22,7 @@ from opnode.core.crypto import (
 )
 from opnode.core.errors import BadSignature, MalformedRecord, RemoteProtocolError
 from opnode.core.ids import (
+    COMMITMENT_SIZE,
     NO_RECOVERY,
     NODE_ID_SIZE,
     NodeId,
@@ -413,7 +414,8 @@ def read_peer_file(record: SignedRecord) -> PeerFile:
     Raises:
         MalformedRecord: The payload breaks a rule of peer-file §2.
     """
-    assert record.kind is RecordKind.PEER_FILE, f"{record!r} is no peer file"
+    is_file = record.kind is RecordKind.PEER_FILE and not record.is_withdrawal
+    assert is_file, f"{record!r} is no peer file"
     wire = _decode_untrusted(_PEER_FILE_DECODER, record)
     return PeerFile(
         public_key=wire.public_key,
@@ -429,7 +431,8 @@ def read_presence(record: SignedRecord) -> Presence:
     Raises:
         MalformedRecord: The payload breaks a rule of peer-file §3 or §4.
     """
-    assert record.kind is RecordKind.PRESENCE, f"{record!r} is no presence"
+    is_presence = record.kind is RecordKind.PRESENCE and not record.is_withdrawal
+    assert is_presence, f"{record!r} is no presence"
     wire = _decode_untrusted(_PRESENCE_DECODER, record)
     return Presence(
         certificate=unpack_certificate_untrusted(wire.certificate),
@@ -466,10 +469,34 @@ def check_binding(record: SignedRecord, wall_now: float) -> None:
         ExpiredRecord: The location's certificate is over.
         BadSignature: The location's certificate is not the identity's.
     """
-    if record.kind is RecordKind.PEER_FILE:
+    if record.is_withdrawal:
+        _check_withdrawal_binding(record, wall_now)
+    elif record.kind is RecordKind.PEER_FILE:
         _check_peer_file_binding(record)
     elif record.kind is RecordKind.PRESENCE:
-        _check_presence_binding(record, wall_now)
+        certificate = read_presence(record).certificate
+        _check_certificate_binding(record, certificate, wall_now)
+
+
+def _check_withdrawal_binding(record: SignedRecord, wall_now: float) -> None:
+    """Check that who takes back a record owns its slot (peer-file §5.4)."""
+    proof = record.payload
+    if record.kind is RecordKind.PRESENCE:
+        certificate = unpack_certificate_untrusted(proof)
+        _check_certificate_binding(record, certificate, wall_now)
+        return
+    is_claim = record.kind is RecordKind.CLAIM
+    expected = 0 if is_claim else COMMITMENT_SIZE
+    if len(proof) != expected:
+        raise MalformedRecord(
+            f"who takes back a {record.kind.name} shows {expected} bytes, "
+            f"found {len(proof)}"
+        )
+    if not is_claim and record.key != peer_key(peer_id_of(record.owner, proof)):
+        raise MalformedRecord(
+            f"the peer file under {short(record.key)} is not {short(record.owner)}'s "
+            "to take back"
+        )
 
 
 def _check_peer_file_binding(record: SignedRecord) -> None:
@@ -487,8 +514,9 @@ def _check_peer_file_binding(record: SignedRecord) -> None:
         raise MalformedRecord("a peer file expires before it was created")
 
 
-def _check_presence_binding(record: SignedRecord, wall_now: float) -> None:
-    certificate = read_presence(record).certificate
+def _check_certificate_binding(
+    record: SignedRecord, certificate: LocationCertificate, wall_now: float
+) -> None:
     if certificate.location_public != record.owner:
         raise MalformedRecord("a presence is not signed by the location it certifies")
     if record.key != peer_key(certificate.peer_id):

@@ -30,6 +30,8 @@ MAX_LIFETIME_S = 2 * 365 * DAY_S
 CLOCK_TOLERANCE_S = DAY_S
 
 _FORMAT_VERSION = 1
+# Added to the number of a kind: the record says that the owner takes its own back.
+_WITHDRAWN = 0x80
 _SIGNATURE_DOMAIN = b"opnode record v1\0"
 _PREFIX = struct.Struct(f"!BB{STORAGE_KEY_SIZE}sB")
 _SUFFIX = struct.Struct("!QQH")
@@ -61,6 +63,8 @@ class SignedRecord:
         payload: At most 1000 bytes.
         signature: 64 bytes, or nothing for a chunk.
         wire: The exact encoded form, which holders keep and pass on.
+        is_withdrawal: The owner takes back what it had in this slot. The payload then
+            only proves its right to the slot (record §5.6).
     """
 
     kind: RecordKind
@@ -72,11 +76,13 @@ class SignedRecord:
     payload: bytes
     signature: bytes
     wire: bytes
+    is_withdrawal: bool = False
 
     def __repr__(self) -> str:
         owner = short(self.owner) if self.owner else "nobody"
+        what = f"{'withdrawn ' if self.is_withdrawal else ''}{self.kind.name}"
         return (
-            f"SignedRecord({self.kind.name} of {owner} under {short(self.key)}, "
+            f"SignedRecord({what} of {owner} under {short(self.key)}, "
             f"seq {self.seq}, {len(self.payload)} bytes)"
         )
 
@@ -134,22 +140,51 @@ def build_record(
     """
     if kind is RecordKind.CHUNK:
         raise ValueError("a chunk has no owner: use build_chunk")
-    owner = signing_key.public
-    body = _encode_body(
-        kind=kind, key=key, owner=owner, seq=seq, expires_at=expires_at, payload=payload
-    )
-    signature = signing_key.sign(_SIGNATURE_DOMAIN + body)
-    return SignedRecord(
-        kind=kind,
+    wire = _sign(
+        signing_key,
+        number=int(kind),
         key=key,
-        owner_type=OWNER_ED25519,
-        owner=owner,
         seq=seq,
         expires_at=expires_at,
         payload=payload,
-        signature=signature,
-        wire=body + signature,
     )
+    return parse_record_untrusted(wire).claimed
+
+
+def build_withdrawal(
+    signing_key: SigningKey,
+    *,
+    kind: RecordKind,
+    key: StorageKey,
+    seq: int,
+    expires_at: int,
+    proof: bytes,
+) -> SignedRecord:
+    """Sign that a slot's owner takes back what is in it (record §5.6).
+
+    Args:
+        signing_key: The slot's owner.
+        kind: What is taken back; anything but a chunk, which has no owner.
+        key: Where it lies.
+        seq: Higher than that of what is taken back.
+        expires_at: Unix seconds; not before what is taken back expires, or its old
+            copies could return.
+        proof: What shows the owner's right to the slot (peer-file §5.4).
+
+    Raises:
+        ValueError: A field is outside its bounds.
+    """
+    if kind is RecordKind.CHUNK:
+        raise ValueError("a chunk has no owner who could take it back")
+    wire = _sign(
+        signing_key,
+        number=kind | _WITHDRAWN,
+        key=key,
+        seq=seq,
+        expires_at=expires_at,
+        payload=proof,
+    )
+    return parse_record_untrusted(wire).claimed
 
 
 def build_chunk(payload: bytes, expires_at: int) -> SignedRecord:
@@ -158,26 +193,15 @@ def build_chunk(payload: bytes, expires_at: int) -> SignedRecord:
     Raises:
         ValueError: The payload or the expiry is outside its bounds.
     """
-    key = chunk_key(payload)
     wire = _encode_body(
-        kind=RecordKind.CHUNK,
-        key=key,
+        number=int(RecordKind.CHUNK),
+        key=chunk_key(payload),
         owner=b"",
         seq=0,
         expires_at=expires_at,
         payload=payload,
     )
-    return SignedRecord(
-        kind=RecordKind.CHUNK,
-        key=key,
-        owner_type=OWNER_NONE,
-        owner=b"",
-        seq=0,
-        expires_at=expires_at,
-        payload=payload,
-        signature=b"",
-        wire=wire,
-    )
+    return parse_record_untrusted(wire).claimed
 
 
 def parse_record_untrusted(data: bytes) -> UnverifiedRecord:
@@ -191,7 +215,7 @@ def parse_record_untrusted(data: bytes) -> UnverifiedRecord:
             f"a record has at most {MAX_RECORD_SIZE} bytes, found {len(data)}"
         )
     wire = bytes(data)
-    kind, key, owner_type = _parse_prefix(wire)
+    kind, is_withdrawal, key, owner_type = _parse_prefix(wire)
     owner_end = _PREFIX.size + _owner_size(kind, owner_type)
     payload_at = owner_end + _SUFFIX.size
     if len(wire) < payload_at:
@@ -216,6 +240,7 @@ def parse_record_untrusted(data: bytes) -> UnverifiedRecord:
         payload=wire[payload_at:payload_end],
         signature=wire[payload_end:],
         wire=wire,
+        is_withdrawal=is_withdrawal,
     )
     return UnverifiedRecord(claimed)
 
@@ -273,20 +298,27 @@ def check_lifetime(expires_at: int, wall_now: float, what: str) -> None:
 
 
 # Python 3.11 cannot ask an Enum class whether it has a number.
-_KINDS = frozenset(int(kind) for kind in RecordKind)
+_NUMBERS = frozenset(
+    [int(kind) for kind in RecordKind]
+    # A chunk has no owner, so nobody can take it back.
+    + [kind | _WITHDRAWN for kind in RecordKind if kind is not RecordKind.CHUNK]
+)
 
 
-def _parse_prefix(wire: bytes) -> tuple[RecordKind, StorageKey, int]:
+def _parse_prefix(wire: bytes) -> tuple[RecordKind, bool, StorageKey, int]:
     if len(wire) < _PREFIX.size:
         raise MalformedRecord(f"a record ends early, after {len(wire)} bytes")
-    version, kind, key, owner_type = _PREFIX.unpack_from(wire)
+    version, number, key, owner_type = _PREFIX.unpack_from(wire)
     if version != _FORMAT_VERSION:
         raise MalformedRecord(
             f"found record format {version}, expected {_FORMAT_VERSION}"
         )
-    if kind not in _KINDS:
-        raise MalformedRecord(f"found record kind {kind}, expected 1 to 4")
-    return RecordKind(kind), StorageKey(key), owner_type
+    if number not in _NUMBERS:
+        raise MalformedRecord(
+            f"found record kind {number}, expected 1 to 4, or 129, 130 or 132"
+        )
+    is_withdrawal = number >= _WITHDRAWN
+    return RecordKind(number & ~_WITHDRAWN), is_withdrawal, StorageKey(key), owner_type
 
 
 def _owner_size(kind: RecordKind, owner_type: int) -> int:
@@ -315,9 +347,29 @@ def _check_chunk_key(record: SignedRecord) -> None:
         )
 
 
+def _sign(
+    signing_key: SigningKey,
+    *,
+    number: int,
+    key: StorageKey,
+    seq: int,
+    expires_at: int,
+    payload: bytes,
+) -> bytes:
+    body = _encode_body(
+        number=number,
+        key=key,
+        owner=signing_key.public,
+        seq=seq,
+        expires_at=expires_at,
+        payload=payload,
+    )
+    return body + signing_key.sign(_SIGNATURE_DOMAIN + body)
+
+
 def _encode_body(
     *,
-    kind: RecordKind,
+    number: int,
     key: StorageKey,
     owner: bytes,
     seq: int,
@@ -333,5 +385,5 @@ def _encode_body(
     if not (0 <= seq <= MAX_SEQ and 0 <= expires_at <= MAX_SEQ):
         raise ValueError(f"seq {seq} or expiry {expires_at} is not in 0..{MAX_SEQ}")
     owner_type = OWNER_ED25519 if owner else OWNER_NONE
-    prefix = _PREFIX.pack(_FORMAT_VERSION, kind, key, owner_type)
+    prefix = _PREFIX.pack(_FORMAT_VERSION, number, key, owner_type)
     return prefix + owner + _SUFFIX.pack(seq, expires_at, len(payload)) + payload

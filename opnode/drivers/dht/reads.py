@@ -112,7 +112,7 @@ class Reader:
         questions: list[tuple[Contact, Request]] = [
             (contact, Store(record.wire))
             for contact, wires in held.items()
-            for record in found.records()
+            for record in found.newest()
             if record.wire not in wires
         ]
         if questions:

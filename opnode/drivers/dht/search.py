@@ -222,21 +222,30 @@ class Collection:
         self._seen: dict[bytes, SignedRecord | None] = {}
 
     def add_untrusted(self, wire: bytes) -> SignedRecord | None:
-        """Verify once, keep the best; None for what does not verify."""
-        if wire in self._seen:
-            return self._seen[wire]
-        record: SignedRecord | None = None
+        """Verify once, keep the best.
+
+        Returns the record; None for what does not verify, for what is older than the
+        best of its slot, and for a withdrawal.
+        """
+        if wire not in self._seen:
+            self._seen[wire] = record = self._verified_untrusted(wire)
+            if record is not None:
+                self.add(record)
+        record = self._seen[wire]
+        if record is None or record.is_withdrawal:
+            return None
+        return record if self.best[slot_of(record)].wire == wire else None
+
+    def _verified_untrusted(self, wire: bytes) -> SignedRecord | None:
         try:
             record = verify_record_untrusted(wire, self._wall_now)
         except RecordError:
             self.bad += 1
-        if record is not None and record.key != self._key:
-            self.bad += 1
-            record = None
-        self._seen[wire] = record
-        if record is not None:
-            self.add(record)
-        return record
+            return None
+        if record.key == self._key:
+            return record
+        self.bad += 1
+        return None
 
     def add(self, record: SignedRecord) -> None:
         """Keep a verified record if it is the newest of its slot."""
@@ -251,5 +260,9 @@ class Collection:
         self.best[slot] = record
 
     def records(self) -> list[SignedRecord]:
-        """The best of each slot."""
+        """The best of each slot, unless its owner took it back."""
+        return [record for record in self.best.values() if not record.is_withdrawal]
+
+    def newest(self) -> list[SignedRecord]:
+        """The best of each slot, withdrawals too: what holders should have."""
         return list(self.best.values())

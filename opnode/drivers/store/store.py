@@ -174,7 +174,8 @@ class RecordStore:
             )
 
     def _kept_until(self, record: SignedRecord, wall_now: float) -> int:
-        if record.kind not in UNBOUND:
+        # A withdrawal that leaves early lets old copies of what it took back return.
+        if record.kind not in UNBOUND or record.is_withdrawal:
             return record.expires_at
         return min(record.expires_at, int(wall_now) + self._config.unbound_kept_s)
 

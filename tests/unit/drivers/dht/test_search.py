@@ -2,6 +2,7 @@
 
 from opnode.core.ids import claim_key
 from opnode.core.records import RecordKind, build_chunk, build_record
+from opnode.core.withdrawals import withdraw
 from opnode.drivers.dht.search import Batch, Collection
 from opnode.protocols.rpc.messages import Ping, Pong
 from opnode.testing.dht_nodes import DhtNetwork
@@ -53,6 +54,20 @@ def test_of_two_with_one_number_the_first_stays():
     found.add_untrusted(claim().wire)
     found.add_untrusted(claim(payload=b"other").wire)
     assert found.records() == [claim()]
+
+
+def test_what_its_owner_took_back_is_no_answer_and_hides_old_copies():
+    gone = withdraw(claim(), seeded_signing_key("anna"), 2)
+    for order in ([claim(), gone], [gone, claim()]):
+        found = Collection(KEY, NOW)
+        for record in order:
+            found.add_untrusted(record.wire)
+        assert found.records() == []
+        assert found.newest() == [gone]
+    assert found.add_untrusted(claim().wire) is None
+    assert found.bad == 0
+    assert found.add_untrusted(claim(seq=3).wire) == claim(seq=3)
+    assert found.records() == [claim(seq=3)]
 
 
 async def test_a_batch_waits_for_every_request_and_tells_answers_from_errors(

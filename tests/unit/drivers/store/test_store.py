@@ -18,6 +18,7 @@ from opnode.core.peerfile import (
     certify_location,
 )
 from opnode.core.records import RecordKind, build_chunk, build_record
+from opnode.core.withdrawals import withdraw
 from opnode.drivers.store import BagFull, RecordStore, StoreConfig
 from opnode.protocols.rpc.messages import NO_RECORD
 from opnode.testing.keys import seeded_signing_key, seeded_static_key
@@ -263,3 +264,25 @@ def test_what_expired_counts_as_nothing_for_a_condition(store):
     store.put_untrusted(claim(seq=5, lifetime_s=10).wire, NOW)
     store.put_untrusted(claim(seq=6).wire, NOW + 10, expected_seq=NO_RECORD)
     assert store.records(KEY, NOW + 10) == [claim(seq=6)]
+
+
+def test_a_withdrawal_is_held_until_its_expiry_so_no_old_copy_returns(store):
+    day = 86_400
+    old = claim(seq=1, lifetime_s=9 * day)
+    gone = withdraw(old, seeded_signing_key("anna"), 2)
+    store.put_untrusted(old.wire, NOW)
+    store.put_untrusted(gone.wire, NOW)
+    assert store.records(KEY, NOW) == [gone]
+    assert store.expire(NOW + 8 * day) == 0
+    with pytest.raises(StaleRecord):
+        store.put_untrusted(old.wire, NOW + 8 * day)
+    assert store.expire(NOW + 9 * day) == 1
+
+
+def test_a_withdrawal_enters_where_the_record_never_was(store):
+    gone = withdraw(claim(), seeded_signing_key("anna"), 2)
+    store.put_untrusted(gone.wire, NOW, expected_seq=NO_RECORD)
+    with pytest.raises(StaleRecord):
+        store.put_untrusted(claim().wire, NOW)
+    store.put_untrusted(claim(seq=3).wire, NOW, expected_seq=2)
+    assert store.records(KEY, NOW) == [claim(seq=3)]
