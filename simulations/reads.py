@@ -24,6 +24,10 @@ class Publication(NamedTuple):
     key: StorageKey
     versions: tuple[SignedRecord, ...]
 
+    def up_to(self, version: int) -> "Publication":
+        """The same owner before later versions were made."""
+        return self._replace(versions=self.versions[: version + 1])
+
 
 Read = Callable[[Dht, Publication], Awaitable[list[SignedRecord]]]
 """One way of reading; returns what the reader accepts."""

@@ -1,0 +1,148 @@
+"""Do records outlive their holders when nobody puts them again?
+
+Sessions are as long as measured in the field: Weibull, shape 0.608, scale 3.66 hours.
+Whoever leaves does so without a word and a newcomer takes its place. The owners put
+their records once and are gone at once.
+"""
+
+import heapq
+import itertools
+from typing import ClassVar, Final
+
+import trio
+
+from opnode.testing.dht_nodes import DhtNetwork, DhtNode
+from simulations.reads import Publication, Reads, draft, publish, read_first, read_many
+from simulations.runs import Figures, Scenario
+
+_HOUR_S: Final = 3600.0
+_SHAPE: Final = 0.608
+_SCALE_S: Final = 3.66 * _HOUR_S
+_OWNERS: Final = 20
+"""Leaves that put the records; no node's quota for one network is near."""
+_THROUGH: Final = 3
+"""Nodes that a newcomer knows of."""
+
+
+class ChurnFigures(Figures, frozen=True, kw_only=True):
+    """What was left at the end.
+
+    Attributes:
+        left: nodes that went away, as many came.
+        lost: records that no live node holds.
+        holders_min, holders_mean: live holders of a record.
+        datagrams_per_node_s: sent by a node, all causes, on average.
+    """
+
+    left: int
+    lost: int
+    holders_min: int
+    holders_mean: float
+    datagrams_per_node_s: float
+    first: Reads
+
+
+class ChurnScenario(Scenario[ChurnFigures], frozen=True, kw_only=True):
+    """``hours``: of virtual time after the puts."""
+
+    name: ClassVar[str] = "churn"
+    maintained: ClassVar[bool] = True
+
+    hours: float = 2.0
+    records: int = 100
+    gets: int = 0
+
+    async def measure(self, network: DhtNetwork, nursery: trio.Nursery) -> ChurnFigures:
+        """Put, let the hours pass, count, read."""
+        publications = [draft(network, f"owner {n}") for n in range(self.records)]
+        await _put_and_go(network, publications)
+        sent_before = network.network.statistics().sent
+        sessions = _Sessions(network, nursery)
+        await sessions.run(self.hours * _HOUR_S)
+        sent = network.network.statistics().sent - sent_before
+        now = network.wall_clock()
+        holders = [
+            sum(bool(node.store.records(p.key, now)) for node in network.nodes)
+            for p in publications
+        ]
+        gets = self.gets or self.records
+        askers = sessions.settled()
+        first = await read_many(network, askers, publications, read_first, gets)
+        return ChurnFigures(
+            met=min(holders) > 0 and first.success == 1.0,
+            left=sessions.left,
+            lost=holders.count(0),
+            holders_min=min(holders),
+            holders_mean=sum(holders) / len(holders),
+            datagrams_per_node_s=sent / self.nodes / (self.hours * _HOUR_S),
+            first=first,
+        )
+
+
+class _Sessions:
+    """When every node leaves, and who comes instead."""
+
+    def __init__(self, network: DhtNetwork, nursery: trio.Nursery) -> None:
+        self.left = 0
+        self._network = network
+        self._nursery = nursery
+        self._order = itertools.count()
+        self._joining: set[DhtNode] = set()
+        # Those already there are in the middle of a session, more likely a long one.
+        now = trio.current_time()
+        self._ends = [
+            (now + self._residual_s(), next(self._order), node)
+            for node in network.nodes
+        ]
+        heapq.heapify(self._ends)
+
+    async def run(self, duration_s: float) -> None:
+        """Let nodes go and come for so long."""
+        ends_at = trio.current_time() + duration_s
+        while self._ends[0][0] < ends_at:
+            leaves_at, _, node = heapq.heappop(self._ends)
+            await trio.sleep_until(leaves_at)
+            self._joining.discard(node)
+            self._network.remove(node)
+            self.left += 1
+            await self._replace()
+        await trio.sleep_until(ends_at)
+
+    def settled(self) -> list[DhtNode]:
+        """The nodes whose join is over."""
+        return [node for node in self._network.nodes if node not in self._joining]
+
+    async def _replace(self) -> None:
+        rng = self._network.rng
+        known = rng.sample(self.settled(), _THROUGH)
+        node = await self._network.add()
+        self._joining.add(node)
+        session_s = rng.weibullvariate(_SCALE_S, _SHAPE)
+        entry = (trio.current_time() + session_s, next(self._order), node)
+        heapq.heappush(self._ends, entry)
+        self._nursery.start_soon(self._join, node, known)
+
+    async def _join(self, node: DhtNode, known: list[DhtNode]) -> None:
+        """Join like a node that starts: again through others when nobody answered."""
+        while not await node.dht.join([other.hub.local for other in known]):
+            known = self._network.rng.sample(self.settled(), _THROUGH)
+        self._joining.discard(node)
+
+    def _residual_s(self) -> float:
+        """What is left of a session met at a random moment (inspection paradox)."""
+        rng = self._network.rng
+        whole_s: float = _SCALE_S * rng.gammavariate(1 + 1 / _SHAPE, 1) ** (1 / _SHAPE)
+        return rng.random() * whole_s
+
+
+async def _put_and_go(network: DhtNetwork, publications: list[Publication]) -> None:
+    """Leaves put the records, and are gone."""
+    owners: list[DhtNode] = []
+    for _ in range(_OWNERS):
+        owner = await network.add(leaf=True)
+        known = network.rng.sample(network.nodes[: -len(owners) - 1], _THROUGH)
+        await owner.dht.join([other.hub.local for other in known])
+        owners.append(owner)
+    await publish(network, owners, publications)
+    for owner in owners:
+        network.remove(owner)
