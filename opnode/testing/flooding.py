@@ -88,8 +88,9 @@ async def flood_forged(network: DhtNetwork, target: DhtNode, count: int) -> None
         size = largest_reply(body, source)
         data = encode_request(sender, rng.randbytes(8), _NO_TOKEN, body, size)
         network.network.carry(data, source, target.hub.local)
-        if number % _BATCH == 0:
+        if number % _BATCH == _BATCH - 1:
             await trio.sleep(_PAUSE_S)
+    await trio.sleep(_PAUSE_S)
 
 
 async def flood_fresh(network: DhtNetwork, target: DhtNode, count: int) -> None:
