@@ -21,6 +21,7 @@ from benchmarks import (
     idle,
     link,
     messages,
+    registry,
     startup,
 )
 from benchmarks.figures import BenchmarkError, Report, json_line, leaves, print_table
@@ -174,6 +175,17 @@ def dht_command(
     """Puts, reads and memory of a network in one process; then 30 % of it dead."""
     plan = dht.Plan(nodes=nodes, runs=runs, kinds=kinds or dht.KINDS)
     _report(functools.partial(dht.run, plan), as_json)
+
+
+@benchmarks.command("registry")
+@click.option("--runs", default=5, show_default=True, type=click.IntRange(1))
+@click.option("--clients", default=100, show_default=True, type=click.IntRange(1))
+@click.option("--leaves", default=1, show_default=True, type=click.IntRange(1, 100))
+@as_json
+def registry_command(runs: int, clients: int, leaves: int, *, as_json: bool) -> None:
+    """Three servers, 4000 signed records, a hundred clients: put all, read all."""
+    plan = registry.Plan(runs=runs, clients=clients, leaves=leaves)
+    _report(functools.partial(registry.run, plan), as_json)
 
 
 @benchmarks.command("startup")
