@@ -5,11 +5,13 @@ worth asking, and what finished lookups say of the network's size. Refuses to kn
 records and how lookups run.
 """
 
+import enum
 import logging
 import random
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
+from typing import NamedTuple
 
 import trio
 
@@ -132,22 +134,15 @@ class Contacts:
         id that its address does not allow (BEP 42).
         """
         own = self._rpc.node_id
-        is_ipv6 = ":" in reporter.host
+        scope = _scope_of(reporter.host)
         contacts = []
         for data in packed:
-            try:
-                contact = unpack_contact_untrusted(data)
-            except RemoteProtocolError:
+            contact = _named_untrusted(scope, data)
+            if type(contact) is Contact:
+                if contact.node_id != own:
+                    contacts.append(contact)
+            elif contact is _Verdict.MALFORMED:
                 self._counts["bad_contacts"] += 1
-                continue
-            host = contact.endpoint.host
-            if (
-                contact.node_id != own
-                and (":" in host) == is_ipv6
-                and _may_name(reporter.host, host)
-                and fits(contact)
-            ):
-                contacts.append(contact)
         return contacts
 
     def _met(self, contact: Contact, verified: bool) -> None:
@@ -197,9 +192,38 @@ class _Check:
         self.checks.discard(self.contact.endpoint)
 
 
+class _Verdict(enum.Enum):
+    """Why a named contact is not asked."""
+
+    MALFORMED = enum.auto()
+    FORBIDDEN = enum.auto()
+
+
+class _Scope(NamedTuple):
+    """What decides about whom a reporter may name: all that is read of its address."""
+
+    is_ipv6: bool
+    is_loopback: bool
+    is_public: bool
+
+
 @lru_cache(maxsize=4096)
-def _may_name(reporter: str, host: str) -> bool:
-    """Whether a node at ``reporter`` may send us to ``host``."""
+def _scope_of(host: str) -> _Scope:
+    return _Scope(":" in host, is_loopback(host), is_public(host))
+
+
+# Named again and again: 0.2 instead of 1 µs for each of the 20 contacts of a reply.
+@lru_cache(maxsize=4096)
+def _named_untrusted(reporter: _Scope, data: bytes) -> Contact | _Verdict:
+    """The contact if a reporter of this scope may send us there."""
+    try:
+        contact = unpack_contact_untrusted(data)
+    except RemoteProtocolError:
+        return _Verdict.MALFORMED
+    host = contact.endpoint.host
+    if (":" in host) != reporter.is_ipv6 or not fits(contact):
+        return _Verdict.FORBIDDEN
     if is_loopback(host):
-        return is_loopback(reporter)
-    return is_public(host) or not is_public(reporter)
+        return contact if reporter.is_loopback else _Verdict.FORBIDDEN
+    may_name = is_public(host) or not reporter.is_public
+    return contact if may_name else _Verdict.FORBIDDEN
