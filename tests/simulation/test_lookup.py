@@ -10,6 +10,7 @@ from simulations.runs import run
 from simulations.scenarios.lookup import LookupScenario
 
 SEEDS = [1, 2, 3, 4, 5]
+FEW_SEEDS = SEEDS[:2]
 
 
 def check_exact(outcome):
@@ -18,7 +19,7 @@ def check_exact(outcome):
     assert figures.closest_exact_rate >= 0.99, f"{outcome.command}: {figures}"
 
 
-@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize("seed", FEW_SEEDS)
 def test_all_records_are_found_among_50_nodes(seed):
     check_exact(run(LookupScenario(nodes=50, seed=seed, records=25)))
 
@@ -36,15 +37,15 @@ def test_all_records_are_found_among_many_nodes_for_every_seed(nodes):
 
 
 def test_the_same_seed_gives_the_same_digest_and_another_seed_another():
-    scenario = LookupScenario(nodes=50, seed=7, records=10)
+    scenario = LookupScenario(nodes=30, seed=7, records=5)
     first = run(scenario)
     assert first == run(scenario)
-    other = run(LookupScenario(nodes=50, seed=8, records=10))
+    other = run(LookupScenario(nodes=30, seed=8, records=5))
     assert other.digest != first.digest
 
 
 def test_a_fifth_of_dead_nodes_and_loss_cost_no_record(checked):
-    checked(LookupScenario(nodes=80, seed=1, dead=0.2, loss=0.02))
+    checked(LookupScenario(nodes=50, seed=1, dead=0.2, loss=0.02, records=20))
 
 
 def test_records_are_found_where_every_node_has_a_network_of_its_own(checked):
