@@ -31,6 +31,7 @@ class Scenario(msgspec.Struct, Generic[Found_co], frozen=True, kw_only=True):
 
     name: ClassVar[str]
     maintained: ClassVar[bool] = False
+    link: ClassVar[Link] = Link(latency_s=LATENCY_S)
 
     nodes: int = 50
     seed: int = 1
@@ -73,7 +74,7 @@ async def _run(scenario: Scenario[Found_co]) -> Outcome[Found_co]:
         network = DhtNetwork(
             nursery,
             scenario.seed,
-            Link(latency_s=LATENCY_S),
+            scenario.link,
             public=scenario.public,
             maintained=scenario.maintained,
         )

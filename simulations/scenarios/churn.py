@@ -12,8 +12,9 @@ from typing import ClassVar, Final
 import trio
 
 from opnode.testing.dht_nodes import DhtNetwork, DhtNode
+from opnode.testing.virtual_network import Link
 from simulations.reads import Publication, Reads, draft, publish, read_first, read_many
-from simulations.runs import Figures, Scenario
+from simulations.runs import LATENCY_S, Figures, Scenario
 
 _HOUR_S: Final = 3600.0
 _SHAPE: Final = 0.608
@@ -47,6 +48,7 @@ class ChurnScenario(Scenario[ChurnFigures], frozen=True, kw_only=True):
 
     name: ClassVar[str] = "churn"
     maintained: ClassVar[bool] = True
+    link: ClassVar[Link] = Link(latency_s=LATENCY_S, grain_s=0.02)
 
     hours: float = 2.0
     records: int = 100

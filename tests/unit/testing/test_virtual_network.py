@@ -63,6 +63,14 @@ def numbered(count: int) -> list[bytes]:
     return [number.to_bytes(4) for number in range(count)]
 
 
+async def test_a_grain_puts_arrivals_off_to_its_next_multiple(clock: Clock):
+    _, one, other = await two_sockets(Link(latency_s=(0.21, 0.21), grain_s=0.25))
+    await trio.sleep(0.1)
+    one.send(b"x", other.local)
+    await other.wait_readable()
+    assert trio.current_time() == pytest.approx(0.5)
+
+
 async def test_a_datagram_takes_the_link_latency(clock: Clock):
     _, one, other = await two_sockets(Link(latency_s=(0.25, 0.25)))
     started_at = trio.current_time()
