@@ -12,6 +12,7 @@ has gone blind fails too.
 from __future__ import annotations
 
 import ast
+import functools
 import importlib
 import io
 import re
@@ -42,6 +43,9 @@ WITHOUT_TEST_FILE = {
 # Written in halves: otherwise this file would be the first finding.
 MARKERS = re.compile(r"\b(" + "|".join(("TO" + "DO", "FIX" + "ME", "X" * 3)) + r")\b")
 UNWRITTEN = "NotImplemented" + "Error"
+ESCAPED_TYPE = re.compile(r"\b(Any|cast)\b")
+SWITCHES = re.compile(r"\b(skip|xfail)\b")
+INDENTED_IMPORT = re.compile(r"^[ \t]+(import|from)\b|[:;][ \t]*(import|from)\b", re.M)
 ESCAPE = re.compile(
     r"#\s*(type:\s*ig" + r"nore|noqa)(\[[^\]]*\]|:\s*[A-Z]+\d+[A-Z0-9, ]*)?(.*)"
 )
@@ -57,8 +61,20 @@ class Source(NamedTuple):
     text: str
 
     def tree(self) -> ast.Module:
-        """Parse the text."""
-        return ast.parse(self.text, filename=self.path)
+        """The syntax tree; shared, so no checker may change it."""
+        return parsed(self)
+
+
+@functools.cache
+def parsed(source: Source) -> ast.Module:
+    """Parse a file once for all checkers."""
+    return ast.parse(source.text, filename=source.path)
+
+
+@functools.cache
+def nodes(source: Source) -> tuple[ast.AST, ...]:
+    """Every node of a file, in the order of ``ast.walk``."""
+    return tuple(ast.walk(source.tree()))
 
 
 def sources(*folders: str) -> list[Source]:
@@ -70,9 +86,9 @@ def sources(*folders: str) -> list[Source]:
     ]
 
 
-def functions(tree: ast.Module) -> Iterator[FunctionNode]:
+def functions(source: Source) -> Iterator[FunctionNode]:
     """Every function and method, nested ones too."""
-    for node in ast.walk(tree):
+    for node in nodes(source):
         if isinstance(node, FunctionNode):
             yield node
 
@@ -90,7 +106,7 @@ def docstring_lines(function: FunctionNode) -> int:
 
 def long_functions(source: Source) -> Iterator[str]:
     """Functions of more than sixty lines without their docstring."""
-    for function in functions(source.tree()):
+    for function in functions(source):
         end = function.end_lineno or function.lineno
         length = end - function.lineno + 1 - docstring_lines(function)
         if length > FUNCTION_LINES:
@@ -115,7 +131,7 @@ def many_arguments(source: Source) -> Iterator[str]:
     reason that `blanket_escapes` asks for.
     """
     lines = source.text.splitlines()
-    for function in functions(source.tree()):
+    for function in functions(source):
         decorators = [ast.unparse(one) for one in function.decorator_list]
         is_command = any(re.search(r"\bcommand\(", one) for one in decorators)
         may_take_more = function.name == "__init__" or is_command
@@ -138,14 +154,26 @@ def stray_markers(source: Source) -> Iterator[str]:
     for number, line in enumerate(source.text.splitlines(), start=1):
         if MARKERS.search(line):
             yield f"{source.path}:{number} stray marker: {line.strip()}"
-    tree = source.tree()
-    for node in ast.walk(tree):
+    # Most files hold none of the words, and need no look at their syntax.
+    if UNWRITTEN in source.text:
+        yield from unwritten_parts(source)
+    if SWITCHES.search(source.text):
+        yield from silent_switches(source)
+
+
+def unwritten_parts(source: Source) -> Iterator[str]:
+    """Places that only say that code is missing."""
+    for node in nodes(source):
         if isinstance(node, ast.Raise) and UNWRITTEN in ast.unparse(node):
             yield f"{source.path}:{node.lineno} stands for code that is not written"
+
+
+def silent_switches(source: Source) -> Iterator[str]:
+    """Tests switched off without a reason."""
     called = {
-        id(node.func): node for node in ast.walk(tree) if isinstance(node, ast.Call)
+        id(node.func): node for node in nodes(source) if isinstance(node, ast.Call)
     }
-    for node in ast.walk(tree):
+    for node in nodes(source):
         if is_switch(node) and not has_reason(called.get(id(node))):
             yield f"{source.path}:{node.lineno} switches a test off without a reason"
 
@@ -165,11 +193,15 @@ def has_reason(call: ast.Call | None) -> bool:
     return any(not isinstance(text, ast.Constant) or bool(text.value) for text in texts)
 
 
-def comments(source: Source) -> Iterator[tuple[int, str]]:
+@functools.cache
+def comments(source: Source) -> tuple[tuple[int, str], ...]:
     """Every comment with its line number; text inside strings is no comment."""
-    for token in tokenize.generate_tokens(io.StringIO(source.text).readline):
-        if token.type == tokenize.COMMENT:
-            yield token.start[0], token.string
+    tokens = tokenize.generate_tokens(io.StringIO(source.text).readline)
+    return tuple(
+        (token.start[0], token.string)
+        for token in tokens
+        if token.type == tokenize.COMMENT
+    )
 
 
 def lines_below_comments(source: Source) -> set[int]:
@@ -187,6 +219,8 @@ def blanket_escapes(source: Source) -> Iterator[str]:
 
     The reason stands behind the escape or fills the line above it.
     """
+    if not ESCAPE.search(source.text):
+        return
     explained = lines_below_comments(source)
     for number, comment in comments(source):
         found = ESCAPE.search(comment)
@@ -202,9 +236,11 @@ def blanket_escapes(source: Source) -> Iterator[str]:
 
 def unexplained_casts(source: Source) -> Iterator[str]:
     """Uses of ``Any`` and ``cast`` without a comment beside or above that says why."""
+    if not ESCAPED_TYPE.search(source.text):
+        return
     beside = {number for number, _ in comments(source)}
     explained = beside | lines_below_comments(source)
-    for node in ast.walk(source.tree()):
+    for node in nodes(source):
         if not isinstance(node, ast.Name) or node.id not in {"Any", "cast"}:
             continue
         if node.lineno not in explained:
@@ -213,7 +249,9 @@ def unexplained_casts(source: Source) -> Iterator[str]:
 
 def hidden_imports(source: Source) -> Iterator[str]:
     """Imports inside functions."""
-    for function in functions(source.tree()):
+    if not INDENTED_IMPORT.search(source.text):
+        return
+    for function in functions(source):
         for node in ast.walk(function):
             if isinstance(node, ast.Import | ast.ImportFrom):
                 yield f"{source.path}:{node.lineno} import inside {function.name}"

@@ -861,7 +861,7 @@ def test_r_30_holes_that_closed_are_not_counted_any_more():
 @pytest.mark.parametrize("size", [1, 2, 17])
 def test_r_30_small_pieces_that_nobody_reads_cost_what_they_hold(size):
     far = settled(channel_window=256 * KIB, connection_window=1024 * KIB)
-    limit = 32 * KIB
+    limit = 16 * KIB
     pieces = (
         data(channel_id, place, bytes(size))
         for place in range(0, limit - size, size)

@@ -55,7 +55,7 @@ def test_r_38_nothing_escapes_from_any_bytes(target: Target, data: bytes):
     target(data)
 
 
-@settings(max_examples=400)
+@settings(max_examples=200)
 @given(st.lists(any_frame, max_size=12))
 def test_r_38_nothing_escapes_from_any_frames(parts):
     mad_peer_target(b"".join(parts))
