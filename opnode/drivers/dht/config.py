@@ -47,6 +47,50 @@ class WatchesConfig:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class HoldingsConfig:
+    """How a node cares for the records that it holds for others.
+
+    Attributes:
+        reput_s: a bag that nobody put for this long is put again by its closest
+            holder (Kademlia §2.5). Half of the nodes met at random leave within four
+            hours, so of twenty holders some are left after one.
+        patience: others' puts are relied on for so many periods in a row; who puts a
+            record at us alone must not keep us from putting it where it belongs.
+        givers: how many of the closest holders give a newcomer its records: one may
+            be dead or a liar.
+        neighbours: watched for newcomers. The k closest of any record that we should
+            hold are among the 3 k closest to ourselves.
+        settle_s: after a restart with records, everybody met at first is no newcomer.
+        forget_s: who was away longer than this is a newcomer again.
+        max_known: neighbours remembered, for ``forget_s``.
+        tick_s: mean pause between two looks around.
+        walk_s: in this time all bags are looked at once, or longer when there are
+            more than 30 000.
+        keys_per_step: bags looked at in one go: 3 ms of work.
+        bytes_per_s: all of this together may use so much of the uplink; a node with
+            1000 records needs about 300 B/s.
+        burst_bytes: and so much at once, as when a neighbour has just arrived.
+        leaving_keys: bags given on when the node stops: what fits into a second.
+        leaving_at_once: of them under way.
+    """
+
+    reput_s: float = 3600.0
+    patience: int = 4
+    givers: int = 2
+    neighbours: int = 60
+    settle_s: float = 600.0
+    forget_s: float = 3600.0
+    max_known: int = 1024
+    tick_s: float = 10.0
+    walk_s: float = 600.0
+    keys_per_step: int = 512
+    bytes_per_s: float = 8192.0
+    burst_bytes: float = 131_072.0
+    leaving_keys: int = 1024
+    leaving_at_once: int = 64
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class DhtConfig:
     """Limits and periods of a node's part in the DHT.
 
@@ -82,3 +126,4 @@ class DhtConfig:
     routing: RoutingConfig = field(default_factory=RoutingConfig)
     watch: WatchConfig = field(default_factory=WatchConfig)
     watches: WatchesConfig = field(default_factory=WatchesConfig)
+    holdings: HoldingsConfig = field(default_factory=HoldingsConfig)

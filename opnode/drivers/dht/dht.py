@@ -20,6 +20,7 @@ from opnode.core.records import SignedRecord
 from opnode.drivers.clock import WallClock
 from opnode.drivers.dht.config import DhtConfig
 from opnode.drivers.dht.contacts import Contacts
+from opnode.drivers.dht.holdings import Holdings, HoldingsStatistics
 from opnode.drivers.dht.lookups import Lookups
 from opnode.drivers.dht.own_records import OwnRecords
 from opnode.drivers.dht.puts import Writer
@@ -52,6 +53,7 @@ class DhtStatistics:
     repaired: int
     bad_records: int
     refusals: tuple[tuple[str, int], ...]
+    holdings: HoldingsStatistics
     network_size: float | None
     alarm: str | None
     watchers: int
@@ -96,6 +98,17 @@ class Dht:
         self._own = OwnRecords(self._config, wall_clock, rng)
         nearest = self._contacts.nearest_reliable
         self._service = DhtService(rpc, store, wall_clock, nearest)
+        self._holdings = Holdings(
+            rpc,
+            self._contacts,
+            self._writer,
+            store,
+            wall_clock=wall_clock,
+            rng=rng,
+            config=self._config.holdings,
+            k=self._config.lookup.k,
+        )
+        self._service.on_stored = self._holdings.seen
         self._watch_service = WatchService(rpc, self._config.watch)
         self._watches = Watches(
             rpc, self._lookups, wall_clock, rng, self._config.watches
@@ -121,6 +134,7 @@ class Dht:
             + self._service.bad_records
             + self._watches.bad_records(),
             refusals=tuple(sorted(self._writer.refusals.items())),
+            holdings=self._holdings.statistics(),
             network_size=self._contacts.network_size,
             alarm=self._contacts.alarm(trio.current_time()),
             watchers=self._watch_service.statistics().watches,
@@ -143,6 +157,7 @@ class Dht:
         expires_at = trio.current_time() + config.expire_s
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._watch_service.run)
+            nursery.start_soon(self._holdings.run)
             while True:
                 await trio.sleep(config.tick_s * self._rng.uniform(0.5, 1.5))
                 now = trio.current_time()
@@ -155,6 +170,13 @@ class Dht:
                 if now >= expires_at:
                     expires_at = now + config.expire_s
                     self._store.expire(self._wall_clock())
+
+    async def leave(self) -> None:
+        """Give the records that we hold to whoever takes our place.
+
+        The caller bounds the time; what is not given by then has other holders.
+        """
+        await self._holdings.leave()
 
     def shun(self, endpoint: Endpoint) -> None:
         """Keep whoever is at this address out of the table: it is not who should be."""

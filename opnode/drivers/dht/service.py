@@ -17,7 +17,7 @@ from opnode.core.errors import (
     StaleRecord,
     StorageError,
 )
-from opnode.core.ids import NODE_ID_SIZE, Contact
+from opnode.core.ids import NODE_ID_SIZE, Contact, StorageKey
 from opnode.drivers.clock import WallClock
 from opnode.drivers.rpc.exchange import IncomingRequest
 from opnode.drivers.rpc.rpc import Rpc
@@ -61,12 +61,17 @@ Nearest = Callable[[bytes, int], list[Contact]]
 
 
 class DhtService:
-    """The serving half of a node's part in the DHT."""
+    """The serving half of a node's part in the DHT.
+
+    Attributes:
+        on_stored: hears of each key under which somebody stored, the same bytes too.
+    """
 
     def __init__(
         self, rpc: Rpc, store: RecordStore, wall_clock: WallClock, nearest: Nearest
     ) -> None:
         self.bad_records = 0
+        self.on_stored: Callable[[StorageKey], None] = _ignore
         self._rpc = rpc
         self._store = store
         self._wall_clock = wall_clock
@@ -108,7 +113,7 @@ class DhtService:
         if not request.verified:
             raise Refuse(FailureCode.TOKEN_NEEDED, "")
         try:
-            self._store.put_untrusted(
+            record = self._store.put_untrusted(
                 body.record,
                 self._wall_clock(),
                 request.source.host,
@@ -117,6 +122,7 @@ class DhtService:
         except (RecordError, StorageError) as error:
             self.bad_records += isinstance(error, RecordError)
             raise Refuse(_failure_code(error), str(error)) from error
+        self.on_stored(record.key)
         near = _wished(body.near)
         if not near:
             return Stored()
@@ -143,6 +149,10 @@ class DhtService:
 def _wished(near: bytes) -> bytes:
     """The id whose neighbours were asked for; none if it has another length."""
     return near if len(near) == NODE_ID_SIZE else b""
+
+
+def _ignore(key: StorageKey) -> None:
+    del key
 
 
 def _failure_code(error: Exception) -> FailureCode:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from opnode.core.errors import StorageError
-from opnode.core.ids import STORAGE_KEY_SIZE
+from opnode.core.ids import STORAGE_KEY_SIZE, StorageKey, distance
 
 logger = logging.getLogger(__name__)
 
@@ -60,6 +60,12 @@ _PROLONG: Final = (
     "WHERE key = ? AND kind = ? AND owner = ? AND expires_at < ?"
 )
 _BAG: Final = "SELECT wire FROM record WHERE key = ? ORDER BY rowid"
+_KEYS_AFTER: Final = (
+    "SELECT DISTINCT key FROM record WHERE key > ? ORDER BY key LIMIT ?"
+)
+_KEYS_BEFORE: Final = (
+    "SELECT DISTINCT key FROM record WHERE key <= ? ORDER BY key DESC LIMIT ?"
+)
 # An update keeps the row, with the slot's age and whose quota it is on.
 _WRITE: Final = (
     "INSERT INTO record (key, kind, owner, expires_at, wire, source) "
@@ -115,6 +121,22 @@ class RecordFile:
     def bag(self, key: bytes) -> list[bytes]:
         """The records under a key, the oldest slot first."""
         return [wire for (wire,) in self._execute(_BAG, (bytes(key),))]
+
+    def keys_after(self, key: bytes, count: int) -> list[StorageKey]:
+        """The next keys in numeric order, at most so many."""
+        rows = self._execute(_KEYS_AFTER, (bytes(key), count))
+        return [StorageKey(found) for (found,) in rows]
+
+    def keys_around(self, place: bytes, count: int) -> list[StorageKey]:
+        """At most so many keys on both sides of a place in numeric order.
+
+        Neighbours in number mostly are in XOR distance too. The nearest come first.
+        """
+        half = count // 2
+        rows = self._execute(_KEYS_AFTER, (bytes(place), half))
+        rows += self._execute(_KEYS_BEFORE, (bytes(place), half))
+        keys = [StorageKey(found) for (found,) in rows]
+        return sorted(keys, key=lambda key: distance(key, place))
 
     def write(self, slot: Slot, *, wire: bytes, kept_until: int, group: bytes) -> None:
         """Fill a slot; one that is filled keeps its age and its group."""

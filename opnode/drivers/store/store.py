@@ -135,6 +135,22 @@ class RecordStore:
             return []
         return [r for r in bag if r.expires_at > wall_now]
 
+    def keys_after(self, key: bytes, count: int) -> list[StorageKey]:
+        """The next keys under which something is held; none if the disk fails."""
+        try:
+            return self._file.keys_after(key, count)
+        except StorageError as error:
+            self._note_failure(error)
+            return []
+
+    def keys_around(self, count: int) -> list[StorageKey]:
+        """The keys next to our place, most of them; none if the disk fails."""
+        try:
+            return self._file.keys_around(self.near, count)
+        except StorageError as error:
+            self._note_failure(error)
+            return []
+
     def expire(self, wall_now: float) -> int:
         """Drop what is past its time; returns how many, none if the disk fails.
 
