@@ -19,13 +19,27 @@ from opnode.core.addresses import Endpoint, is_loopback, is_public
 from opnode.core.errors import NetworkError, RemoteProtocolError, RequestTimeout
 from opnode.core.ids import Contact, short
 from opnode.drivers.dht.config import DhtConfig
-from opnode.drivers.rpc.exchange import Answer
+from opnode.drivers.rpc.exchange import Answer, IncomingRequest
 from opnode.drivers.rpc.rpc import Rpc
 from opnode.protocols.density import Density
-from opnode.protocols.routing import Table, fits
+from opnode.protocols.routing import BucketView, Table, fits
 from opnode.protocols.rpc.messages import Ping, unpack_contact_untrusted
 
 logger = logging.getLogger(__name__)
+
+
+class KnownContact(NamedTuple):
+    """A contact of the table and its age, for the cache on disk.
+
+    Attributes:
+        contact: id and address.
+        age_s: for how long it has been known.
+        silent_s: since when it was not heard.
+    """
+
+    contact: Contact
+    age_s: float
+    silent_s: float
 
 
 class Contacts:
@@ -46,9 +60,12 @@ class Contacts:
         self._config = config
         self._rng = rng
         self._counts = counts
-        self._checks: set[Endpoint] = set()
+        # Being pinged for the table's sake, and whether only because it asked us.
+        self._checks: dict[Endpoint, bool] = {}
         self._shunned: dict[Endpoint, None] = {}
-        rpc.on_contact = self._met
+        self._lost: dict[Endpoint, Contact] = {}
+        rpc.on_answered = self._answered
+        rpc.on_asked = self._asked
         rpc.on_failure = self._missed
 
     def __len__(self) -> int:
@@ -59,7 +76,29 @@ class Contacts:
         entries = self.table.entries()
         self.table = Table(self._rpc.node_id, self._config.routing)
         for entry in entries:
-            self.table.heard(entry.contact, entry.heard_at)
+            contact, known_at = entry.contact, entry.known_at
+            self.table.heard(contact, entry.answered_at, known_at=known_at)
+
+    def known(self, now: float) -> list[KnownContact]:
+        """The contacts with a place, those first that have been there longest."""
+        entries = sorted(self.table.entries(), key=lambda entry: entry.known_at)
+        return [
+            KnownContact(e.contact, now - e.known_at, now - e.heard_at) for e in entries
+        ]
+
+    def lost(self) -> list[Contact]:
+        """Contacts that fell silent, the last first: where to look when all did."""
+        return list(reversed(self._lost.values()))
+
+    def vouch(self, contact: Contact, age_s: float) -> None:
+        """A contact that we have known for so long proved that it is still the same."""
+        if contact.endpoint not in self._shunned:
+            now = trio.current_time()
+            self.table.heard(contact, now, known_at=now - age_s)
+
+    def views(self, now: float) -> tuple[BucketView, ...]:
+        """The buckets of the table, for people to look at."""
+        return self.table.views(now)
 
     @property
     def network_size(self) -> float | None:
@@ -91,31 +130,28 @@ class Contacts:
         """The nearest contacts that may be handed on."""
         return self.table.nearest(target, count, reliable=True)
 
+    def nearest_packed(self, target: bytes, count: int) -> list[bytes]:
+        """The same as replies name them."""
+        return self.table.nearest_packed(target, count)
+
     def shun(self, endpoint: Endpoint) -> None:
         """Keep whoever is at this address out of the table: it is not who should be."""
         self._shunned[endpoint] = None
         if len(self._shunned) > self._config.max_shunned:
             del self._shunned[next(iter(self._shunned))]
-        for contact in self.table.contacts():
-            if contact.endpoint == endpoint:
-                self.table.remove(contact.node_id)
+        self.table.remove_at(endpoint)
 
     def welcome(self, endpoint: Endpoint) -> None:
         """Take back ``shun``."""
         self._shunned.pop(endpoint, None)
 
     def tick(self, now: float) -> None:
-        """Ping the few contacts that were silent for too long."""
-        left = self._config.pings_per_tick
-        for entry in self.table.entries():
-            # Different for each pair of nodes, so that pings spread by themselves.
-            jitter = 1 + (entry.id[-1] ^ self._rpc.node_id[-1]) / 1024
-            is_due = now - entry.heard_at >= self._config.silent_s * jitter
-            if is_due and entry.contact.endpoint not in self._checks:
-                self._ping(entry.contact)
-                left -= 1
-            if left <= 0:
-                return
+        """Ping the few contacts that are due."""
+        # Nobody asks a leaf for contacts, and each ping opens a mapping in its NAT.
+        limit = 1 if self._rpc.leaf else self._config.pings_per_tick
+        for entry in self.table.due(now, limit):
+            if entry.contact.endpoint not in self._checks:
+                self._ping(entry.contact, is_asker=False)
 
     def refresh_target(self, now: float) -> bytes | None:
         """A random id of a bucket that had no lookup for long, if there is one."""
@@ -145,30 +181,47 @@ class Contacts:
                 self._counts["bad_contacts"] += 1
         return contacts
 
-    def _met(self, contact: Contact, verified: bool) -> None:
-        """Somebody answered or asked. Only a proven address enters the table."""
-        now = trio.current_time()
-        if contact.endpoint in self._shunned:
-            return
-        if verified:
-            self.table.heard(contact, now)
-            return
+    def _answered(self, answer: Answer) -> None:
+        """Somebody answered us: the only way into the table."""
+        contact = answer.contact
+        if answer.leaf:
+            self.table.remove_at(contact.endpoint)
+        elif contact.endpoint not in self._shunned:
+            self._lost.pop(contact.endpoint, None)
+            is_asker = self._checks.get(contact.endpoint, False)
+            self.table.heard(contact, trio.current_time(), is_asker=is_asker)
+
+    def _asked(self, request: IncomingRequest) -> None:
+        """Somebody asked us; that alone brings nobody into the table."""
+        contact, now = request.contact, trio.current_time()
         endpoint = contact.endpoint
+        if request.leaf:
+            if request.verified:
+                self.table.remove_at(endpoint)
+            return
+        if request.verified:
+            self.table.asked(contact, now)
         if endpoint in self._checks or len(self._checks) >= self._config.max_checks:
             return
-        if self.table.would_take(contact):
-            self._ping(contact)
+        if endpoint not in self._shunned and self.table.would_take(contact, now):
+            self._ping(contact, is_asker=True)
 
-    def _ping(self, contact: Contact) -> None:
-        """Ping without waiting; the Rpc reports the answer through ``_met``."""
+    def _ping(self, contact: Contact, *, is_asker: bool) -> None:
+        """Ping without waiting; the Rpc reports the answer through ``_answered``."""
         try:
             self._rpc.start(contact.endpoint, Ping(), _Check(self._checks, contact))
         except RequestTimeout:
             return
-        self._checks.add(contact.endpoint)
+        self._checks[contact.endpoint] = is_asker
 
     def _missed(self, endpoint: Endpoint) -> None:
-        self.table.failed_at(endpoint)
+        gone = self.table.failed_at(endpoint)
+        if gone is None:
+            return
+        self._lost.pop(endpoint, None)
+        self._lost[endpoint] = gone.contact
+        if len(self._lost) > self._config.max_lost:
+            del self._lost[next(iter(self._lost))]
 
 
 class _Check:
@@ -176,20 +229,20 @@ class _Check:
 
     __slots__ = ("checks", "contact")
 
-    def __init__(self, checks: set[Endpoint], contact: Contact) -> None:
+    def __init__(self, checks: dict[Endpoint, bool], contact: Contact) -> None:
         self.checks = checks
         self.contact = contact
 
     def answered(self, answer: Answer) -> None:
         del answer
-        self.checks.discard(self.contact.endpoint)
+        self.checks.pop(self.contact.endpoint, None)
 
     def slow(self) -> None:
         """Nobody waits."""
 
     def failed(self, error: NetworkError) -> None:
         del error
-        self.checks.discard(self.contact.endpoint)
+        self.checks.pop(self.contact.endpoint, None)
 
 
 class _Verdict(enum.Enum):

@@ -30,6 +30,7 @@ from opnode.drivers.dht.watch_service import WatchService
 from opnode.drivers.dht.watches import Watched, Watches
 from opnode.drivers.rpc.rpc import Rpc
 from opnode.drivers.store import RecordStore
+from opnode.protocols.routing import BucketView
 from opnode.protocols.rpc.messages import FindNode, Ping
 
 logger = logging.getLogger(__name__)
@@ -56,6 +57,7 @@ class DhtStatistics:
     holdings: HoldingsStatistics
     network_size: float | None
     alarm: str | None
+    buckets: tuple[BucketView, ...]
     watchers: int
     watching: int
 
@@ -137,6 +139,7 @@ class Dht:
             holdings=self._holdings.statistics(),
             network_size=self._contacts.network_size,
             alarm=self._contacts.alarm(trio.current_time()),
+            buckets=self._contacts.views(trio.current_time()),
             watchers=self._watch_service.statistics().watches,
             watching=len(self._watches),
         )

@@ -94,8 +94,8 @@ class Answerer:
         # Whoever is told of an unproven sender pings it, which must not add up to
         # more bytes than it sent us.
         is_paid = request.verified or datagram.size - sent >= CHECK_ROOM
-        if station.on_contact is not None and not datagram.leaf and is_paid:
-            station.on_contact(request.contact, request.verified)
+        if station.on_asked is not None and is_paid:
+            station.on_asked(request)
 
     def answer_stranger_untrusted(self, data: bytes, source: Endpoint) -> None:
         """Tell a PING of another network so; nothing else gets an answer."""

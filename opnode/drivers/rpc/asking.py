@@ -124,16 +124,16 @@ class Asker:
         self._transactions.heard(source, reply.token, observed, now)
         contact = Contact(reply.sender, source)
         asked = exchange.body
+        rtt_s = now - pending.sent_at
+        answer = Answer(body, contact, rtt_s, observed, reply.leaf)
         # Whoever was asked for a proof is believed after it was found good, not before.
         if not (type(asked) is Ping and asked.prove):
-            if station.on_contact is not None and not reply.leaf:
-                station.on_contact(contact, True)
+            if station.on_answered is not None:
+                station.on_answered(answer)
             if station.on_observed is not None:
                 station.on_observed(source, observed)
         if type(body) is not Failure:
             station.counts["answered"] += 1
-            rtt_s = now - pending.sent_at
-            answer = Answer(body, contact, rtt_s, observed, reply.leaf)
             exchange.listener.answered(answer)
         else:
             self._take_failure(exchange, body, source)

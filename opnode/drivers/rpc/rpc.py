@@ -12,7 +12,7 @@ import trio
 from opnode.core.addresses import Endpoint
 from opnode.core.crypto import SigningKey
 from opnode.core.errors import RemoteProtocolError, RequestRefused
-from opnode.core.ids import Contact, NodeId
+from opnode.core.ids import NodeId
 from opnode.drivers.rpc.answering import Answerer
 from opnode.drivers.rpc.asking import Asker
 from opnode.drivers.rpc.config import RpcConfig, RpcStatistics
@@ -106,13 +106,22 @@ class Rpc:
         return self._station.hub.local
 
     @property
-    def on_contact(self) -> Callable[[Contact, bool], None] | None:
-        """Hears of every node that is no leaf, and whether its address is proven."""
-        return self._station.on_contact
+    def on_answered(self) -> Callable[[Answer], None] | None:
+        """Hears every answer, of leaves too, but those that prove a key."""
+        return self._station.on_answered
 
-    @on_contact.setter
-    def on_contact(self, hear: Callable[[Contact, bool], None] | None) -> None:
-        self._station.on_contact = hear
+    @on_answered.setter
+    def on_answered(self, hear: Callable[[Answer], None] | None) -> None:
+        self._station.on_answered = hear
+
+    @property
+    def on_asked(self) -> Callable[[IncomingRequest], None] | None:
+        """Hears who asked us, leaves too, unless it would have to be pinged unpaid."""
+        return self._station.on_asked
+
+    @on_asked.setter
+    def on_asked(self, hear: Callable[[IncomingRequest], None] | None) -> None:
+        self._station.on_asked = hear
 
     @property
     def on_failure(self) -> Callable[[Endpoint], None] | None:

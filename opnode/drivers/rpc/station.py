@@ -10,8 +10,8 @@ from typing import Final
 
 from opnode.core.addresses import Endpoint
 from opnode.core.crypto import SigningKey, keyed_digest, sha256
-from opnode.core.ids import Contact
 from opnode.drivers.rpc.config import COUNTERS
+from opnode.drivers.rpc.exchange import Answer, IncomingRequest
 from opnode.drivers.socket_hub import SocketHub
 from opnode.protocols.rpc.datagrams import Sender
 
@@ -42,8 +42,9 @@ class Station:
         hub: the node's socket.
         sender: what every datagram says about us; replaced when that changes.
         counts: by the names in ``COUNTERS``.
-        on_contact: a node that is no leaf answered or asked; whether it is proven to
-            receive at its address.
+        on_answered: a node answered us, leaf or not.
+        on_asked: a node asked us, leaf or not; whoever did not prove its address paid
+            for being pinged.
         on_failure: nobody answered at this address.
         on_observed: the node at the first address sees us at the second.
     """
@@ -51,7 +52,8 @@ class Station:
     hub: SocketHub
     sender: Sender
     counts: dict[str, int]
-    on_contact: Callable[[Contact, bool], None] | None = None
+    on_answered: Callable[[Answer], None] | None = None
+    on_asked: Callable[[IncomingRequest], None] | None = None
     on_failure: Callable[[Endpoint], None] | None = None
     on_observed: Callable[[Endpoint, Endpoint], None] | None = None
 

@@ -17,7 +17,7 @@ async def network(nursery):
 async def test_forged_ids_are_heard_and_never_verified(autojump_clock, network):
     node = network.nodes[0]
     heard = {}
-    node.rpc.on_contact = lambda contact, verified: heard.update({contact: verified})
+    node.rpc.on_asked = lambda asked: heard.update({asked.contact: asked.verified})
     await flood_forged(network, node, 150)
     assert len(heard) == 150
     assert not any(heard.values())
@@ -26,7 +26,7 @@ async def test_forged_ids_are_heard_and_never_verified(autojump_clock, network):
 async def test_fresh_ids_prove_their_addresses(autojump_clock, network):
     node = network.nodes[0]
     heard = {}
-    node.rpc.on_contact = lambda contact, verified: heard.update({contact: verified})
+    node.rpc.on_asked = lambda asked: heard.update({asked.contact: asked.verified})
     await flood_fresh(network, node, 150)
     assert len(heard) == 150
     assert all(heard.values())

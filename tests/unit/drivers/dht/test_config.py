@@ -10,4 +10,4 @@ def test_a_lookup_asks_no_more_contacts_than_a_bucket_holds():
 
 def test_a_silent_contact_is_pinged_sooner_than_its_bucket_is_refreshed():
     config = DhtConfig()
-    assert config.silent_s < config.refresh_s < config.republish_s
+    assert config.routing.check_min_s < config.refresh_s < config.republish_s

@@ -6,7 +6,6 @@ import trio
 
 from opnode.core.addresses import Endpoint
 from opnode.core.ids import Contact, NodeId, claim_key, node_id_of
-from opnode.drivers.dht.config import DhtConfig
 from opnode.protocols.rpc.messages import (
     FindNode,
     Nodes,
@@ -21,6 +20,7 @@ async def test_a_shunned_node_stays_out_of_the_table_though_it_asks_and_answers(
     autojump_clock, network
 ):
     await network.grow(3)
+    await trio.sleep(1)
     node, other = network.nodes[0], network.nodes[2]
     endpoint = other.hub.local
     assert other.contact in node.dht.contacts()
@@ -67,8 +67,7 @@ async def test_contacts_that_a_far_node_may_not_name_are_not_asked(
 async def test_a_dead_contact_leaves_the_table_and_a_silent_live_one_stays(
     autojump_clock, network
 ):
-    config = DhtConfig(silent_s=300)
-    one = await network.add(maintained=True, dht_config=config)
+    one = await network.add(maintained=True)
     alive, dead = await network.add(), await network.add()
     for node in (alive, dead):
         await one.dht.join([node.hub.local])

@@ -109,7 +109,7 @@ async def test_an_unproven_sender_is_reported_only_if_it_paid_for_being_pinged(
 ):
     one, socket = await net.rpc(1), await net.raw()
     met = []
-    one.on_contact = lambda _, verified: met.append(verified)
+    one.on_asked = lambda asked: met.append(asked.verified)
     await ask_raw(socket, one, request_bytes(Ping(), size=100))
     assert met == []
     await ask_raw(socket, one, request_bytes(Ping(), size=300))

@@ -108,7 +108,7 @@ async def test_a_seed_that_cannot_know_its_address_still_signs_only_for_its_own_
 async def test_whoever_is_asked_for_a_proof_is_no_contact_by_that(autojump_clock, net):
     one, two = await net.rpc(1), await net.rpc(2)
     met, told = [], []
-    one.on_contact = lambda contact, _: met.append(contact)
+    one.on_answered = lambda answer: met.append(answer.contact)
     one.on_observed = lambda reporter, _: told.append(reporter)
     await one.prove(two.local)
     assert (met, told) == ([], [])
@@ -142,7 +142,7 @@ async def test_another_network_is_named_to_a_ping_and_ignored_otherwise(
     one = await net.rpc(1)
     other = await net.rpc(2, network=network_id_of("other"))
     met = []
-    one.on_contact = lambda contact, _: met.append(contact)
+    one.on_answered = lambda answer: met.append(answer.contact)
     with pytest.raises(RequestRefused) as refusal:
         await one.prove(other.local)
     assert refusal.value.code == FailureCode.OTHER_NETWORK
@@ -152,21 +152,23 @@ async def test_another_network_is_named_to_a_ping_and_ignored_otherwise(
     assert met == [], "a node of another network is no contact"
 
 
-async def test_contacts_are_reported_verified_or_not_and_leaves_never(
+async def test_askers_are_reported_verified_or_not_and_leaves_as_leaves(
     autojump_clock, net
 ):
     one, two, leaf = await net.rpc(1), await net.rpc(2), await net.rpc(3, leaf=True)
     one.serve(FindNode, lambda _: Nodes(()))
     met = []
-    one.on_contact = lambda contact, verified: met.append((contact, verified))
+    one.on_asked = lambda asked: met.append((asked.contact, asked.verified, asked.leaf))
     for rpc in (two, two, leaf):
         await rpc.request(one.local, FindNode(bytes(20)))
     contact = (two.node_id, two.local)
-    assert met == [(contact, False), (contact, True)]
-    leaf.serve(FindNode, lambda _: Nodes(()))
+    own = (leaf.node_id, leaf.local)
+    assert met == [(contact, False, False), (contact, True, False), (own, False, True)]
+    answered = []
+    one.on_answered = lambda answer: answered.append((answer.contact, answer.leaf))
     await one.request(two.local, Ping())
     await one.request(leaf.local, Ping())
-    assert met[2:] == [(contact, True)]
+    assert answered == [(contact, False), (own, True)]
 
 
 async def test_observed_by_asks_only_when_it_does_not_know(autojump_clock, net):

@@ -32,6 +32,6 @@ async def test_a_new_station_has_counted_nothing_and_tells_nobody():
     hub = SocketHub(await host.bind(Endpoint("10.0.0.1", 4000)))
     station = Station.on(hub, Sender(MAIN_NETWORK, NodeId(bytes(20)), leaf=True))
     assert station.counts == dict.fromkeys(COUNTERS, 0)
-    heard = (station.on_contact, station.on_failure, station.on_observed)
-    assert heard == (None, None, None)
+    assert station.on_answered is station.on_asked is None
+    assert station.on_failure is station.on_observed is None
     hub.close()

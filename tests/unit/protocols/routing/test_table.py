@@ -1,4 +1,4 @@
-"""`routing`: exact nearest contacts, long-lived ones stay, buckets are not taken."""
+"""`table`: exact nearest contacts, long-lived ones stay, buckets are not taken."""
 
 import itertools
 import random
@@ -7,9 +7,9 @@ import kademlia.routing
 import pytest
 from kademlia.node import Node
 
-from opnode.core.addresses import Endpoint
+from opnode.core.addresses import Endpoint, pack
 from opnode.core.ids import Contact, NodeId, distance, node_id_of
-from opnode.protocols.routing import RoutingConfig, Table, TableEntry
+from opnode.protocols.routing import RoutingConfig, Table
 
 OWN = NodeId(bytes(20))
 TOP = 0x80
@@ -90,7 +90,7 @@ def test_a_flood_of_fresh_ids_evicts_no_established_contact():
     table, rng = filled(300)
     established = set(table.contacts())
     for number in range(10_000):
-        table.heard(contact_at(number % 5000, rng.randbytes(20)), 2.0)
+        table.heard(contact_at(1000 + number % 5000, rng.randbytes(20)), 2.0)
     assert established <= set(table.contacts())
 
 
@@ -138,7 +138,7 @@ def test_replacements_are_bounded():
 def test_our_own_id_never_enters():
     table = Table(OWN)
     contact = contact_at(1, OWN)
-    assert not table.would_take(contact)
+    assert not table.would_take(contact, 0.0)
     table.heard(contact, 0.0)
     assert len(table) == 0
 
@@ -147,7 +147,7 @@ def test_an_id_that_does_not_fit_its_public_address_never_enters():
     table = Table(OWN)
     good = public_contact(1, "8.8.8.8")
     stolen = Contact(good.node_id, Endpoint("9.9.9.9", 4000))
-    assert not table.would_take(stolen)
+    assert not table.would_take(stolen, 0.0)
     table.heard(stolen, 0.0)
     assert len(table) == 0
     table.heard(good, 0.0)
@@ -205,20 +205,20 @@ def test_the_same_id_at_a_new_address_is_believed_once_the_old_one_is_silent():
     table.heard(old, 0.0)
     table.heard(new, 1.0)
     assert table.contacts() == [old]
-    assert not table.would_take(new)
+    assert not table.would_take(new, 2.0)
     table.failed(new)
     table.failed(old)
-    assert table.would_take(new)
+    assert table.would_take(new, 2.0)
     table.heard(new, 2.0)
     assert table.contacts() == [new]
 
 
-def test_would_take_says_what_heard_does():
+def test_an_asker_is_worth_a_ping_while_the_table_has_few_and_a_place_for_it():
     rng = random.Random(5)
-    table = Table(NodeId(rng.randbytes(20)))
+    table = Table(NodeId(rng.randbytes(20)), RoutingConfig(stocked=10_000))
     for number in range(800):
         contact = contact_at(number, rng.randbytes(20))
-        promised = table.would_take(contact)
+        promised = table.would_take(contact, 0.0)
         table.heard(contact, 0.0)
         # A split may still leave no room, so a promise is an attempt; no promise is
         # certain.
@@ -226,6 +226,177 @@ def test_would_take_says_what_heard_does():
             assert contact not in table.contacts()
         if contact in table.contacts():
             assert promised
+
+
+def test_once_the_table_is_stocked_only_neighbours_enter_because_they_asked():
+    table, rng = filled(200)
+    own = table.node.id
+    near = sorted(distance(c.node_id, own) for c in table.contacts())[19]
+    taken = 0
+    for number in range(2000, 6000):
+        contact = contact_at(number, rng.randbytes(20))
+        is_near = distance(contact.node_id, own) <= near
+        assert table.would_take(contact, 1.0) == is_near
+        taken += is_near
+    assert taken > 20
+    stranger = contact_at(1, bytes(b ^ 0xFF for b in own))
+    assert not table.would_take(stranger, 1.0)
+    table.heard(stranger, 1.0)
+    assert stranger in table.contacts(), "whoever answers our own lookup is met"
+
+
+def test_of_those_who_asked_only_so_many_are_let_in_within_an_hour():
+    table, _ = filled(200)
+    own = table.node.id
+
+    def invade(wave, now):
+        """Ever nearer ids, so that each would be our nearest neighbour."""
+        let_in = 0
+        for number in range(300):
+            bits = 150 - 45 * wave - number // 7
+            away = (1 << bits) + (number << bits - 12)
+            node_id = (int.from_bytes(own, "big") ^ away).to_bytes(20, "big")
+            contact = contact_at(100_000 + 1000 * wave + number, node_id)
+            if table.would_take(contact, now):
+                table.heard(contact, now, is_asker=True)
+                let_in += 1
+        return let_in
+
+    limit = RoutingConfig().neighbours
+    assert invade(0, 1.0) == limit
+    assert invade(1, 3000.0) == 0
+    assert invade(2, 3602.0) == limit
+
+
+def test_an_address_holds_one_id_and_the_newest_is_the_true_one():
+    table = Table(OWN)
+    old = contact_at(1)
+    new = Contact(NodeId(b"n" * 20), old.endpoint)
+    table.heard(old, 0.0)
+    assert not table.would_take(new, 1.0), "its next check will tell"
+    table.heard(new, 1.0)
+    assert table.contacts() == [new]
+
+
+def test_the_whole_table_holds_ten_of_one_public_subnet():
+    table = Table(OWN, RoutingConfig(subnet_cap=20))
+    crowd = [public_contact(n, f"8.8.8.{n}") for n in range(1, 60)]
+    for contact in crowd:
+        table.heard(contact, 0.0)
+    assert len(table) == 10
+    table.remove(table.contacts()[0].node_id)
+    late = public_contact(200, "8.8.8.200")
+    table.heard(late, 0.0)
+    assert late in table.contacts(), "a place that came free can be taken"
+
+
+def test_whoever_is_remembered_takes_its_place_back_from_those_who_came_first():
+    table = Table(OWN)
+    for number in range(20):
+        table.heard(contact_at(number, far_id(number)), 100.0 + number)
+    senior = contact_at(99, far_id(99))
+    table.heard(senior, 200.0, known_at=-50_000.0)
+    held = table.contacts()
+    assert senior in held
+    assert contact_at(19, far_id(19)) not in held, "the junior steps back"
+    assert contact_at(0, far_id(0)) in held
+    table.remove(senior.node_id)
+    assert contact_at(19, far_id(19)) in table.contacts(), "and waits for a place"
+
+
+def test_whoever_steps_in_is_named_to_others_only_after_it_answered_again():
+    table = Table(OWN)
+    for number in range(21):
+        table.heard(contact_at(number, far_id(number)), 0.0)
+    waiting = contact_at(20, far_id(20))
+    table.remove(NodeId(far_id(0)))
+    assert waiting in table.contacts()
+    assert waiting not in table.nearest(far_id(20), reliable=True)
+    assert [entry.contact for entry in table.due(0.0, 10)] == [waiting]
+    table.heard(waiting, 1.0)
+    assert table.nearest(far_id(20), reliable=True)[0] == waiting
+    assert table.due(1.0, 10) == []
+
+
+def test_a_contact_is_checked_the_later_the_longer_it_has_been_there():
+    table = Table(OWN)
+    young, old = contact_at(1), contact_at(2)
+    table.heard(young, 0.0)
+    table.heard(old, 0.0, known_at=-86_400.0)
+    assert table.due(299.0, 10) == []
+    assert [entry.contact for entry in table.due(380.0, 10)] == [young]
+    assert table.due(381.0, 10) == [], "not again at once"
+    assert [entry.contact for entry in table.due(415.0, 10)] == [young]
+    table.heard(young, 416.0)
+    assert table.due(3500.0, 10) == [table.entry(young.node_id)]
+    table.heard(young, 3500.0)
+    assert [e.contact for e in table.due(4501.0, 10)] == [old], "within 75 minutes"
+
+
+def test_whoever_only_asks_is_to_answer_too_after_two_pauses():
+    table = Table(OWN)
+    contact = contact_at(1)
+    table.heard(contact, 0.0)
+    checked_at = []
+    for now in range(100, 3000, 100):
+        table.asked(contact, float(now))
+        if table.due(now + 50.0, 10):
+            checked_at.append(now)
+    pause_s = RoutingConfig().pause_s(checked_at[0])
+    assert pause_s < checked_at[0] < 2.5 * pause_s, "the pause grows meanwhile"
+
+
+def test_checks_are_limited_and_the_schedule_is_bounded():
+    table, rng = filled(300)
+    assert len(table.due(10_000.0, 5)) == 5
+    for number in range(3000):
+        contact = contact_at(50_000 + number, rng.randbytes(20))
+        table.heard(contact, 0.0)
+        table.remove(contact.node_id)
+    assert len(table._checks) <= 2 * len(table) + 65
+
+
+def test_only_who_answered_lately_is_packed_for_others():
+    table, rng = filled(100)
+    target = rng.randbytes(20)
+    nearest = table.nearest(target)
+    assert table.nearest_packed(target, 20) == [
+        contact.node_id + pack(contact.endpoint) for contact in nearest
+    ]
+    table.failed(nearest[0])
+    assert table.nearest_packed(target, 19) == [
+        contact.node_id + pack(contact.endpoint) for contact in nearest[1:]
+    ]
+    assert table.nearest(target, 200)[0] == nearest[0], "it helps out for ourselves"
+
+
+def test_removing_whoever_is_at_an_address_leaves_no_trace():
+    table = Table(OWN)
+    contact = contact_at(1)
+    table.heard(contact, 0.0)
+    table.remove_at(contact.endpoint)
+    table.remove_at(contact.endpoint)
+    table.remove(contact.node_id)
+    assert len(table) == 0
+    assert table.due(10_000.0, 10) == []
+    assert table.failed_at(contact.endpoint) is None
+
+
+def test_failed_at_returns_who_had_to_go():
+    table = Table(OWN)
+    contact = contact_at(1)
+    table.heard(contact, 0.0)
+    assert table.failed_at(contact.endpoint) is None
+    assert table.failed_at(contact.endpoint).contact == contact
+
+
+def test_views_show_every_bucket():
+    table, _ = filled(300)
+    views = table.views(60.0)
+    assert len(views) == len(table.buckets)
+    assert sum(view.contacts for view in views) == len(table)
+    assert {view.oldest_s for view in views if view.contacts} == {60.0}
+    assert sum(2.0**-view.depth for view in views) == 1.0
 
 
 def test_the_buckets_cover_the_whole_space_in_halves_without_gap_or_overlap():
@@ -272,11 +443,3 @@ def test_removing_a_waiting_contact_leaves_the_others():
     assert table.contacts() == before
     table.failed(contact_at(20, far_id(20)))
     assert table.contacts() == before
-
-
-def test_an_entry_has_the_librarys_numbers():
-    contact = contact_at(7)
-    entry = TableEntry(contact)
-    library = Node(contact.node_id, *contact.endpoint)
-    assert entry.long_id == library.long_id
-    assert entry.same_home_as(library)
