@@ -268,6 +268,11 @@ class NetworkContract:
     ):
         assert address in network.interface_addresses()
 
+    async def test_there_is_a_route_to_the_own_address(
+        self, clock: Clock, network: Network, address: str
+    ):
+        assert network.has_route(Endpoint(address, 9))
+
     async def test_a_numeric_host_resolves_to_itself(
         self, clock: Clock, network: Network
     ):

@@ -42,6 +42,7 @@ _KEPT_BYTES = 32 << 20
 # An ICMP error is reported in place of a datagram; skip at most this many in a row.
 _MAX_ERRORS_PER_RECEIVE = 16
 _MAX_RESOLVED = 16
+_NO_ROUTE = frozenset((errno.ENETUNREACH, errno.EHOSTUNREACH, errno.EADDRNOTAVAIL))
 # Destinations behind a device that cannot segment; one more, and it is us who cannot.
 _MAX_UNSEGMENTED = 64
 
@@ -151,6 +152,10 @@ class Network(Protocol):
         """Numeric addresses of this host, loopback included, link-local v6 left out."""
         ...
 
+    def has_route(self, endpoint: Endpoint) -> bool:
+        """Whether this host knows a way there; nothing is sent to find out."""
+        ...
+
     async def resolve(self, host: str, port: int) -> tuple[Endpoint, ...]:
         """Turn a name or numeric address into endpoints (at least one).
 
@@ -220,6 +225,17 @@ class SystemNetwork:
                 elif not ipaddress.IPv6Address(address.ip[0]).is_link_local:
                     found[address.ip[0]] = None
         return tuple(found)
+
+    def has_route(self, endpoint: Endpoint) -> bool:
+        """See `Network.has_route`."""
+        family = socket.AF_INET6 if ":" in endpoint.host else socket.AF_INET
+        try:
+            with socket.socket(family, socket.SOCK_DGRAM) as trial:
+                # Connecting a UDP socket only looks up the route.
+                trial.connect(tuple(endpoint))
+        except OSError as error:
+            return error.errno not in _NO_ROUTE
+        return True
 
     async def resolve(self, host: str, port: int) -> tuple[Endpoint, ...]:
         """See `Network.resolve`."""

@@ -81,6 +81,7 @@ class VerdictKind(enum.Enum):
     """What became of one bootstrap entry."""
 
     UNRESOLVED = "does not resolve"
+    NO_ROUTE = "no route"
     NO_ANSWER = "no answer"
     WRONG_KEY = "answered with another key"
     OTHER_NETWORK = "not our network"
@@ -149,9 +150,15 @@ async def probe(entry: BootstrapEntry, *, rpc: Rpc, network: Network) -> Verdict
         endpoints = await network.resolve(entry.host, entry.port)
     except NetworkError as error:
         return Verdict(entry, VerdictKind.UNRESOLVED, detail=str(error))
-    verdict = Verdict(entry, VerdictKind.NO_ANSWER)
+    verdict = Verdict(
+        entry, VerdictKind.NO_ROUTE, detail="it has no address of our IP version"
+    )
     for endpoint in endpoints[:4]:
         if (":" in endpoint.host) != (":" in rpc.local.host):
+            continue
+        if not network.has_route(endpoint):
+            detail = f"this host knows no way to {endpoint.host}"
+            verdict = Verdict(entry, VerdictKind.NO_ROUTE, detail=detail)
             continue
         verdict = await _probe_endpoint(entry, endpoint, rpc)
         if verdict.kind is VerdictKind.ANSWERED:

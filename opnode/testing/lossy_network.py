@@ -46,6 +46,10 @@ class LossyNetwork:
         """See `Network.interface_addresses`."""
         return self._inner.interface_addresses()
 
+    def has_route(self, endpoint: Endpoint) -> bool:
+        """See `Network.has_route`."""
+        return self._inner.has_route(endpoint)
+
     async def resolve(self, host: str, port: int) -> tuple[Endpoint, ...]:
         """See `Network.resolve`."""
         return await self._inner.resolve(host, port)

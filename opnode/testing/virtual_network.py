@@ -347,6 +347,10 @@ class VirtualHost:
         """See `Network.interface_addresses`."""
         return (self._address,)
 
+    def has_route(self, endpoint: Endpoint) -> bool:
+        """See `Network.has_route`."""
+        return (":" in endpoint.host) == (":" in self._address)
+
     async def resolve(self, host: str, port: int) -> tuple[Endpoint, ...]:
         """See `Network.resolve`."""
         await trio.lowlevel.checkpoint()

@@ -234,3 +234,15 @@ async def test_localhost_resolves_to_a_loopback_address():
     answers = await SystemNetwork().resolve("localhost", 7)
     assert {answer.host for answer in answers} <= {"127.0.0.1", "::1"}
     assert {answer.port for answer in answers} == {7}
+
+
+def test_an_address_that_no_interface_leads_to_has_no_route(monkeypatch):
+    def refuse(self, address):
+        raise OSError(errno.ENETUNREACH, "Network is unreachable")
+
+    class Unreachable(socket.socket):
+        connect = refuse
+
+    assert SystemNetwork().has_route(Endpoint("127.0.0.1", 9))
+    monkeypatch.setattr(socket, "socket", Unreachable)
+    assert not SystemNetwork().has_route(Endpoint("192.0.2.1", 9))

@@ -85,6 +85,7 @@ async def test_each_entry_gets_its_own_verdict(autojump_clock):
         entry(FOREIGN),
         entry(LIVE, OTHER_KEY),
         BootstrapEntry(KEY, "nowhere.invalid", 1),
+        BootstrapEntry(KEY, "fd00::1", 1),
     ]
     reports = await reports_of(make_joiner(ScriptedDht(), entries), len(entries))
     kinds = {report.verdict.kind for report in reports}
