@@ -1,13 +1,15 @@
 """Introductions over RPC: pass them for others, receive our own, send ours.
 
-Owns the three requests REGISTER, INTRODUCE and OFFER. Sees sealed bytes only: refuses
+Owns the three requests REGISTER, INTRODUCE and OFFER, and how much it does for callers
+who come without an introducer. Sees sealed bytes only: refuses
 to know who talks to whom, what a candidate is, or how a connection comes to be.
 """
 
+import contextlib
 import logging
 import math
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 import trio
@@ -27,13 +29,14 @@ from opnode.core.peerfile import IntroducerEntry
 from opnode.drivers.clock import WallClock
 from opnode.drivers.rpc.exchange import IncomingRequest
 from opnode.drivers.rpc.rpc import Rpc
-from opnode.protocols.introductions.introducer import IntroducerDesk
+from opnode.protocols.introductions.introducer import IntroducerConfig, IntroducerDesk
 from opnode.protocols.rpc.messages import (
     Answered,
     FailureCode,
     Introduce,
     Introduced,
     Offer,
+    Ping,
     Refuse,
     Register,
     Registered,
@@ -50,6 +53,10 @@ OFFER_LIFETIME_S: Final = 10
 TARGET_S: Final = 4.0
 """A target answers at once or is gone; the caller has other introducers to ask."""
 
+DIRECT_S: Final = 5.0
+"""How long somebody is called at an address without any sign of life: a machine that
+restarts is back by then."""
+
 OfferHandler = Callable[[bytes], Awaitable[bytes]]
 """Takes a sealed offer, returns the sealed answer; raises IntroductionRefused."""
 
@@ -64,10 +71,21 @@ class IntroductionsConfig:
     costs a task, so a flood is told "busy" instead of growing memory.
     ``max_remembered``: handles whose newest registration is remembered against replay;
     as many as an introducer serves.
+    ``direct``: offers that come without an introducer. To open one takes 0.2 ms, so
+    junk costs 1 % of a core at most; people who call again are few and call at once.
     """
 
     max_pending: int = 256
     max_remembered: int = 10_000
+    direct: IntroducerConfig = field(
+        default_factory=lambda: IntroducerConfig(
+            offers_per_s=1.0,
+            offers_burst=10.0,
+            total_offers_per_s=50.0,
+            total_burst=100.0,
+            max_sources=1024,
+        )
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,6 +94,7 @@ class IntroductionsStatistics:
 
     registered: int
     passed: int
+    direct: int
     refused: int
     answered: int
     pending: int
@@ -97,9 +116,13 @@ class Introductions:
         self._desk = desk
         self._wall_clock = wall_clock
         self._config = config or IntroductionsConfig()
+        # Of a desk for others only its limits are used here.
+        self._direct_desk = IntroducerDesk(self._config.direct)
+        self._direct = 0
         self._own_handle: bytes | None = None
         self._is_own_introducer = False
         self._introducers: dict[Endpoint, float] = {}
+        self._registered_from: dict[Endpoint, Endpoint] = {}
         self._issued_at: dict[bytes, int] = {}
         self._nursery: trio.Nursery | None = None
         self._pending = 0
@@ -144,6 +167,52 @@ class Introductions:
             raise PeerUnreachable(f"introducer {entry.endpoint} answered out of turn")
         return answer.body.sealed
 
+    async def offer_directly(
+        self, endpoint: Endpoint, handle: bytes, sealed: bytes
+    ) -> bytes:
+        """Send a sealed offer to where its target was reached before.
+
+        A PING goes first: whoever lives there now may know nothing of us, and need not
+        be sent a kilobyte to find out. It is repeated, as the target may just start.
+
+        Raises:
+            IntroductionRefused: whoever is there said no, and why.
+            PeerUnreachable: nobody is there who answers.
+        """
+        try:
+            with trio.fail_after(DIRECT_S):
+                while not self._rpc.token_for(endpoint):
+                    await self._ping(endpoint)
+            answer = await self._rpc.request(endpoint, Offer(handle, sealed))
+        except RequestRefused as refusal:
+            raise refused(refusal) from None
+        except (RequestTimeout, trio.TooSlowError):
+            text = f"nobody answers at the last known address {endpoint}"
+            raise PeerUnreachable(text) from None
+        if not isinstance(answer.body, Answered):
+            raise PeerUnreachable(f"{endpoint} answered an offer out of turn")
+        return answer.body.sealed
+
+    async def _ping(self, endpoint: Endpoint) -> None:
+        with contextlib.suppress(RequestTimeout):
+            await self._rpc.request(endpoint, Ping())
+
+    def live_at(self, location_public: bytes) -> None:
+        """Take offers for this location, from known addresses even unregistered."""
+        self._own_handle = handle_of(location_public)
+
+    async def is_registered(self, introducer: Contact) -> bool:
+        """Whether an introducer answers and we are still where it knows us.
+
+        A PING costs a third of a registration, and tells of a new address, too.
+        """
+        known = self._registered_from.get(introducer.endpoint)
+        try:
+            answer = await self._rpc.request(introducer.endpoint, Ping())
+        except NetworkError:
+            return False
+        return answer.contact == introducer and answer.observed == known
+
     async def register(
         self, introducer: Contact, location: SigningKey, lifetime_s: int
     ) -> int:
@@ -175,13 +244,17 @@ class Introductions:
             raise RequestRefused(0, "the introducer answered out of turn")
         granted_s = min(answer.body.lifetime_s, lifetime_s)
         self._own_handle = signed.handle
-        self._note_introducer(introducer.endpoint, granted_s)
+        self._note_introducer(introducer.endpoint, granted_s, observed)
         return granted_s
 
-    def _note_introducer(self, endpoint: Endpoint, granted_s: float) -> None:
+    def _note_introducer(
+        self, endpoint: Endpoint, granted_s: float, observed: Endpoint
+    ) -> None:
         now = trio.current_time()
         live = {e: until for e, until in self._introducers.items() if until >= now}
         self._introducers = live | {endpoint: now + granted_s}
+        seen = {e: at for e, at in self._registered_from.items() if e in live}
+        self._registered_from = seen | {endpoint: observed}
 
     def serve_own(self, location_public: bytes) -> IntroducerEntry:
         """Be our own introducer: for nodes that everybody can reach."""
@@ -198,6 +271,7 @@ class Introductions:
         return IntroductionsStatistics(
             registered=self._desk.statistics().registrations,
             passed=self._passed,
+            direct=self._direct,
             refused=self._refused,
             answered=self._answered,
             pending=self._pending,
@@ -241,12 +315,26 @@ class Introductions:
     def _serve_offer(self, request: IncomingRequest) -> Reply | None:
         body = request.body
         assert isinstance(body, Offer)
-        until = self._introducers.get(request.source, -math.inf)
-        if until < trio.current_time() or body.handle != self._own_handle:
-            # Only those we registered with may make us do the work of an answer.
-            raise Refuse(RefusalCode.UNKNOWN_TARGET, "we did not register with you")
+        if body.handle != self._own_handle:
+            raise Refuse(RefusalCode.UNKNOWN_TARGET, "nobody of that handle lives here")
+        now = trio.current_time()
+        if self._introducers.get(request.source, -math.inf) < now:
+            self._admit_direct(request, now)
         self._start(request, self._answer_for)
         return None
+
+    def _admit_direct(self, request: IncomingRequest, now: float) -> None:
+        """Whether an offer without an introducer is worth opening.
+
+        An introducer limits its callers; here we do it ourselves. The address must be
+        proven: an answer makes us check the candidates that the caller names.
+        """
+        _require_proven_address(request)
+        try:
+            self._direct_desk.spend(request.source, now)
+        except IntroductionRefused as refusal:
+            raise Refuse(refusal.code, refusal.detail) from None
+        self._direct += 1
 
     def _start(self, request: IncomingRequest, work: RequestWork) -> None:
         if self._nursery is None or self._pending >= self._config.max_pending:

@@ -20,6 +20,7 @@ from opnode.drivers.rpc.config import RpcConfig
 from opnode.drivers.rpc.rpc import Rpc
 from opnode.drivers.socket_hub import SocketHub
 from opnode.drivers.store import RecordStore
+from opnode.node.acquaintances import Acquaintances
 from opnode.node.addresses import ObservedAddresses
 from opnode.node.config import NodeConfig, Role
 from opnode.node.connector import Connector, ConnectorConfig
@@ -57,6 +58,7 @@ class Parts:
     table: ConnectionTable
     qlog: QlogDirectory | None
     introductions: Introductions
+    acquaintances: Acquaintances
     connector: Connector | None
     joiner: Joiner
     presence: PresenceKeeper | None
@@ -103,6 +105,9 @@ async def assemble(
     introductions = Introductions(
         rpc, IntroducerDesk(config.introducer), wall_clock=world.wall_clock
     )
+    acquaintances = Acquaintances(
+        world.wall_clock, directory.acquaintances_path if directory else None
+    )
     table = ConnectionTable(hub, traces=QlogTraces(qlog) if qlog else None)
     return Parts(
         keys=keys,
@@ -114,7 +119,8 @@ async def assemble(
         table=table,
         qlog=qlog,
         introductions=introductions,
-        connector=_connector(config, keys, introductions, table, world),
+        acquaintances=acquaintances,
+        connector=_connector(config, keys, introductions, table, world, acquaintances),
         joiner=_joiner(config, directory, dht, rpc, world),
         presence=_presence(config, keys, dht, introductions, world),
         observed=ObservedAddresses(hub.local, world.network.interface_addresses()),
@@ -133,16 +139,19 @@ def _connector(
     introductions: Introductions,
     table: ConnectionTable,
     world: World,
+    acquaintances: Acquaintances,
 ) -> Connector | None:
     """Who talks to people; a node without an identity has nobody to talk for."""
     if keys.location is None:
         return None
+    introductions.live_at(keys.location.signing.public)
     handshakes = Handshakes(initiator=NoiseInitiator, responder=NoiseResponder)
     return Connector(
         desk=IntroductionDesk(keys.location, handshakes=handshakes),
         introductions=introductions,
         ice=IceAgent(table.hub, world.island, world.network),
         table=table,
+        acquaintances=acquaintances,
         wall_clock=world.wall_clock,
         rng=world.rng,
         config=ConnectorConfig(

@@ -15,25 +15,24 @@ from typing import Final
 import trio
 
 from opnode.core.errors import (
-    IceFailed,
     IntroductionRefused,
     PeerUnreachable,
     RefusalCode,
-    RemoteProtocolError,
 )
 from opnode.core.ids import short
 from opnode.core.peerfile import (
-    IntroducerEntry,
     Location,
     LocationCertificate,
     Presence,
 )
 from opnode.drivers.clock import WallClock
 from opnode.drivers.connection_table import ConnectionTable
-from opnode.drivers.connections import Connection, ConnectTimings
+from opnode.drivers.connections import Connection, ConnectTimings, PathKind
 from opnode.drivers.ice import IceAgent, IceSession
 from opnode.drivers.introductions import Introductions
+from opnode.node.acquaintances import Acquaintances
 from opnode.node.meeting import CLOSE_S, Meeting
+from opnode.node.offering import Offering
 from opnode.protocols.introductions.desk import IntroductionDesk
 from opnode.protocols.introductions.events import IncomingWithdrawn
 from opnode.protocols.introductions.session import (
@@ -46,13 +45,6 @@ from opnode.protocols.rudp.config import RudpConfig
 from opnode.protocols.rudp.connection import RudpConnection
 
 logger = logging.getLogger(__name__)
-
-INTRODUCERS_AT_ONCE: Final = 2
-"""The offer goes to two introducers at once, so that one dead one costs nothing."""
-
-NEXT_INTRODUCERS_S: Final = 1.0
-"""After this long without an answer the others are asked, too: a dead introducer is
-known as such only after seconds."""
 
 CODE_REPLACED: Final = 1
 CODE_SHUTDOWN: Final = 3
@@ -84,6 +76,7 @@ class ConnectorConfig:
 class _Attempt:
     """One outgoing connect to one location, until either side's offer succeeds."""
 
+    offering: Offering | None = None
     scope: trio.CancelScope = field(default_factory=trio.CancelScope)
     arrived: trio.Event = field(default_factory=trio.Event)
     connection: Connection | None = None
@@ -92,13 +85,14 @@ class _Attempt:
 class Connector:
     """Makes connections, in both directions."""
 
-    def __init__(  # noqa: PLR0913 - the one place where these five meet
+    def __init__(  # noqa: PLR0913 - the one place where these six meet
         self,
         *,
         desk: IntroductionDesk,
         introductions: Introductions,
         ice: IceAgent,
         table: ConnectionTable,
+        acquaintances: Acquaintances,
         wall_clock: WallClock,
         rng: random.Random,
         config: ConnectorConfig | None = None,
@@ -108,6 +102,7 @@ class Connector:
         self._introductions = introductions
         self._ice = ice
         self._table = table
+        self._acquaintances = acquaintances
         self._wall_clock = wall_clock
         self._rng = rng
         self._config = config or ConnectorConfig()
@@ -217,6 +212,8 @@ class Connector:
         remote = presence.certificate.static_public
         waiting = self._attempts.get(remote)
         if waiting is not None:
+            if waiting.offering is not None:
+                waiting.offering.add(presence.introducers)
             return await self._join_attempt(waiting)
         attempt = self._attempts[remote] = _Attempt()
         try:
@@ -245,7 +242,7 @@ class Connector:
         session = self._ice.new_session(controlling=True)
         meeting: Meeting | None = None
         try:
-            meeting = await self._call(presence, session, started_at)
+            meeting = await self._call(presence, session, attempt)
         except IntroductionRefused as refusal:
             if refusal.code is not RefusalCode.GLARE:
                 raise
@@ -273,64 +270,36 @@ class Connector:
         self._nursery.start_soon(self._host, meeting)
 
     async def _call(
-        self, presence: Presence, session: IceSession, now: float
+        self, presence: Presence, session: IceSession, attempt: _Attempt
     ) -> Meeting:
-        outgoing = self._desk.offer(presence.certificate, session.local, now)
+        now = trio.current_time()
+        certificate = presence.certificate
+        self._finish_ended(certificate.static_public)
+        outgoing = self._desk.offer(certificate, session.local, now)
+        attempt.offering = Offering(
+            self._introductions, outgoing, self._wall_clock, self._rng
+        )
+        endpoints = self._acquaintances.endpoints_of(certificate.static_public)
         try:
-            established = await self._introduce(presence.introducers, outgoing)
+            established = await attempt.offering.run(presence.introducers, endpoints)
         except PeerUnreachable as failure:
             # The peer may have heard of our defeat before we did, and say "expired".
             if outgoing.state is IntroductionState.SUPERSEDED:
                 raise IntroductionRefused(RefusalCode.GLARE) from failure
             raise
         finally:
+            attempt.offering = None
             if outgoing.state is not IntroductionState.ESTABLISHED:
                 self._desk.finish(outgoing)
             self._drain_desk()
         return await self._open_meeting(established, session, outgoing)
 
-    async def _introduce(
-        self, introducers: Sequence[IntroducerEntry], outgoing: OutgoingIntroduction
-    ) -> Established:
-        """Send the offer through two introducers at once, then through the others.
-
-        The first answer that opens counts: an introducer that makes one up, a refusal
-        or silence only wastes its own turn.
-        """
-        if not introducers:
-            raise PeerUnreachable("the peer's presence names no introducer")
-        failures: list[PeerUnreachable] = []
-        answers: list[Established] = []
-
-        async def ask(entry: IntroducerEntry, delay_s: float) -> None:
-            await trio.sleep(delay_s)
-            try:
-                answers.append(await self._ask(entry, outgoing))
-            except PeerUnreachable as failure:
-                failures.append(failure)
-            if answers or _is_glare(failures):
-                nursery.cancel_scope.cancel()
-
-        async with trio.open_nursery() as nursery:
-            shuffled = self._rng.sample(introducers, len(introducers))
-            # Whoever was asked during the lookup needs no round trip for a token.
-            ordered = sorted(shuffled, key=self._introductions.is_stranger)
-            for place, entry in enumerate(ordered):
-                delay_s = place // INTRODUCERS_AT_ONCE * NEXT_INTRODUCERS_S
-                nursery.start_soon(ask, entry, delay_s)
-        if answers:
-            return answers[0]
-        raise _weightiest(failures)
-
-    async def _ask(
-        self, entry: IntroducerEntry, outgoing: OutgoingIntroduction
-    ) -> Established:
-        sealed = await self._introductions.introduce(entry, outgoing.message)
-        try:
-            return outgoing.receive_answer_untrusted(sealed, self._wall_clock())
-        except RemoteProtocolError as error:
-            text = f"introducer {entry.endpoint} brought a bad answer: {error}"
-            raise PeerUnreachable(text) from None
+    def _finish_ended(self, remote_static: bytes) -> None:
+        """A connection that just ended is no call of the peer's to wait for (I-5)."""
+        for meeting in self._meetings.values():
+            is_over = meeting.connection.close_reason is not None
+            if meeting.remote_static == remote_static and is_over:
+                meeting.finish()
 
     async def _open_meeting(
         self,
@@ -403,8 +372,16 @@ class Connector:
         """Make it the one connection to its location; the older one ends."""
         older = self._live.get(meeting.remote_static)
         self._live[meeting.remote_static] = meeting.connection
+        self._remember(meeting.connection)
         if older is not None:
             older.close(CODE_REPLACED, "replaced by a newer connection")
+
+    def _remember(self, connection: Connection) -> None:
+        """Where to call this location when nobody can introduce us any more."""
+        path = connection.path
+        is_direct = path is not None and path.kind is PathKind.DIRECT
+        endpoint = path.endpoint if path is not None and is_direct else None
+        self._acquaintances.met(connection.certificate, endpoint)
 
     async def _host(self, meeting: Meeting) -> None:
         """Keep a connection's path until it ends. A bug here costs this one only."""
@@ -418,6 +395,8 @@ class Connector:
     async def _end(self, meeting: Meeting) -> None:
         if self._live.get(meeting.remote_static) is meeting.connection:
             del self._live[meeting.remote_static]
+            # It may have moved since it was made.
+            self._remember(meeting.connection)
         self._meetings.pop(meeting.offer_digest, None)
         await meeting.end()
 
@@ -438,25 +417,3 @@ class Connector:
 
 def _anybody(_: LocationCertificate) -> bool:
     return True
-
-
-def _is_glare(failures: Sequence[PeerUnreachable]) -> bool:
-    return any(
-        isinstance(failure, IntroductionRefused) and failure.code is RefusalCode.GLARE
-        for failure in failures
-    )
-
-
-def _weightiest(failures: Sequence[PeerUnreachable]) -> PeerUnreachable:
-    """The target's own word says more than an introducer's silence."""
-    refusals = [f for f in failures if isinstance(f, IntroductionRefused)]
-    for refusal in refusals:
-        if refusal.code is RefusalCode.GLARE:
-            return refusal
-    for refusal in refusals:
-        if refusal.code is not RefusalCode.UNKNOWN_TARGET:
-            return refusal
-    for failure in failures:
-        if isinstance(failure, (IntroductionRefused, IceFailed)):
-            return failure
-    return failures[-1]

@@ -137,6 +137,11 @@ class DataDirectory:
         return self.path / "records.sqlite3"
 
     @property
+    def acquaintances_path(self) -> Path:
+        """Where it is kept how peers were reached last."""
+        return self.path / "acquaintances.json"
+
+    @property
     def address_book_path(self) -> Path:
         """Where the petnames of peers are kept."""
         return self.path / "address_book.json"
@@ -203,7 +208,7 @@ class DataDirectory:
         except FileNotFoundError:
             return ()
         except (msgspec.DecodeError, UnicodeDecodeError, ConfigError, OSError) as error:
-            _set_aside(path, error)
+            set_aside(path, error)
             return ()
 
     def save_contacts(self, contacts: Iterable[RememberedContact]) -> None:
@@ -343,7 +348,8 @@ def _contact(entry: _StoredContact) -> RememberedContact:
     )
 
 
-def _set_aside(path: Path, error: Exception) -> None:
+def set_aside(path: Path, error: Exception) -> None:
+    """Rename a damaged file that the node can do without, with one warning."""
     for number in range(1, MAX_SET_ASIDE + 1):
         aside = path.with_name(f"{path.name}.corrupt-{number}")
         if not aside.exists():

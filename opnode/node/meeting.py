@@ -88,6 +88,10 @@ class Meeting:
             await self.connection.closed.wait()
             nursery.cancel_scope.cancel()
 
+    def finish(self) -> None:
+        """End the introduction: its location may be called again."""
+        self._finish()
+
     async def end(self) -> None:
         """Leave nothing behind; also when cancelled."""
         self.connection.close(CODE_NO_PATH, "no path")

@@ -7,8 +7,9 @@ stands only who is connected to whom, and the order of starting and stopping.
 import contextlib
 import logging
 import random
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 import trio
@@ -16,6 +17,7 @@ import trio
 from opnode.core.addresses import Endpoint
 from opnode.core.crypto import random_bytes
 from opnode.core.errors import (
+    IntroductionRefused,
     LocalProtocolError,
     OpnodeError,
     PeerUnreachable,
@@ -64,6 +66,9 @@ logger = logging.getLogger(__name__)
 
 SAVE_CONTACTS_S: Final = 60.0
 
+LOCATIONS_AT_ONCE: Final = 3
+"""Remembered devices of one person that are called at once: phone, laptop, desk."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PeerView:
@@ -101,11 +106,10 @@ class OverlayNode:
         self._parts = parts
         self._wall_clock = clock
         parts.rpc.on_observed = self._on_observed
+        parts.dht.watch_behind_nat(lambda: parts.observed.behind_nat)
         parts.rpc.prover.may_be_ours = parts.observed.may_be_ours
-        if parts.presence is not None:
-            parts.presence.is_behind_nat = lambda: parts.observed.behind_nat
-            if config.role is Role.SERVER:
-                parts.presence.own_endpoint = lambda: parts.observed.best
+        if parts.presence is not None and config.role is Role.SERVER:
+            parts.presence.own_endpoint = lambda: parts.observed.best
 
     @property
     def node_id(self) -> NodeId:
@@ -193,7 +197,7 @@ class OverlayNode:
         if not found:
             name = format_peer_id(peer_id)
             raise RecordNotFound(f"{name}: not known to any node that was asked")
-        return _view(peer_id, found)
+        return self._note(_view(peer_id, found))
 
     async def connect(self, peer_id: PeerId) -> Connection:
         """Return the live connection to the peer, or make one.
@@ -208,11 +212,44 @@ class OverlayNode:
         """
         if peer_id == self.peer_id:
             raise LocalProtocolError("this is our own identity")
-        connector = self.connector
-        for connection in connector.connections():
+        for connection in self.connector.connections():
             if connection.peer_id == peer_id:
                 await trio.lowlevel.checkpoint()
                 return connection
+        remembered = self._parts.acquaintances.presences_of(peer_id)
+        if remembered:
+            return await self._call_again(peer_id, remembered)
+        return await self._find_and_connect(peer_id)
+
+    async def _call_again(
+        self, peer_id: PeerId, remembered: Sequence[Presence]
+    ) -> Connection:
+        """Call where the peer was reached last, while it is being looked up.
+
+        Two who know each other meet again although no node is left to introduce them.
+        """
+        made: list[Connection] = []
+        failures: list[OpnodeError] = []
+
+        async def attempt(call: Callable[[], Awaitable[Connection]]) -> None:
+            try:
+                made.append(await call())
+            except OpnodeError as failure:
+                failures.append(failure)
+            else:
+                nursery.cancel_scope.cancel()
+
+        async with trio.open_nursery() as nursery:
+            for presence in remembered[:LOCATIONS_AT_ONCE]:
+                call = partial(self.connector.connect, [presence], lookup_s=0.0)
+                nursery.start_soon(attempt, call)
+            nursery.start_soon(attempt, partial(self._find_and_connect, peer_id))
+        if made:
+            return made[0]
+        raise _most_telling(failures)
+
+    async def _find_and_connect(self, peer_id: PeerId) -> Connection:
+        connector = self.connector
         started_at = trio.current_time()
         view = await self._find_quickly(peer_id)
         lookup_s = trio.current_time() - started_at
@@ -230,7 +267,11 @@ class OverlayNode:
             found = await self._parts.dht.find_first(peer_key(peer_id), _is_presence)
         except RecordNotFound:
             return await self.lookup(peer_id)
-        return _view(peer_id, found)
+        return self._note(_view(peer_id, found))
+
+    def _note(self, view: PeerView) -> PeerView:
+        self._parts.acquaintances.found(view.presences)
+        return view
 
     async def accept_connection(self) -> Connection:
         """Wait for the next connection that a peer made to us."""
@@ -281,6 +322,7 @@ class OverlayNode:
             if parts.connector is not None:
                 await nursery.start(parts.connector.run)
             nursery.start_soon(parts.joiner.run)
+            nursery.start_soon(parts.acquaintances.run)
             if parts.presence is not None:
                 nursery.start_soon(self._keep_presence, parts.presence)
                 nursery.start_soon(self._keep_certificate, parts.presence)
@@ -291,6 +333,7 @@ class OverlayNode:
     def close(self) -> None:
         """Say good-bye to every peer and remember the contacts."""
         self._parts.table.close_all("the node is shutting down")
+        self._parts.acquaintances.save()
         if self._parts.directory is not None:
             self._save_contacts(self._parts.directory)
 
@@ -394,6 +437,15 @@ def _keys(
     return load_keys(
         directory, has_identity=config.has_identity, name=name, wall_now=clock()
     )
+
+
+def _most_telling(failures: Sequence[OpnodeError]) -> OpnodeError:
+    """A refusal says more than silence, and silence more than an unknown name."""
+    for kind in (IntroductionRefused, PeerUnreachable):
+        for failure in failures:
+            if isinstance(failure, kind):
+                return failure
+    return failures[-1]
 
 
 def _is_presence(record: SignedRecord) -> bool:

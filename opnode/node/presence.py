@@ -4,6 +4,7 @@ Owns who introduces us and that the published presence names exactly those. Refu
 know lookups and connections.
 """
 
+import itertools
 import logging
 from dataclasses import dataclass
 from typing import Final
@@ -47,7 +48,7 @@ RETRY_S: Final = 2.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PresenceConfig:
-    """Seconds: of a presence, of a registration, between refreshes behind a NAT."""
+    """Seconds: of a presence, of a registration, in which each introducer is asked."""
 
     presence_lifetime_s: int
     registration_lifetime_s: int
@@ -68,7 +69,6 @@ class PresenceKeeper:
         config: PresenceConfig,
     ) -> None:
         self.own_endpoint = _unknown
-        self.is_behind_nat = _open
         self.published = trio.Event()
         self._identity = identity
         self._location = location
@@ -104,10 +104,10 @@ class PresenceKeeper:
             now = trio.current_time()
             if entries and (entries != self._entries or now >= self._publish_at):
                 await self._publish(entries)
-            if not self._entries:
+            if not entries or not self._entries:
                 await trio.sleep(RETRY_S)
                 continue
-            await trio.sleep(self._pause_s())
+            await self._rest()
 
     async def _refresh_introducers(self) -> tuple[IntroducerEntry, ...]:
         own = self.own_endpoint()
@@ -218,16 +218,25 @@ class PresenceKeeper:
         self._is_reported = True
         logger.log(level, "publishing: %s; trying again", problem)
 
-    def _pause_s(self) -> float:
-        """Seconds until the registrations must be refreshed."""
-        if self.is_behind_nat():
-            return self._config.nat_keepalive_s
-        return self._config.registration_lifetime_s / 2
+    async def _rest(self) -> None:
+        """Wait until the registrations are due again, or an introducer is gone.
+
+        The introducers are asked in turn, each as often as the mapping of a NAT needs
+        it. So they cost no more than keeping mappings open does (one exchange of 120
+        bytes in eight seconds), and when most nodes vanish at once, the first silent
+        one tells: then all are registered with anew, and the dead are replaced.
+        """
+        due_at = trio.current_time() + self._config.registration_lifetime_s / 2
+        turns = itertools.count()
+        while (left_s := due_at - trio.current_time()) > 0:
+            pause_s = self._config.nat_keepalive_s / INTRODUCERS
+            await trio.sleep(min(pause_s, left_s))
+            asked = list(self._registered)
+            if asked and left_s > pause_s:
+                introducer = asked[next(turns) % len(asked)]
+                if not await self._introductions.is_registered(introducer):
+                    return
 
 
 def _unknown() -> Endpoint | None:
     return None
-
-
-def _open() -> bool:
-    return False

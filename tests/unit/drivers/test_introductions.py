@@ -13,10 +13,14 @@ from opnode.core.errors import (
 )
 from opnode.core.ids import Contact, node_id_of
 from opnode.core.peerfile import IntroducerEntry
-from opnode.drivers.introductions import Introductions, IntroductionsConfig
+from opnode.drivers.introductions import (
+    DIRECT_S,
+    Introductions,
+    IntroductionsConfig,
+)
 from opnode.drivers.rpc.rpc import Rpc
 from opnode.drivers.socket_hub import SocketHub
-from opnode.protocols.introductions.introducer import IntroducerDesk
+from opnode.protocols.introductions.introducer import IntroducerConfig, IntroducerDesk
 from opnode.protocols.rpc.datagrams import (
     Sender,
     encode_request,
@@ -253,19 +257,145 @@ async def test_a_replayed_older_registration_is_refused(autojump_clock):
             )
 
 
-async def test_an_offer_of_a_node_we_did_not_register_with_is_refused(autojump_clock):
+async def test_an_offer_for_somebody_else_is_refused(autojump_clock):
     async with open_nodes() as (introducer, target, caller, _, _):
         target.introductions.on_offer = answer_backwards
-        await target.introductions.register(introducer.contact, target.key, 300)
         handle = handle_of(target.key.public)
-        with pytest.raises(RequestRefused, match="did not register"):
+        with pytest.raises(RequestRefused, match="nobody of that handle"):
             await caller.rpc.request(target.rpc.local, Offer(handle, b"abc"))
-        with pytest.raises(RequestRefused, match="did not register"):
+        await target.introductions.register(introducer.contact, target.key, 300)
+        with pytest.raises(RequestRefused, match="nobody of that handle"):
             await introducer.rpc.request(target.rpc.local, Offer(bytes(16), b"abc"))
         await introducer.rpc.request(target.rpc.local, Offer(handle, b"abc"))
-        await trio.sleep(301)
-        with pytest.raises(RequestRefused, match="did not register"):
-            await introducer.rpc.request(target.rpc.local, Offer(handle, b"abc"))
+
+
+async def test_who_knows_the_address_needs_no_introducer(autojump_clock):
+    async with open_nodes() as (_, target, caller, network, _):
+        network.kill("10.0.0.1")
+        target.introductions.on_offer = answer_backwards
+        target.introductions.live_at(target.key.public)
+        handle = handle_of(target.key.public)
+        began_at = trio.current_time()
+        answer = await caller.introductions.offer_directly(
+            target.rpc.local, handle, b"abc"
+        )
+        assert answer == b"cba"
+        # A PING for the token, and the offer.
+        assert trio.current_time() - began_at == pytest.approx(0.08)
+        assert target.introductions.statistics().direct == 1
+
+
+async def test_a_direct_offer_from_an_address_that_is_not_proven_is_not_opened(
+    autojump_clock,
+):
+    async with open_nodes() as (_, target, caller, network, _):
+        heard = []
+
+        async def listen(sealed):
+            heard.append(sealed)
+            return await answer_backwards(sealed)
+
+        target.introductions.on_offer = listen
+        target.introductions.live_at(target.key.public)
+        body = Offer(handle_of(target.key.public), b"abc")
+        spoofed = encode_request(
+            Sender(MAIN_NETWORK, bytes(20), True), bytes(8), b"", body, 1200
+        )
+        before = network.statistics().sent
+        caller.hub.send(spoofed, target.rpc.local)
+        await trio.sleep(10)
+        assert heard == []
+        # The datagram itself and its refusal.
+        assert network.statistics().sent - before == 2
+
+
+async def test_junk_offers_of_one_source_and_of_all_cost_bounded_work(autojump_clock):
+    limits = IntroducerConfig(
+        offers_per_s=1.0, offers_burst=5.0, total_offers_per_s=2.0, total_burst=8.0
+    )
+    config = IntroductionsConfig(direct=limits)
+    async with open_nodes(config=config) as (introducer, target, caller, _, _):
+        opened = 0
+
+        async def junk(_):
+            nonlocal opened
+            await trio.lowlevel.checkpoint()
+            opened += 1
+            raise IntroductionRefused(RefusalCode.MALFORMED)
+
+        target.introductions.on_offer = junk
+        target.introductions.live_at(target.key.public)
+        handle = handle_of(target.key.public)
+        busy = 0
+        for number in range(40):
+            source = (introducer, caller)[number % 2].introductions
+            try:
+                await source.offer_directly(target.rpc.local, handle, b"%d" % number)
+            except IntroductionRefused as refusal:
+                busy += refusal.code is RefusalCode.BUSY
+        # 40 offers take 40 round trips of 40 ms each: 1.6 s.
+        assert opened <= 8 + 2 * 2
+        assert busy == 40 - opened
+        # An introducer that we chose ourselves is not held up by strangers.
+        await target.introductions.register(introducer.contact, target.key, 300)
+        with pytest.raises(IntroductionRefused) as caught:
+            await caller.introductions.introduce(
+                introducer.entry_for(target.key), b"abc"
+            )
+        assert caught.value.code is RefusalCode.MALFORMED
+
+
+async def test_nobody_at_the_last_known_address_is_told_so_in_time(autojump_clock):
+    async with open_nodes() as (_, target, caller, network, _):
+        network.kill("10.0.0.2")
+        began_at = trio.current_time()
+        before = network.statistics().sent
+        with pytest.raises(PeerUnreachable, match="last known address"):
+            await caller.introductions.offer_directly(
+                target.rpc.local, bytes(16), b"abc"
+            )
+        assert trio.current_time() - began_at == pytest.approx(DIRECT_S)
+        # Small PINGs, not offers, for an address that may be anybody's by now.
+        assert network.statistics().sent - before < 20
+
+
+async def test_a_target_that_comes_up_while_it_is_called_is_reached(autojump_clock):
+    async with open_nodes() as (_, target, caller, network, _):
+        target.introductions.on_offer = answer_backwards
+        target.introductions.live_at(target.key.public)
+        network.kill("10.0.0.2")
+        async with trio.open_nursery() as nursery:
+
+            async def call():
+                handle = handle_of(target.key.public)
+                where = target.rpc.local
+                answer = await caller.introductions.offer_directly(
+                    where, handle, b"abc"
+                )
+                assert answer == b"cba"
+
+            nursery.start_soon(call)
+            await trio.sleep(3)
+            network.revive("10.0.0.2")
+
+
+async def test_an_introducer_that_is_gone_or_sees_us_elsewhere_has_no_use(
+    autojump_clock,
+):
+    async with open_nodes() as (introducer, target, _, network, _):
+        register = target.introductions.register
+        is_registered = target.introductions.is_registered
+        assert not await is_registered(introducer.contact)
+        await register(introducer.contact, target.key, 300)
+        assert await is_registered(introducer.contact)
+        other = introducer.contact._replace(node_id=bytes(20))
+        assert not await is_registered(other)
+        seen = target.introductions._registered_from
+        seen[introducer.rpc.local] = Endpoint("203.0.113.9", 1)
+        assert not await is_registered(introducer.contact)
+        await register(introducer.contact, target.key, 300)
+        network.kill("10.0.0.1")
+        assert not await is_registered(introducer.contact)
 
 
 @pytest.mark.parametrize(

@@ -1,3 +1,5 @@
+import itertools
+
 import trio
 
 from opnode.core.addresses import Endpoint
@@ -62,6 +64,8 @@ class RecordingIntroductions:
     def __init__(self):
         self.dead = set()
         self.registered = []
+        self.probed = []
+        self.moved = False
 
     async def register(self, introducer, _location, lifetime_s):
         await trio.sleep(0.01)
@@ -69,6 +73,11 @@ class RecordingIntroductions:
             raise RequestTimeout("dead")
         self.registered.append(introducer)
         return lifetime_s
+
+    async def is_registered(self, introducer):
+        await trio.sleep(0.01)
+        self.probed.append((trio.current_time(), introducer))
+        return introducer not in self.dead and not self.moved
 
     def serve_own(self, location_public):
         return IntroducerEntry(
@@ -135,17 +144,61 @@ async def test_a_dead_introducer_is_replaced_within_one_refresh(autojump_clock):
     assert ports == [1, 3, 4]
 
 
-async def test_behind_a_nat_the_mapping_is_kept_open(autojump_clock):
+async def test_each_introducer_is_heard_as_often_as_a_nat_needs_it_and_no_more(
+    autojump_clock,
+):
+    introductions = RecordingIntroductions()
+    dht = RecordingDht([contact(n) for n in range(1, 9)])
+    await run_for(make_keeper(dht, introductions), 145)
+    for number in (1, 2, 3):
+        times = [at for at, asked in introductions.probed if asked == contact(number)]
+        gaps = [late - early for early, late in itertools.pairwise(times)]
+        assert 24 < min(gaps) <= max(gaps) < CONFIG.nat_keepalive_s + 0.1
+    assert sorted(introductions.registered) == [contact(n) for n in (1, 2, 3)]
+
+
+async def test_when_most_introducers_die_at_once_they_are_replaced_within_ten_seconds(
+    autojump_clock,
+):
+    introductions = RecordingIntroductions()
+    dht = RecordingDht([contact(n) for n in range(1, 9)])
+    keeper = make_keeper(dht, introductions)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(keeper.run)
+        await trio.sleep(100)
+        introductions.dead.update(contact(n) for n in (1, 2, 3))
+        await trio.sleep(10)
+        nursery.cancel_scope.cancel()
+    ports = [e.endpoint.port for e in dht.presences()[-1].introducers]
+    assert ports == [4, 5, 6]
+
+
+async def test_who_has_a_new_address_registers_again_at_once(autojump_clock):
     introductions = RecordingIntroductions()
     keeper = make_keeper(RecordingDht([contact(1)]), introductions)
-    keeper.is_behind_nat = lambda: True
-    await run_for(keeper, 251)
-    assert 10 <= len(introductions.registered) <= 12
-    open_keeper = make_keeper(
-        RecordingDht([contact(1)]), fewer := RecordingIntroductions()
-    )
-    await run_for(open_keeper, 251)
-    assert len(fewer.registered) == 2
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(keeper.run)
+        await trio.sleep(20)
+        introductions.moved = True
+        await trio.sleep(10)
+        nursery.cancel_scope.cancel()
+    assert len(introductions.registered) == 2
+
+
+async def test_without_any_live_introducer_the_search_goes_on(autojump_clock):
+    introductions = RecordingIntroductions()
+    dht = RecordingDht([contact(1)])
+    keeper = make_keeper(dht, introductions)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(keeper.run)
+        await trio.sleep(20)
+        introductions.dead.add(contact(1))
+        await trio.sleep(60)
+        dht.nodes.append(contact(2))
+        await trio.sleep(5)
+        nursery.cancel_scope.cancel()
+    ports = [e.endpoint.port for e in dht.presences()[-1].introducers]
+    assert ports == [2]
 
 
 async def test_presence_is_renewed_before_it_expires_with_a_higher_number(

@@ -1,0 +1,166 @@
+"""One offer on its way: everybody who may bring it to its target, and the first answer.
+
+Owns whom the offer is sent through and when, and which failure is told when all fail.
+Refuses to know what the offer says and what becomes of the answer.
+"""
+
+import random
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
+from typing import Final
+
+import trio
+
+from opnode.core.addresses import Endpoint
+from opnode.core.errors import (
+    IceFailed,
+    IntroductionRefused,
+    PeerUnreachable,
+    RefusalCode,
+    RemoteProtocolError,
+)
+from opnode.core.peerfile import IntroducerEntry
+from opnode.drivers.clock import WallClock
+from opnode.drivers.introductions import Introductions
+from opnode.protocols.introductions.session import Established, OutgoingIntroduction
+from opnode.protocols.rpc.messages import handle_of
+
+INTRODUCERS_AT_ONCE: Final = 2
+"""The offer goes to two introducers at once, so that one dead one costs nothing."""
+
+NEXT_INTRODUCERS_S: Final = 1.0
+"""After this long without an answer the others are asked, too: a dead introducer is
+known as such only after seconds."""
+
+MAX_WAYS: Final = 16
+"""Ways of one offer: four addresses, and four introducers each of a remembered, a found
+and a renewed presence."""
+
+Way = Callable[[bytes], Awaitable[bytes]]
+"""Carries a sealed offer and brings the sealed answer; raises PeerUnreachable."""
+
+
+class Offering:
+    """One offer under way to one location.
+
+    The first answer that opens counts: a way that makes one up, refuses or is silent
+    only wastes its own turn.
+    """
+
+    def __init__(
+        self,
+        introductions: Introductions,
+        outgoing: OutgoingIntroduction,
+        wall_clock: WallClock,
+        rng: random.Random,
+    ) -> None:
+        self._introductions = introductions
+        self._outgoing = outgoing
+        self._wall_clock = wall_clock
+        self._rng = rng
+        self._ways = 0
+        self._introducers: set[Endpoint] = set()
+        self._nursery: trio.Nursery | None = None
+        self._answers: list[Established] = []
+        self._failures: list[PeerUnreachable] = []
+
+    async def run(
+        self, introducers: Sequence[IntroducerEntry], endpoints: Sequence[Endpoint]
+    ) -> Established:
+        """Send the offer on every way until one brings the answer.
+
+        Args:
+            introducers: two are asked at once, the others later.
+            endpoints: where the target was reached before; all are tried at once.
+
+        Raises:
+            PeerUnreachable: no way led anywhere; IntroductionRefused if the target
+                itself said no.
+        """
+        if not introducers and not endpoints:
+            raise PeerUnreachable("the peer's presence names no introducer")
+        try:
+            async with trio.open_nursery() as nursery:
+                self._nursery = nursery
+                for endpoint in endpoints:
+                    self._start(self._try_directly, endpoint)
+                self.add(introducers)
+        finally:
+            self._nursery = None
+        if self._answers:
+            return self._answers[0]
+        raise _weightiest(self._failures)
+
+    def add(self, introducers: Sequence[IntroducerEntry]) -> None:
+        """Try these introducers, too, as long as the offer is under way."""
+        shuffled = self._rng.sample(introducers, len(introducers))
+        # Whoever was asked during the lookup needs no round trip for a token.
+        ordered = sorted(shuffled, key=self._introductions.is_stranger)
+        fresh = [entry for entry in ordered if entry.endpoint not in self._introducers]
+        for place, entry in enumerate(fresh):
+            self._introducers.add(entry.endpoint)
+            delay_s = place // INTRODUCERS_AT_ONCE * NEXT_INTRODUCERS_S
+            self._start(self._try_through, entry, delay_s)
+
+    def _start(self, work: Callable[..., Awaitable[None]], *arguments: object) -> None:
+        if self._nursery is not None and self._ways < MAX_WAYS:
+            self._ways += 1
+            self._nursery.start_soon(work, *arguments)
+
+    async def _try_through(self, entry: IntroducerEntry, delay_s: float) -> None:
+        await trio.sleep(delay_s)
+        failure = await self._try(partial(self._introductions.introduce, entry))
+        if _is_glare(failure):
+            self._end()
+
+    async def _try_directly(self, endpoint: Endpoint) -> None:
+        """Offer at an address where somebody else may live by now.
+
+        What is said there ends nothing: whoever has the address of old could keep us
+        from reaching the peer through its introducers.
+        """
+        handle = handle_of(self._outgoing.remote.location_public)
+        await self._try(partial(self._introductions.offer_directly, endpoint, handle))
+
+    async def _try(self, way: Way) -> PeerUnreachable | None:
+        """Go one way to its end; the failure, unless the answer is here."""
+        try:
+            answer = self._open_untrusted(await way(self._outgoing.message))
+        except PeerUnreachable as failure:
+            self._failures.append(failure)
+            return failure
+        self._answers.append(answer)
+        self._end()
+        return None
+
+    def _end(self) -> None:
+        if self._nursery is not None:
+            self._nursery.cancel_scope.cancel()
+
+    def _open_untrusted(self, sealed: bytes) -> Established:
+        try:
+            return self._outgoing.receive_answer_untrusted(sealed, self._wall_clock())
+        except RemoteProtocolError as error:
+            text = f"an introducer brought a bad answer: {error}"
+            raise PeerUnreachable(text) from None
+
+
+def _is_glare(failure: PeerUnreachable | None) -> bool:
+    return (
+        isinstance(failure, IntroductionRefused) and failure.code is RefusalCode.GLARE
+    )
+
+
+def _weightiest(failures: Sequence[PeerUnreachable]) -> PeerUnreachable:
+    """The target's own word says more than an introducer's silence."""
+    refusals = [f for f in failures if isinstance(f, IntroductionRefused)]
+    for refusal in refusals:
+        if refusal.code is RefusalCode.GLARE:
+            return refusal
+    for refusal in refusals:
+        if refusal.code is not RefusalCode.UNKNOWN_TARGET:
+            return refusal
+    for failure in failures:
+        if isinstance(failure, (IntroductionRefused, IceFailed)):
+            return failure
+    return failures[-1]
