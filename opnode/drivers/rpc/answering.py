@@ -9,7 +9,7 @@ from typing import Final
 import trio
 
 from opnode.core.addresses import Endpoint
-from opnode.core.errors import RemoteProtocolError
+from opnode.core.errors import RefusalCode, RemoteProtocolError
 from opnode.drivers.rpc.config import RpcConfig
 from opnode.drivers.rpc.exchange import IncomingRequest, RequestHandler
 from opnode.drivers.rpc.station import Secrets, Station
@@ -19,12 +19,17 @@ from opnode.protocols.rpc.datagrams import (
     encode_reply,
     reply_overhead,
 )
+from opnode.protocols.rpc.limits import RequestLimits
 from opnode.protocols.rpc.messages import (
     CHECK_ROOM,
     MAX_DATAGRAM,
     NETWORK_ID_LENGTH,
+    Changed,
+    Delegate,
+    DialBack,
     Failure,
     FailureCode,
+    FindValue,
     Introduce,
     Offer,
     Ping,
@@ -33,13 +38,27 @@ from opnode.protocols.rpc.messages import (
     Register,
     Reply,
     Request,
+    Store,
+    Watch,
 )
 from opnode.protocols.rpc.proofs import Prover
-from opnode.protocols.rpc.served import RequestKey, Seen, ServedRequests
+from opnode.protocols.rpc.served import Seen, ServedRequests
 from opnode.protocols.rpc.tokens import TokenIssuer
 
 # Requests that must not be acted on twice, or whose answer takes a while.
 _ONCE: Final = frozenset({Register, Introduce, Offer})
+# What many may want at once is rationed by its key as well.
+_KEYED: Final = (FindValue, Watch)
+# Work in units of a FIND_NODE: signatures, or messages to others, or a whole lookup.
+_WORK: Final[dict[type, float]] = {
+    Store: 3.0,
+    Register: 3.0,
+    Introduce: 3.0,
+    Offer: 3.0,
+    Changed: 3.0,
+    DialBack: 3.0,
+    Delegate: 30.0,
+}
 
 
 class Answerer:
@@ -51,6 +70,7 @@ class Answerer:
         self._station = station
         self._prover = prover
         self._tokens = TokenIssuer(secrets.draw, config.tokens)
+        self._limits = RequestLimits(config.limits)
         self._served = ServedRequests(config.served)
         self._handlers: dict[type, RequestHandler] = {Ping: self._serve_ping}
 
@@ -78,11 +98,13 @@ class Answerer:
         datagram = decode_request_untrusted(data, station.sender.network)
         body = datagram.body
         kind = type(body)
-        if kind in _ONCE and self._is_duplicate((source, datagram.transaction_id)):
-            return
-        station.counts["served"] += 1
         now = trio.current_time()
         request = self._incoming_untrusted(datagram, source, now)
+        if not self._is_admitted(request, now):
+            return
+        if kind in _ONCE and self._is_duplicate(request):
+            return
+        station.counts["served"] += 1
         try:
             reply = self._handlers.get(kind, _serve_nothing)(request)
         except Refuse as refusal:
@@ -145,14 +167,37 @@ class Answerer:
             body, self._station.sender, request.source, now
         )
 
-    def _is_duplicate(self, key: RequestKey) -> bool:
+    def _is_admitted(self, request: IncomingRequest, now: float) -> bool:
+        """Whether it is worked on; counts it, and seldom says so, when it is not."""
+        body = request.body
+        host = request.source.host
+        limits = self._limits
+        units = _WORK.get(type(body), 1.0)
+        is_admitted = limits.admits(
+            host, verified=request.verified, units=units, now=now
+        )
+        if is_admitted and isinstance(body, _KEYED):
+            is_admitted = limits.admits_key(host, body.key, now)
+        if is_admitted:
+            return True
+        self._station.counts["limited"] += 1
+        if request.verified and limits.may_say_busy(now):
+            # An asker that is told goes on at once; others wait for their timer.
+            self._send_reply(request, Failure(RefusalCode.BUSY, ""), now)
+        return False
+
+    def _is_duplicate(self, request: IncomingRequest) -> bool:
         """Whether it was seen; answers again what was answered before."""
+        key = (request.source, request.transaction_id)
         seen = self._served.look(key)
         if seen is Seen.NEW:
             return False
         self._station.counts["duplicates"] += 1
         if seen is Seen.ANSWERED:
-            self._station.hub.send(self._served.answer(key), key[0])
+            answer = self._served.answer(key)
+            # The first may have been longer: a forger could repeat it with less.
+            if request.verified or len(answer) <= request.size:
+                self._station.hub.send(answer, request.source)
         return True
 
     def _send_reply(self, request: IncomingRequest, body: Reply, now: float) -> int:

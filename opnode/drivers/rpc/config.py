@@ -3,9 +3,8 @@
 from dataclasses import dataclass, field
 from typing import Final
 
-from opnode.protocols.rpc.messages import (
-    MAIN_NETWORK,
-)
+from opnode.protocols.rpc.limits import LimitConfig
+from opnode.protocols.rpc.messages import MAIN_NETWORK
 from opnode.protocols.rpc.served import ServedConfig
 from opnode.protocols.rpc.tokens import TokenConfig
 from opnode.protocols.rpc.transactions import TransactionConfig
@@ -22,6 +21,7 @@ class RpcConfig:
 
     network: bytes = MAIN_NETWORK
     proofs_per_s: float = 200.0
+    limits: LimitConfig = field(default_factory=LimitConfig)
     served: ServedConfig = field(default_factory=ServedConfig)
     tokens: TokenConfig = field(default_factory=TokenConfig)
     transactions: TransactionConfig = field(default_factory=TransactionConfig)
@@ -30,6 +30,7 @@ class RpcConfig:
 COUNTERS: Final = (
     *("requests_sent", "retransmitted", "answered", "refused", "timed_out"),
     *("served", "duplicates", "malformed", "unexpected", "other_network", "too_large"),
+    "limited",
 )
 """The counters that the Rpc keeps; the rest of the statistics is of the instant."""
 
@@ -49,5 +50,6 @@ class RpcStatistics:
     unexpected: int
     other_network: int
     too_large: int
+    limited: int
     pending: int
     deferred: int

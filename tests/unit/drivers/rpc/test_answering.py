@@ -7,9 +7,11 @@ from opnode.core.errors import RefusalCode, RequestRefused
 from opnode.protocols.rpc.datagrams import (
     decode_reply_untrusted,
 )
+from opnode.protocols.rpc.limits import LimitConfig, Rates
 from opnode.protocols.rpc.messages import (
     MAIN_NETWORK,
     MAX_DATAGRAM,
+    Answered,
     Failure,
     FailureCode,
     FindNode,
@@ -17,6 +19,7 @@ from opnode.protocols.rpc.messages import (
     Introduce,
     Introduced,
     Nodes,
+    Offer,
     Ping,
     Refuse,
     Values,
@@ -135,3 +138,62 @@ async def test_failures_have_bounded_details(autojump_clock, net):
         await one.request(two.local, FindNode(bytes(20)))
     assert len(refusal.value.detail) == 80
     assert Failure(99, refusal.value.detail)
+
+
+SCARCE = LimitConfig(private=Rates(10.0, 10.0, 10.0), burst_s=1.0, busy_per_s=2.0)
+
+
+async def test_a_flood_without_a_token_is_dropped_unanswered(autojump_clock, net):
+    rpc, socket = await net.rpc(1, limits=SCARCE), await net.raw()
+    for number in range(100):
+        data = request_bytes(Ping(), size=100, transaction=b"%08d" % number)
+        socket.send(data, rpc.local)
+    answers = [await receive(socket) for _ in range(20)]
+    answers = [answer for answer in answers if answer]
+    assert 5 <= len(answers) <= 6
+    statistics = rpc.statistics()
+    assert statistics.served + statistics.limited == 100
+
+
+async def test_a_flood_with_a_token_is_told_now_and_then_that_we_are_busy(
+    autojump_clock, net
+):
+    rpc, socket = await net.rpc(1, limits=SCARCE), await net.raw()
+    token = (await ask_raw(socket, rpc, request_bytes(Ping(), size=100))).token
+    for number in range(100):
+        data = request_bytes(Ping(), token, transaction=b"%08d" % number)
+        socket.send(data, rpc.local)
+    bodies = []
+    while data := await receive(socket):
+        bodies.append(decode_reply_untrusted(data, MAIN_NETWORK).body)
+    busy = [body for body in bodies if isinstance(body, Failure)]
+    assert 10 <= len(bodies) - len(busy) <= 11
+    assert {body.code for body in busy} == {RefusalCode.BUSY}
+    assert 2 <= len(busy) <= 3
+
+
+async def test_one_hot_key_leaves_work_for_others(autojump_clock, net):
+    rpc, socket = await net.rpc(1, limits=SCARCE), await net.raw()
+    rpc.serve(FindValue, lambda _: Values((), 0, ()))
+    token = (await ask_raw(socket, rpc, request_bytes(Ping(), size=100))).token
+    await trio.sleep(10)
+    for number in range(9):
+        body = FindValue(b"h" * 20)
+        data = request_bytes(body, token, transaction=b"%08d" % number)
+        socket.send(data, rpc.local)
+    await trio.sleep(1)
+    assert rpc.statistics().limited in (3, 4)
+    answer = await ask_raw(socket, rpc, request_bytes(FindValue(b"o" * 20), token))
+    assert answer is not None
+
+
+async def test_a_shorter_repetition_does_not_get_the_longer_answer(autojump_clock, net):
+    rpc, socket = await net.rpc(1), await net.raw()
+    rpc.serve(Offer, lambda _: Answered(bytes(1000)))
+    long = request_bytes(Offer(bytes(16), bytes(100)), size=1200)
+    socket.send(long, rpc.local)
+    assert len(await receive(socket)) > 1000
+    socket.send(long[:300], rpc.local)
+    assert await receive(socket) is None
+    socket.send(long, rpc.local)
+    assert len(await receive(socket)) > 1000
