@@ -69,6 +69,10 @@ SAVE_CONTACTS_S: Final = 60.0
 LOCATIONS_AT_ONCE: Final = 3
 """Remembered devices of one person that are called at once: phone, laptop, desk."""
 
+GOODBYE_S: Final = 1.0
+"""A node that stops withdraws its presence and hands on its records, but takes no
+longer: three round trips around the world."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PeerView:
@@ -330,6 +334,14 @@ class OverlayNode:
                 nursery.start_soon(self._keep_contacts, parts.directory)
             task_status.started()
 
+    async def leave(self) -> None:
+        """Withdraw our presence, hand on what we hold. The caller bounds the time."""
+        parts = self._parts
+        async with trio.open_nursery() as nursery:
+            if parts.presence is not None:
+                nursery.start_soon(parts.presence.withdraw)
+            nursery.start_soon(parts.dht.leave)
+
     def close(self) -> None:
         """Say good-bye to every peer and remember the contacts."""
         self._parts.table.close_all("the node is shutting down")
@@ -420,12 +432,33 @@ async def open_node(
             parts = await assemble(config, keys, directory, world)
             stack.callback(parts.close)
             node = OverlayNode(config, parts, clock)
+            # Shielded until the block ends: a block that is cancelled, as by Ctrl-C,
+            # still needs the socket to say good-bye.
+            life = trio.CancelScope(shield=True)
             async with open_background() as nursery:
-                await nursery.start(node.run)
+                await nursery.start(_run_within, life, node)
                 try:
                     yield node
                 finally:
+                    await _say_goodbye(node)
                     node.close()
+                    life.cancel()
+
+
+async def _run_within(
+    life: trio.CancelScope,
+    node: OverlayNode,
+    task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
+) -> None:
+    with life:
+        await node.run(task_status=task_status)
+
+
+async def _say_goodbye(node: OverlayNode) -> None:
+    """Leave the network; bounded, as it is done also when the block is cancelled."""
+    deadline = trio.current_time() + GOODBYE_S
+    with trio.CancelScope(deadline=deadline, shield=True):
+        await node.leave()
 
 
 def _keys(

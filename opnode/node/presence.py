@@ -4,6 +4,7 @@ Owns who introduces us and that the published presence names exactly those. Refu
 know lookups and connections.
 """
 
+import contextlib
 import itertools
 import logging
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ from opnode.core.peerfile import (
     build_presence,
 )
 from opnode.core.records import SignedRecord
+from opnode.core.withdrawals import withdraw
 from opnode.drivers.clock import WallClock
 from opnode.drivers.dht.dht import Dht
 from opnode.drivers.introductions import Introductions
@@ -82,6 +84,8 @@ class PresenceKeeper:
         self._sequence = 0
         self._peer_file_held = False
         self._is_reported = False
+        self._record: SignedRecord | None = None
+        self._has_left = False
         self._holders: list[Contact] = []
         self._missed: list[Contact] = []
         self._look_at = 0.0
@@ -96,8 +100,8 @@ class PresenceKeeper:
         return self._entries
 
     async def run(self) -> None:
-        """Register, publish and refresh until cancelled."""
-        while True:
+        """Register, publish and refresh until cancelled or withdrawn."""
+        while not self._has_left:
             if not self._peer_file_held:
                 self._peer_file_held = await self._publish_peer_file()
             entries = await self._refresh_introducers()
@@ -108,6 +112,31 @@ class PresenceKeeper:
                 await trio.sleep(RETRY_S)
                 continue
             await self._rest()
+
+    async def withdraw(self) -> None:
+        """Tell holders and introducers that we are gone. The caller bounds the time.
+
+        The holders of the presence are asked first, by which most callers learn it;
+        then it is looked up who else may hold a copy.
+        """
+        self._has_left = True
+        published = self._record
+        async with trio.open_nursery() as nursery:
+            for contact in list(self._registered):
+                nursery.start_soon(self._unregister, contact)
+            if published is None:
+                return
+            signing = self._location.signing
+            seq = self._next_sequence(self._wall_clock())
+            gone = withdraw(published, signing, seq)
+            self._dht.hold_if_close(gone, self._holders)
+            await self._dht.put_at(gone, self._holders)
+            with contextlib.suppress(NetworkError):
+                await self._dht.put(gone)
+
+    async def _unregister(self, contact: Contact) -> None:
+        with contextlib.suppress(NetworkError):
+            await self._introductions.register(contact, self._location.signing, 0)
 
     async def _refresh_introducers(self) -> tuple[IntroducerEntry, ...]:
         own = self.own_endpoint()
@@ -159,22 +188,27 @@ class PresenceKeeper:
 
     async def _publish(self, entries: tuple[IntroducerEntry, ...]) -> None:
         wall_now = self._wall_clock()
-        # Milliseconds, so that a restart within a second still counts upwards.
-        self._sequence = max(self._sequence + 1, int(wall_now * 1000))
         lifetime_s = self._config.presence_lifetime_s
         record = build_presence(
             self._location,
             entries,
             wall_now=wall_now,
             lifetime_s=lifetime_s,
-            seq=self._sequence,
+            seq=self._next_sequence(wall_now),
         )
+        # Kept before it is put: what is under way when we stop is withdrawn, too.
+        self._record = record
         if await self._put_presence(record):
             self._entries = entries
             self._publish_at = trio.current_time() + lifetime_s * RENEW_AT
             self.published.set()
             self._is_reported = False
             await self._put_where_missed(record)
+
+    def _next_sequence(self, wall_now: float) -> int:
+        # Milliseconds, so that a restart within a second still counts upwards.
+        self._sequence = max(self._sequence + 1, int(wall_now * 1000))
+        return self._sequence
 
     async def _put_presence(self, record: SignedRecord) -> bool:
         """Renew at the holders of last time; look for the closest now and then."""

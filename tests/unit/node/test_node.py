@@ -1,6 +1,9 @@
+import contextlib
+
 import pytest
 import trio
 
+from opnode.core.addresses import Endpoint
 from opnode.core.crypto import SigningKey
 from opnode.core.errors import (
     IntroductionRefused,
@@ -11,6 +14,8 @@ from opnode.core.errors import (
 )
 from opnode.core.ids import peer_id_of
 from opnode.drivers.connections import PathKind
+from opnode.node.config import NodeConfig
+from opnode.node.node import GOODBYE_S, open_node
 from opnode.testing.overlay import open_overlay
 from opnode.testing.virtual_network import Link
 
@@ -246,3 +251,65 @@ async def test_nobody_is_invited_through_a_leaf(autojump_clock):
         seed, alice = await overlay.seed(), await overlay.user()
         assert seed.invite() is not None
         assert alice.invite() is None
+
+
+async def test_after_a_clean_exit_everybody_sees_that_the_peer_is_offline(
+    autojump_clock,
+):
+    async with open_overlay(seeds=12) as overlay:
+        alice = await overlay.user()
+        async with contextlib.AsyncExitStack() as stack:
+            bob = await open_bob(overlay, stack)
+            assert len((await alice.lookup(bob)).presences) == 1
+            left_at = trio.current_time()
+        assert trio.current_time() - left_at <= GOODBYE_S
+        with trio.fail_after(2):
+            view = await alice.lookup(bob)
+        assert view.presences == ()
+        assert view.peer_file is not None
+        with trio.fail_after(2), pytest.raises(PeerUnreachable, match="offline"):
+            await alice.connect(bob)
+
+
+async def test_a_node_that_is_cancelled_still_says_good_bye(autojump_clock):
+    async with open_overlay(seeds=3) as overlay:
+        alice = await overlay.user()
+        with trio.CancelScope() as ctrl_c:
+            async with contextlib.AsyncExitStack() as stack:
+                bob = await open_bob(overlay, stack)
+                ctrl_c.cancel()
+                await trio.sleep_forever()
+        assert (await alice.lookup(bob)).presences == ()
+
+
+async def test_a_node_that_is_alone_in_the_end_stops_in_time(autojump_clock):
+    async with open_overlay(seeds=3) as overlay:
+        async with contextlib.AsyncExitStack() as stack:
+            await open_bob(overlay, stack)
+            for number in (1, 2, 3):
+                overlay.network.kill(f"10.0.0.{number}")
+            left_at = trio.current_time()
+        assert trio.current_time() - left_at <= GOODBYE_S + 0.1
+
+
+async def test_who_comes_back_is_found_again(autojump_clock, tmp_path):
+    async with open_overlay(seeds=3) as overlay:
+        alice = await overlay.user()
+        for _ in range(2):
+            async with contextlib.AsyncExitStack() as stack:
+                bob = await open_bob(overlay, stack, tmp_path / "bob")
+                assert len((await alice.lookup(bob)).presences) == 1
+
+
+async def open_bob(overlay, stack, data_dir=None):
+    config = NodeConfig(
+        listen=Endpoint("10.0.0.99", 4000),
+        bootstrap=tuple(overlay.entries[:1]),
+        data_dir=data_dir,
+    )
+    network = overlay.network.host("10.0.0.99")
+    node = await stack.enter_async_context(
+        open_node(config, network=network, wall_clock=overlay.wall_clock)
+    )
+    await node.wait_published()
+    return node.peer_id

@@ -57,7 +57,8 @@ class RecordingDht:
 
     def presences(self):
         kind = RecordKind.PRESENCE
-        return [read_presence(r) for r in self.put_records if r.kind is kind]
+        live = [r for r in self.put_records if not r.is_withdrawal]
+        return [read_presence(r) for r in live if r.kind is kind]
 
 
 class RecordingIntroductions:
@@ -66,11 +67,15 @@ class RecordingIntroductions:
         self.registered = []
         self.probed = []
         self.moved = False
+        self.unregistered = []
 
     async def register(self, introducer, _location, lifetime_s):
         await trio.sleep(0.01)
         if introducer in self.dead:
             raise RequestTimeout("dead")
+        if lifetime_s == 0:
+            self.unregistered.append(introducer)
+            return 0
         self.registered.append(introducer)
         return lifetime_s
 
@@ -265,3 +270,33 @@ async def test_without_any_introducer_it_tries_again_soon(autojump_clock):
         with trio.fail_after(3):
             await keeper.published.wait()
         nursery.cancel_scope.cancel()
+
+
+async def test_a_withdrawal_goes_to_the_holders_and_ends_every_registration(
+    autojump_clock,
+):
+    dht = RecordingDht([contact(n) for n in range(1, 9)])
+    introductions = RecordingIntroductions()
+    keeper = make_keeper(dht, introductions)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(keeper.run)
+        await trio.sleep(1)
+        published = dht.put_records[-1]
+        introductions.dead.add(contact(2))
+        await keeper.withdraw()
+        gone = dht.put_records[-2:]
+        assert [r.is_withdrawal for r in gone] == [True, True]
+        assert all(r.seq > published.seq for r in gone)
+        assert gone[0].expires_at == published.expires_at
+        assert dht.asked_at[-1] == dht.nodes[:8]
+        assert set(introductions.unregistered) == {contact(1), contact(3)}
+        count = len(dht.put_records)
+        await trio.sleep(2000)
+        assert len(dht.put_records) == count, "nothing is published after it"
+
+
+async def test_who_never_published_has_nothing_to_withdraw(autojump_clock):
+    dht = RecordingDht([])
+    keeper = make_keeper(dht, RecordingIntroductions())
+    await keeper.withdraw()
+    assert dht.put_records == []
