@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 
 from opnode.protocols.density import DensityConfig
-from opnode.protocols.lookup import LookupConfig
+from opnode.protocols.lookup.config import LookupConfig
 from opnode.protocols.routing import RoutingConfig
 from opnode.protocols.watching import WatchConfig
 
@@ -108,6 +108,11 @@ class DhtConfig:
         max_lost: contacts that fell silent and are asked when nobody else is left.
         max_shunned: addresses kept out; a full seeds file has four each.
         max_own: own records that are republished.
+        max_suspects: addresses remembered that failed lately; 200 B each.
+        suspected_s: ... for so long: until the pings of those who know them took them
+            out of their tables, and a short outage of ours is forgiven soon.
+        lookup_deadline_s: a lookup ends with what it has by then: four times what one
+            with half of the nodes dead takes around the globe.
         alarm_shown_s: how long ``status`` shows a neighbourhood that was too full.
     """
 
@@ -120,6 +125,9 @@ class DhtConfig:
     max_lost: int = 64
     max_shunned: int = 1024
     max_own: int = 1024
+    max_suspects: int = 1024
+    suspected_s: float = 60.0
+    lookup_deadline_s: float = 20.0
     alarm_shown_s: float = 3600.0
     density: DensityConfig = field(default_factory=DensityConfig)
     lookup: LookupConfig = field(default_factory=LookupConfig)

@@ -21,7 +21,7 @@ from opnode.drivers.clock import WallClock
 from opnode.drivers.dht.config import DhtConfig
 from opnode.drivers.dht.contacts import Contacts
 from opnode.drivers.dht.holdings import Holdings, HoldingsStatistics
-from opnode.drivers.dht.lookups import Lookups
+from opnode.drivers.dht.lookups import FindNodes, Lookups
 from opnode.drivers.dht.own_records import OwnRecords
 from opnode.drivers.dht.puts import Writer
 from opnode.drivers.dht.reads import Reader
@@ -31,7 +31,7 @@ from opnode.drivers.dht.watches import Watched, Watches
 from opnode.drivers.rpc.rpc import Rpc
 from opnode.drivers.store import RecordStore
 from opnode.protocols.routing import BucketView
-from opnode.protocols.rpc.messages import FindNode, Ping
+from opnode.protocols.rpc.messages import Ping
 
 logger = logging.getLogger(__name__)
 
@@ -41,8 +41,9 @@ class DhtStatistics:
     """Counters since the start; what is held, watched and served is of this instant.
 
     ``network_size`` is the estimated number of nodes; ``alarm`` says of a key with far
-    more nodes around it than chance explains.
-    ``watchers``: subscriptions of others that we serve; ``watching``: our own.
+    more nodes around it than chance explains. ``equivocations``: slots whose owner
+    signed two contents under one number. ``watchers``: subscriptions of others;
+    ``watching``: our own.
     """
 
     contacts: int
@@ -55,6 +56,7 @@ class DhtStatistics:
     bad_records: int
     refusals: tuple[tuple[str, int], ...]
     holdings: HoldingsStatistics
+    equivocations: int
     network_size: float | None
     alarm: str | None
     buckets: tuple[BucketView, ...]
@@ -87,8 +89,10 @@ class Dht:
         self._counts: Counter[str] = Counter()
         counts = self._counts
         self._contacts = Contacts(rpc, self._config, rng, counts)
-        self._lookups = Lookups(rpc, self._contacts, self._config, counts)
-        self._reader = Reader(self._lookups, store, wall_clock, counts)
+        self._lookups = Lookups(rpc, self._contacts, self._config, rng, counts)
+        self._reader = Reader(
+            self._lookups, store, wall_clock, counts, self._config.lookup.k
+        )
         self._writer = Writer(
             rpc,
             self._lookups,
@@ -137,6 +141,7 @@ class Dht:
             + self._watches.bad_records(),
             refusals=tuple(sorted(self._writer.refusals.items())),
             holdings=self._holdings.statistics(),
+            equivocations=counts["equivocations"],
             network_size=self._contacts.network_size,
             alarm=self._contacts.alarm(trio.current_time()),
             buckets=self._contacts.views(trio.current_time()),
@@ -199,7 +204,8 @@ class Dht:
         await self._lookups.ask_all((Contact(unknown, e), Ping()) for e in endpoints)
         if len(self._contacts):
             own = self._rpc.node_id
-            search = self._lookups.search(own, FindNode(own))
+            search = self._lookups.search(own, FindNodes())
+            search.lookup.asks_region_at_once = True
             # A neighbour that is late now is a neighbour all the same.
             search.waits_for_stragglers = True
             await self._lookups.run(search, own)
@@ -209,17 +215,32 @@ class Dht:
         """The k closest nodes to ``key`` that answered, nearest first."""
         return await self._lookups.closest_nodes(key)
 
-    async def put(self, record: SignedRecord, *, republish: bool = False) -> int:
-        """Store a record at the closest nodes; returns how many acknowledged.
+    async def put(
+        self,
+        record: SignedRecord,
+        *,
+        republish: bool = False,
+        expected_seq: int | None = None,
+    ) -> int:
+        """Store a record in its region; returns how many acknowledged.
 
         Args:
             record: verified or made here.
             republish: put it again now and then until it expires, or until a put of a
                 newer one in its slot takes its place.
+            expected_seq: store it only where its slot holds this sequence number, or
+                nothing if it is ``NO_RECORD`` (compare and swap).
+
+        Raises:
+            OtherSequence: no fewer holders have another number than took the record.
         """
-        if republish:
+        if republish and expected_seq is None:
             self._own.keep(record)
-        return await self._writer.put(record)
+        accepted = await self._writer.put(record, expected_seq)
+        if republish and expected_seq is not None:
+            # Not before it was accepted: another device's record may be the newer.
+            self._own.keep(record)
+        return accepted
 
     async def put_at(
         self, record: SignedRecord, holders: Sequence[Contact]

@@ -1,55 +1,103 @@
 """Lookups over RPC, and requests to many nodes at once.
 
-Owns how a search starts from the routing table and what is counted of it. Refuses to
-know records.
+Owns how a search starts from the routing table, its deadline, and what is counted of
+it. Refuses to know records.
 """
 
+import random
 from collections import Counter
 from collections.abc import Iterable
 
 import trio
 
+from opnode.core.errors import RequestRefused
 from opnode.core.ids import Contact
+from opnode.drivers.dht.batch import Batch
 from opnode.drivers.dht.config import DhtConfig
 from opnode.drivers.dht.contacts import Contacts
-from opnode.drivers.dht.search import Batch, Search
+from opnode.drivers.dht.search import Errand, Search
+from opnode.drivers.dht.suspects import Suspects
 from opnode.drivers.rpc.rpc import Rpc
-from opnode.protocols.lookup import Lookup
-from opnode.protocols.rpc.messages import FindNode, Request
+from opnode.protocols.lookup.lookup import Lookup, Query
+from opnode.protocols.lookup.region import Region
+from opnode.protocols.rpc.messages import FindNode, Reply, Request
+
+
+class FindNodes:
+    """The errand of whoever wants the closest nodes and nothing of them."""
+
+    def __init__(self) -> None:
+        self._questions: dict[bytes, FindNode] = {}
+
+    def question(self, query: Query) -> FindNode:
+        """FIND_NODE, for the neighbours that the lookup wants to hear of."""
+        body = self._questions.get(query.near)
+        if body is None:
+            body = self._questions[query.near] = FindNode(query.near)
+        return body
+
+    def answered(self, contact: Contact, asked: Request, reply: Reply) -> bool:
+        """The lookup took all there is."""
+        del contact, asked, reply
+        return False
+
+    def refused(self, contact: Contact, asked: Request, error: RequestRefused) -> bool:
+        """Whoever does not help with lookups is no use to anybody's."""
+        del contact, asked, error
+        return False
 
 
 class Lookups:
     """Starts searches; ``counts`` takes ``lookups`` and ``queries``."""
 
     def __init__(
-        self, rpc: Rpc, contacts: Contacts, config: DhtConfig, counts: Counter[str]
+        self,
+        rpc: Rpc,
+        contacts: Contacts,
+        config: DhtConfig,
+        rng: random.Random,
+        counts: Counter[str],
     ) -> None:
         self._rpc = rpc
         self._contacts = contacts
         self._config = config
+        self._rng = rng
         self._counts = counts
+        self._suspects = Suspects(
+            most=config.max_suspects, remembered_s=config.suspected_s
+        )
 
-    def search(self, key: bytes, body: Request) -> Search:
+    def radius(self) -> int:
+        """Nodes that are nearer to a key than this are in its region; 0: not known."""
+        return self._contacts.radius(self._config.lookup.k) or 0
+
+    def search(self, key: bytes, errand: Errand) -> Search:
         """A search of ours for the nodes nearest to a key, not yet begun."""
+        config = self._config.lookup
         # A reply names at most so many, so a lookup with a larger k starts narrower.
-        seeds = self._contacts.table.nearest(key, self._config.lookup.k)
-        lookup = Lookup(key, seeds, self._config.lookup)
-        return Search(self._rpc, lookup, body, self._contacts.read_untrusted)
+        seeds = self._contacts.table.nearest(key, config.k)
+        region = Region(key, self.radius(), points=config.paths, rng=self._rng)
+        lookup = Lookup(seeds, region, config, suspects=self._suspects)
+        read = self._contacts.read_untrusted
+        return Search(self._rpc, lookup, errand, read, self._suspects)
 
     async def run(self, search: Search, key: bytes) -> None:
-        """Run a search to its end."""
+        """Run a search to its end, or to its deadline."""
         self._contacts.table.visited(key, trio.current_time())
         self._counts["lookups"] += 1
         try:
-            await search.run()
+            with trio.move_on_after(self._config.lookup_deadline_s):
+                await search.run()
         finally:
+            search.close()
             self._counts["queries"] += search.lookup.asked
         if search.lookup.finished:
             self._contacts.finished(key, search.lookup.closest())
 
     async def closest_nodes(self, key: bytes) -> list[Contact]:
         """The k closest nodes to ``key`` that answered, nearest first."""
-        search = self.search(key, FindNode(key))
+        search = self.search(key, FindNodes())
+        search.lookup.asks_region_at_once = True
         await self.run(search, key)
         return search.lookup.closest()
 

@@ -1,4 +1,4 @@
-"""Reading records: the first that verifies, or the newest from all holders.
+"""Reading records: the first that verifies, or the newest of the whole region.
 
 Owns verification of what is found and the repair of holders that lag behind. Refuses to
 know what records mean.
@@ -9,24 +9,29 @@ from collections.abc import Callable
 
 import trio
 
-from opnode.core.errors import RecordNotFound
+from opnode.core.errors import RecordNotFound, RequestRefused
 from opnode.core.ids import Contact, short
 from opnode.core.records import SignedRecord
 from opnode.drivers.clock import WallClock
+from opnode.drivers.dht.collection import Collection
 from opnode.drivers.dht.lookups import Lookups
-from opnode.drivers.dht.search import Collection
+from opnode.drivers.dht.search import Search
 from opnode.drivers.store import RecordStore
+from opnode.protocols.lookup.lookup import Query
 from opnode.protocols.rpc.messages import (
     FindValue,
+    Reply,
     Request,
     Store,
     Stored,
     Values,
 )
 
+Wanted = Callable[[SignedRecord], bool]
+
 
 class Reader:
-    """Finds records; ``counts`` takes ``bad_records`` and ``repaired``."""
+    """Finds records; ``counts``: ``bad_records``, ``repaired``, ``equivocations``."""
 
     def __init__(
         self,
@@ -34,15 +39,16 @@ class Reader:
         store: RecordStore,
         wall_clock: WallClock,
         counts: Counter[str],
+        repairs: int,
     ) -> None:
+        """``repairs``: at most so many copies are put after one read."""
         self._lookups = lookups
         self._store = store
         self._wall_clock = wall_clock
         self._counts = counts
+        self._repairs = repairs
 
-    async def find_first(
-        self, key: bytes, wanted: Callable[[SignedRecord], bool]
-    ) -> list[SignedRecord]:
+    async def find_first(self, key: bytes, wanted: Wanted) -> list[SignedRecord]:
         """Search until a verified record that is wanted is here.
 
         Returns the best record of every slot heard of until then.
@@ -50,28 +56,15 @@ class Reader:
         Raises:
             RecordNotFound: the whole lookup brought none.
         """
-        found = Collection(key, self._wall_clock())
-        for record in self._store.records(key, self._wall_clock()):
-            found.add(record)
+        found = self._held_here(key)
         if any(wanted(record) for record in found.records()):
             await trio.lowlevel.checkpoint()
             return found.records()
-        search = self._lookups.search(key, FindValue(key))
-
-        def take(contact: Contact, asked: Request, values: Values) -> bool:
-            records = [found.add_untrusted(wire) for wire in values.records]
-            if any(record is not None and wanted(record) for record in records):
-                return True
-            assert isinstance(asked, FindValue)
-            reached = asked.offset + len(values.records)
-            if values.records and reached < values.total:
-                search.ask_more(contact, FindValue(key, reached))
-            return False
-
-        search.on_values = take
+        reading = _Reading(found, wanted)
+        search = self._begin(key, reading)
         search.waits_for_stragglers = True
         await self._lookups.run(search, key)
-        self._counts["bad_records"] += found.bad
+        self._count(found)
         if not any(wanted(record) for record in found.records()):
             raise RecordNotFound(
                 f"{short(key)}: no record at {len(search.lookup.closest())} nodes"
@@ -79,43 +72,98 @@ class Reader:
         return found.records()
 
     async def find_all(self, key: bytes) -> list[SignedRecord]:
-        """The newest record of every slot, from all the closest nodes.
+        """The newest record of every slot, from everybody in the region.
 
         Holders that have an older one, or none, are given the newest.
         """
-        found = Collection(key, self._wall_clock())
-        for record in self._store.records(key, self._wall_clock()):
-            found.add(record)
-        held: dict[Contact, set[bytes]] = {}
-        questions: list[tuple[Contact, Request]] = [
-            (contact, FindValue(key))
-            for contact in await self._lookups.closest_nodes(key)
-        ]
-        while questions:
-            batch = await self._lookups.ask_all(questions)
-            questions = []
-            for contact, asked, reply in batch.answers:
-                if not isinstance(reply, Values) or not isinstance(asked, FindValue):
-                    continue
-                held.setdefault(contact, set()).update(reply.records)
-                for wire in reply.records:
-                    found.add_untrusted(wire)
-                reached = asked.offset + len(reply.records)
-                if reply.records and reached < reply.total:
-                    questions.append((contact, FindValue(key, reached)))
-        self._counts["bad_records"] += found.bad
-        await self._repair(found, held)
+        found = self._held_here(key)
+        reading = _Reading(found)
+        search = self._begin(key, reading)
+        search.lookup.asks_region_at_once = True
+        await self._lookups.run(search, key)
+        self._count(found)
+        await self._repair(search, reading)
         return found.records()
 
-    async def _repair(self, found: Collection, held: dict[Contact, set[bytes]]) -> None:
-        """Give every close holder what it lacks; a full bag refuses, which is fine."""
-        questions: list[tuple[Contact, Request]] = [
-            (contact, Store(record.wire))
-            for contact, wires in held.items()
-            for record in found.newest()
-            if record.wire not in wires
-        ]
+    def _held_here(self, key: bytes) -> Collection:
+        now = self._wall_clock()
+        found = Collection(key, now)
+        for record in self._store.records(key, now):
+            found.add(record)
+        return found
+
+    def _begin(self, key: bytes, reading: "_Reading") -> Search:
+        search = self._lookups.search(key, reading)
+        reading.ask_more = search.ask_more
+        return search
+
+    def _count(self, found: Collection) -> None:
+        self._counts["bad_records"] += found.bad
+        self._counts["equivocations"] += len(found.equivocations)
+
+    async def _repair(self, search: Search, reading: "_Reading") -> None:
+        """Give holders what they lack; a full bag refuses, which is fine."""
+        best = reading.found.newest()
+        stale: list[tuple[Contact, Request]] = []
+        bare: list[tuple[Contact, Request]] = []
+        for holder in search.lookup.holders():
+            wires = reading.held.get(holder) or set()
+            lacking = stale if wires else bare
+            lacking += [
+                (holder, Store(record.wire))
+                for record in best
+                if record.wire not in wires
+            ]
+        questions = (stale + bare)[: self._repairs]
         if questions:
             batch = await self._lookups.ask_all(questions)
             stored = sum(isinstance(reply, Stored) for _, _, reply in batch.answers)
             self._counts["repaired"] += stored
+
+
+class _Reading:
+    """The errand of a read: FIND_VALUE of everybody, and who has what.
+
+    Attributes:
+        found: the best of what verifies.
+        held: the records that each node answered with, as they came.
+        ask_more: asks a node for the rest of a bag that fills several datagrams.
+    """
+
+    def __init__(self, found: Collection, wanted: Wanted | None = None) -> None:
+        """``wanted``: ends the search when such a record is here."""
+        self.found = found
+        self.held: dict[Contact, set[bytes]] = {}
+        self.ask_more: Callable[[Contact, Request], None] | None = None
+        self._wanted = wanted
+        self._questions: dict[bytes, FindValue] = {}
+
+    def question(self, query: Query) -> FindValue:
+        """FIND_VALUE, naming the neighbours that the lookup wants to hear of."""
+        near = query.near
+        body = self._questions.get(near)
+        if body is None:
+            key = self.found.key
+            body = FindValue(key, 0, b"" if near == key else near)
+            self._questions[near] = body
+        return body
+
+    def answered(self, contact: Contact, asked: Request, reply: Reply) -> bool:
+        """Keep the best; whether it is what the read was for."""
+        if not isinstance(reply, Values) or not reply.records:
+            return False
+        self.held.setdefault(contact, set()).update(reply.records)
+        records = [self.found.add_untrusted(wire) for wire in reply.records]
+        wanted = self._wanted
+        if wanted is not None and any(r is not None and wanted(r) for r in records):
+            return True
+        assert isinstance(asked, FindValue)
+        reached = asked.offset + len(reply.records)
+        if reached < reply.total and self.ask_more is not None:
+            self.ask_more(contact, FindValue(self.found.key, reached))
+        return False
+
+    def refused(self, contact: Contact, asked: Request, error: RequestRefused) -> bool:
+        """Whoever answers no question is no help."""
+        del contact, asked, error
+        return False

@@ -11,7 +11,7 @@ from opnode.core.peerfile import (
 )
 from opnode.core.records import RecordKind, build_record
 from opnode.drivers.dht.config import DhtConfig, HoldingsConfig
-from opnode.protocols.lookup import LookupConfig
+from opnode.protocols.lookup.config import LookupConfig
 from opnode.protocols.rpc.messages import Store
 from opnode.testing.keys import seeded_signing_key, seeded_static_key
 

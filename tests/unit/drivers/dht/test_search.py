@@ -1,107 +1,69 @@
-"""`search`: what is found is verified once, and the best of each slot is kept."""
+"""`search`: a lookup over requests; who is late is used when the answer comes."""
 
-from opnode.core.ids import claim_key
-from opnode.core.records import RecordKind, build_chunk, build_record
-from opnode.core.withdrawals import withdraw
-from opnode.drivers.dht.search import Batch, Collection
-from opnode.protocols.rpc.messages import Ping, Pong
-from opnode.testing.dht_nodes import DhtNetwork
-from opnode.testing.keys import seeded_signing_key
+import trio
 
-NOW = 1_000_000.0
+from opnode.core.ids import NodeId, claim_key
+from opnode.drivers.dht.lookups import FindNodes
+from opnode.protocols.rpc.messages import FindNode, FindValue, Nodes, Refuse, Values
+
 KEY = claim_key("somebody")
 
 
-def claim(owner="anna", seq=1, payload=b"claim"):
-    return build_record(
-        seeded_signing_key(owner),
-        kind=RecordKind.CLAIM,
-        key=KEY,
-        seq=seq,
-        expires_at=int(NOW) + 100,
-        payload=payload,
-    )
+async def test_requests_that_nobody_waits_for_are_forgotten(autojump_clock, network):
+    await network.grow(30)
+    node = network.nodes[3]
+    before = node.rpc.statistics().pending
+    search = node.dht._lookups.search(KEY, FindNodes())
+    search.advance()
+    assert node.rpc.statistics().pending > before
+    search.close()
+    search.ask_more(network.nodes[4].contact, FindValue(KEY))
+    assert node.rpc.statistics().pending == before
 
 
-def test_the_highest_sequence_number_of_each_slot_is_kept_in_any_order():
-    for order in ([1, 3, 2], [3, 2, 1], [1, 2, 3]):
-        found = Collection(KEY, NOW)
-        for seq in order:
-            found.add_untrusted(claim(seq=seq).wire)
-        found.add_untrusted(claim("berta").wire)
-        assert set(found.records()) == {claim(seq=3), claim("berta")}
-        assert found.bad == 0
-
-
-def test_what_does_not_verify_is_counted_and_left_out():
-    found = Collection(KEY, NOW)
-    forged = claim().wire[:-1] + b"\0"
-    assert found.add_untrusted(forged) is None
-    assert found.add_untrusted(forged) is None
-    assert found.add_untrusted(b"") is None
-    assert found.records() == []
-    assert found.bad == 2, "the same bytes are verified once"
-
-
-def test_a_record_of_another_key_is_no_answer():
-    found = Collection(KEY, NOW)
-    assert found.add_untrusted(build_chunk(b"x", int(NOW) + 9).wire) is None
-    assert found.bad == 1
-
-
-def test_of_two_with_one_number_the_first_stays():
-    found = Collection(KEY, NOW)
-    found.add_untrusted(claim().wire)
-    found.add_untrusted(claim(payload=b"other").wire)
-    assert found.records() == [claim()]
-
-
-def test_what_its_owner_took_back_is_no_answer_and_hides_old_copies():
-    gone = withdraw(claim(), seeded_signing_key("anna"), 2)
-    for order in ([claim(), gone], [gone, claim()]):
-        found = Collection(KEY, NOW)
-        for record in order:
-            found.add_untrusted(record.wire)
-        assert found.records() == []
-        assert found.newest() == [gone]
-    assert found.add_untrusted(claim().wire) is None
-    assert found.bad == 0
-    assert found.add_untrusted(claim(seq=3).wire) == claim(seq=3)
-    assert found.records() == [claim(seq=3)]
-
-
-async def test_a_batch_waits_for_every_request_and_tells_answers_from_errors(
-    autojump_clock, nursery
+async def test_a_dead_node_costs_one_lookup_its_timeout_and_the_next_nothing(
+    autojump_clock, network
 ):
-    network = DhtNetwork(nursery, 1)
-    one, two, dead = [await network.add() for _ in range(3)]
-    network.kill(dead)
-    batch = Batch(one.rpc)
-    await batch.run([(two.contact, Ping()), (dead.contact, Ping())])
-    assert batch.answers == [(two.contact, Ping(), Pong())]
-    assert [contact for contact, _ in batch.errors] == [dead.contact]
-    empty = Batch(one.rpc)
-    await empty.run([])
-    assert empty.answers == []
-    network.close()
+    await network.grow(30)
+    node = network.nodes[3]
+    closest = await node.dht.closest_nodes(KEY)
+    dead = closest[:6]
+    for contact in dead:
+        network.network.kill(contact.endpoint.host)
+    took_s = []
+    for _ in range(2):
+        started_at = trio.current_time()
+        found = await node.dht.closest_nodes(KEY)
+        took_s.append(trio.current_time() - started_at)
+        assert len(found) == 20
+        assert not set(dead) & set(found)
+    assert took_s[1] < took_s[0]
 
 
-async def test_with_few_to_ask_each_is_asked_four_times(autojump_clock, nursery):
-    network = DhtNetwork(nursery, 1)
-    one, dead = [await network.add() for _ in range(2)]
-    network.kill(dead)
-    batch = Batch(one.rpc)
-    await batch.run([(dead.contact, Ping())])
-    assert one.rpc.statistics().retransmitted == 3
-    network.close()
+async def test_an_answer_of_another_kind_or_a_refusal_counts_as_none(
+    autojump_clock, network
+):
+    await network.grow(8)
+    wrong, rude, asker = network.nodes[1:4]
+
+    def refuse(request):
+        raise Refuse(99, "no")
+
+    wrong.rpc.serve(FindNode, lambda _: Values((), 0, ()))
+    rude.rpc.serve(FindNode, refuse)
+    found = await asker.dht.closest_nodes(KEY)
+    assert len(found) == 5
+    assert not {wrong.contact, rude.contact} & set(found)
 
 
-async def test_with_many_to_ask_a_silent_one_is_asked_twice(autojump_clock, nursery):
-    network = DhtNetwork(nursery, 1)
-    one, *others = [await network.add() for _ in range(5)]
-    for other in others:
-        network.kill(other)
-    batch = Batch(one.rpc)
-    await batch.run([(other.contact, Ping()) for other in others])
-    assert one.rpc.statistics().retransmitted == len(others)
-    network.close()
+async def test_contacts_that_may_not_be_named_are_refused_every_time(
+    autojump_clock, network
+):
+    await network.grow(4)
+    liar, asker = network.nodes[1], network.nodes[2]
+    loopback = NodeId(b"\1" * 20) + bytes((127, 0, 0, 1, 9, 9))
+    liar.rpc.serve(FindNode, lambda _: Nodes((loopback, b"\0" * 26)))
+    found = await asker.dht.closest_nodes(KEY)
+    assert {contact.endpoint.host for contact in found} <= {
+        node.hub.local.host for node in network.nodes
+    }

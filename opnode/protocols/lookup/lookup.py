@@ -1,0 +1,389 @@
+"""The iterative lookup: whom to ask next, and when the region of a key is known.
+
+Owns the candidates, their paths and the end. Refuses to know what is asked, how, and
+who is let into the routing table.
+"""
+
+import bisect
+from collections import deque
+from collections.abc import Container, Iterable
+from typing import Final, NamedTuple
+
+from opnode.core.addresses import Endpoint
+from opnode.core.ids import Contact
+from opnode.protocols.lookup.candidates import Candidate, CandidateState
+from opnode.protocols.lookup.config import LookupConfig
+from opnode.protocols.lookup.pace import Pace
+from opnode.protocols.lookup.region import Region
+
+_NEW: Final = CandidateState.NEW
+_ASKED: Final = CandidateState.ASKED
+_ANSWERED: Final = CandidateState.ANSWERED
+_SLOW: Final = CandidateState.SLOW
+_FAILED: Final = CandidateState.FAILED
+_SUSPECT: Final = CandidateState.SUSPECT
+_SURPLUS: Final = CandidateState.SURPLUS
+_ALIVE: Final = frozenset((_NEW, _ASKED, _ANSWERED))
+
+
+class Query(NamedTuple):
+    """Whom to ask, and for the neighbours of which id.
+
+    Attributes:
+        contact: whom.
+        near: 20 bytes; the target, or another point of its region.
+        is_inside: the contact lies in the region.
+    """
+
+    contact: Contact
+    near: bytes
+    is_inside: bool
+
+
+class _Path:
+    """One of the disjoint paths: how much it holds, and its share of the region."""
+
+    __slots__ = ("asked", "held", "inside", "wanted")
+
+    def __init__(self) -> None:
+        self.held = 0
+        self.asked = 0
+        # Members to be asked, in the order in which they were named: whoever makes up
+        # more and more of them comes behind those that are known already.
+        self.inside: deque[Candidate] = deque()
+        # Others to be asked, nearest first; of the last survey.
+        self.wanted: deque[Candidate] = deque()
+
+
+class Lookup:
+    """One lookup of one target.
+
+    Queries are in flight at all times; there are no rounds. Candidates belong to the
+    path that named them first, and paths take turns, so that no liar decides about
+    more than its own path. It is finished when every live candidate in the region has
+    answered, and the k closest that are alive have too: not when the nearest few have,
+    and not held up by stragglers, whose late answers still count.
+
+    Attributes:
+        region: the ids whose nodes are all asked.
+        asks_region_at_once: its members are to be asked anyway, so alpha does not
+            count there. For puts and whole reads; a search may end at the first.
+    """
+
+    def __init__(
+        self,
+        seeds: Iterable[Contact],
+        region: Region,
+        config: LookupConfig | None = None,
+        *,
+        suspects: Container[Endpoint] = (),
+    ) -> None:
+        """Start from contacts of ours.
+
+        Args:
+            seeds: nearest first; they are dealt to the paths.
+            region: of the target.
+            config: limits.
+            suspects: addresses that failed lately, to be asked last.
+        """
+        self.region = region
+        self.asks_region_at_once = False
+        self._config = config or LookupConfig()
+        self._suspects = suspects
+        self._pace = Pace(self._config.alpha, self._config.alpha_most)
+        self._paths = [_Path() for _ in range(self._config.paths)]
+        self._turn = 0
+        # By distance, then by arrival: one id may be claimed for several addresses.
+        self._order: list[tuple[int, int, Candidate]] = []
+        self._candidates: dict[Contact, Candidate] = {}
+        self._asked: list[Candidate] = []
+        self._in_flight = self._in_flight_inside = self._stragglers = 0
+        # Candidates in the region that are to be asked or have to answer.
+        self._open_inside = 0
+        self._groups: dict[bytes, int] = {}
+        self._surplus: list[Candidate] = []
+        self._is_surveyed = False
+        self._is_settled = False
+        for number, contact in enumerate(seeds):
+            self._add(contact, number % self._config.paths, None)
+
+    @property
+    def asked(self) -> int:
+        """Queries handed out so far."""
+        return len(self._asked)
+
+    @property
+    def known(self) -> int:
+        """Candidates heard of so far, whatever became of them."""
+        return len(self._candidates)
+
+    @property
+    def has_stragglers(self) -> bool:
+        """Whether late answers may still come."""
+        return self._stragglers > 0
+
+    @property
+    def finished(self) -> bool:
+        """Whether the region and the k closest that are alive have all answered.
+
+        While nobody at all has, stragglers are waited for: they are all there is.
+        """
+        if len(self._asked) >= self._config.queries:
+            return not self._in_flight
+        if self._open_inside:
+            return False
+        self._survey()
+        return self._is_settled
+
+    def candidates(self) -> list[Candidate]:
+        """Those who were asked, in that order; for whoever shows the way taken."""
+        return list(self._asked)
+
+    def next_queries(self, most: int | None = None) -> list[Query]:
+        """Whom to ask now; each contact is handed out once."""
+        left = self._config.queries - len(self._asked)
+        if most is not None:
+            left = min(left, most)
+        queries: list[Query] = []
+        while left > len(queries):
+            candidate = self._pick()
+            if candidate is None:
+                break
+            queries.append(self._ask(candidate))
+        return queries
+
+    def heard(self, contact: Contact, contacts: Iterable[Contact]) -> None:
+        """A contact that was asked answered, and named others."""
+        candidate = self._candidates.get(contact)
+        if candidate is None:
+            return
+        if candidate.state is _ASKED:
+            self._pace.answered()
+        elif candidate.state is _SLOW:
+            self._count_group(candidate, 1)
+        self._leave(candidate, _ANSWERED)
+        for named in contacts:
+            if named not in self._candidates:
+                self._add(named, candidate.path, candidate)
+
+    def slow(self, contact: Contact) -> None:
+        """A contact is late: its place in flight is free, its answer still counts."""
+        candidate = self._candidates.get(contact)
+        if candidate is not None and candidate.state is _ASKED:
+            self._pace.missed()
+            self._leave(candidate, _SLOW)
+            self._stragglers += 1
+            self._count_group(candidate, -1)
+
+    def failed(self, contact: Contact) -> None:
+        """A contact will not answer."""
+        candidate = self._candidates.get(contact)
+        if candidate is None:
+            return
+        if candidate.state is _ASKED:
+            self._pace.missed()
+            self._count_group(candidate, -1)
+        self._leave(candidate, _FAILED)
+
+    def closest(self) -> list[Contact]:
+        """The closest contacts that answered, nearest first, at most k."""
+        return self._answered(0)
+
+    def holders(self) -> list[Contact]:
+        """All that answered in the region, and the k closest; nearest first."""
+        return self._answered(self.region.radius)
+
+    def _answered(self, radius: int) -> list[Contact]:
+        answered: list[Contact] = []
+        ids: set[bytes] = set()
+        k = self._config.k
+        for distance, _, candidate in self._order:
+            if distance >= radius and len(answered) >= k:
+                break
+            contact = candidate.contact
+            if candidate.state is _ANSWERED and contact.node_id not in ids:
+                ids.add(contact.node_id)
+                answered.append(contact)
+        return answered
+
+    def _pick(self) -> Candidate | None:
+        """Who is next: paths take turns, members of the region go first in each."""
+        alpha = self._pace.alpha
+        in_flight = self._in_flight
+        has_room = in_flight < alpha
+        may_go_inside = has_room
+        if self.asks_region_at_once:
+            may_go_inside = in_flight < self._config.region_alpha
+            has_room = in_flight - self._in_flight_inside < alpha
+        if not (has_room or may_go_inside):
+            return None
+        if has_room:
+            self._survey()
+        for _ in self._paths:
+            path = self._paths[self._turn]
+            self._turn = (self._turn + 1) % len(self._paths)
+            if may_go_inside and (member := self._next_member(path)):
+                return member
+            while has_room and path.wanted:
+                candidate = path.wanted.popleft()
+                if candidate.state in _ASKABLE:
+                    return candidate
+        return None
+
+    def _next_member(self, path: _Path) -> Candidate | None:
+        while path.inside:
+            candidate = path.inside.popleft()
+            if not self._is_capped(candidate):
+                return candidate
+            candidate.state = _SURPLUS
+            self._surplus.append(candidate)
+            self._open_inside -= 1
+            self._is_surveyed = False
+        return None
+
+    def _ask(self, candidate: Candidate) -> Query:
+        path = self._paths[candidate.path]
+        points = self.region.points
+        near = points[(candidate.path + path.asked) % len(points)]
+        path.asked += 1
+        if candidate.is_inside and candidate.state is _SUSPECT:
+            self._open_inside += 1
+        candidate.state = _ASKED
+        self._asked.append(candidate)
+        self._in_flight += 1
+        self._in_flight_inside += candidate.is_inside
+        self._count_group(candidate, 1)
+        return Query(candidate.contact, near, candidate.is_inside)
+
+    def _leave(self, candidate: Candidate, state: CandidateState) -> None:
+        if candidate.state is _ASKED:
+            self._in_flight -= 1
+            if candidate.is_inside:
+                self._in_flight_inside -= 1
+                self._open_inside -= 1
+        elif candidate.state is _SLOW:
+            self._stragglers -= 1
+        candidate.state = state
+        self._is_surveyed = False
+
+    def _add(self, contact: Contact, number: int, named_by: Candidate | None) -> None:
+        path = self._paths[number]
+        if path.held >= self._config.path_candidates or contact in self._candidates:
+            return
+        region = self.region
+        distance = int.from_bytes(contact.node_id, "big") ^ region.target
+        candidate = Candidate(contact, distance, number, named_by)
+        path.held += 1
+        self._candidates[contact] = candidate
+        # Never compares candidates: the count before them is different for each.
+        bisect.insort(self._order, (distance, len(self._candidates), candidate))
+        candidate.is_inside = distance < region.radius
+        self._is_surveyed = False
+        if contact.endpoint in self._suspects:
+            candidate.state = _SUSPECT
+        elif candidate.is_inside:
+            path.inside.append(candidate)
+            self._open_inside += 1
+
+    def _survey(self) -> None:
+        """See who outside the region is to be asked, and whether all is known."""
+        if self._is_surveyed:
+            return
+        self._is_surveyed = True
+        for path in self._paths:
+            path.wanted.clear()
+        alive = self._closest_alive()
+        self._is_settled = True
+        for candidate in alive:
+            self._want(candidate)
+        if self._is_crowded(alive):
+            for candidate in self._nearest_outside():
+                self._want(candidate)
+        if self._is_settled and len(alive) < self._config.k and not self._open_inside:
+            self._trust_suspects(self._config.k - len(alive))
+        if self._is_settled and not alive:
+            self._is_settled = not self._stragglers
+
+    def _want(self, candidate: Candidate) -> None:
+        """Have it answer before the end."""
+        if candidate.state is not _ANSWERED:
+            self._is_settled = False
+            if candidate.state is not _ASKED and not candidate.is_inside:
+                self._paths[candidate.path].wanted.append(candidate)
+
+    def _closest_alive(self) -> list[Candidate]:
+        """The k closest that may yet answer or have, within the subnet cap."""
+        alive: list[Candidate] = []
+        groups: dict[bytes, int] = {}
+        k = self._config.k
+        for _, _, candidate in self._order:
+            if candidate.state not in _ALIVE:
+                continue
+            if candidate.group is not None:
+                count = groups.get(candidate.group, 0)
+                if count >= self._config.subnet_cap:
+                    continue
+                groups[candidate.group] = count + 1
+            alive.append(candidate)
+            if len(alive) == k:
+                break
+        return alive
+
+    def _is_crowded(self, alive: list[Candidate]) -> bool:
+        """Whether half of the k closest lie where chance puts a quarter of them.
+
+        Ids ground next to the target do: their neighbours may name nobody else. So
+        each path also asks the nearest that it knows outside the region, and with it
+        comes nearer to the honest members, whatever it is told about the target.
+        """
+        half = self._config.k // 2
+        return len(alive) > half and alive[half].distance < self.region.crowd_radius
+
+    def _nearest_outside(self) -> list[Candidate]:
+        """For each path the nearest that is alive and not in the region."""
+        missing = set(range(len(self._paths)))
+        nearest: list[Candidate] = []
+        start = bisect.bisect_left(self._order, (self.region.radius,))
+        for _, _, candidate in self._order[start:]:
+            if candidate.path not in missing or candidate.state not in _ALIVE:
+                continue
+            if candidate.state is _NEW and self._is_capped(candidate):
+                continue
+            missing.discard(candidate.path)
+            nearest.append(candidate)
+            if not missing:
+                break
+        return nearest
+
+    def _trust_suspects(self, count: int) -> None:
+        """There are too few others: ask so many of those that failed lately."""
+        for _, _, candidate in self._order:
+            if candidate.state is _SUSPECT and count:
+                self._paths[candidate.path].wanted.append(candidate)
+                self._is_settled = False
+                count -= 1
+
+    def _is_capped(self, candidate: Candidate) -> bool:
+        group = candidate.group
+        return (
+            group is not None and self._groups.get(group, 0) >= self._config.subnet_cap
+        )
+
+    def _count_group(self, candidate: Candidate, change: int) -> None:
+        """Keep count of the subnet's members that are asked or alive."""
+        group = candidate.group
+        if group is None:
+            return
+        self._groups[group] = self._groups.get(group, 0) + change
+        if change > 0:
+            return
+        for number, other in enumerate(self._surplus):
+            if other.group == group:
+                del self._surplus[number]
+                other.state = _NEW
+                self._open_inside += 1
+                self._paths[other.path].inside.append(other)
+                return
+
+
+_ASKABLE: Final = frozenset((_NEW, _SUSPECT))
