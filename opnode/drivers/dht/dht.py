@@ -30,6 +30,7 @@ from opnode.drivers.dht.watch_service import WatchService
 from opnode.drivers.dht.watches import Watched, Watches
 from opnode.drivers.rpc.rpc import Rpc
 from opnode.drivers.store import RecordStore
+from opnode.protocols.lookup.trace import LookupTrace
 from opnode.protocols.routing import BucketView
 from opnode.protocols.rpc.messages import Ping
 
@@ -267,6 +268,10 @@ class Dht:
             RecordNotFound: the whole lookup brought none.
         """
         return await self._reader.find_first(key, wanted)
+
+    async def trace(self, key: bytes) -> LookupTrace:
+        """Look a key up in its whole region and tell every step of the way."""
+        return await self._reader.trace(key)
 
     async def find_all(self, key: bytes) -> list[SignedRecord]:
         """The newest record of every slot, from all the closest nodes.

@@ -16,8 +16,10 @@ from opnode.drivers.clock import WallClock
 from opnode.drivers.dht.collection import Collection
 from opnode.drivers.dht.lookups import Lookups
 from opnode.drivers.dht.search import Search
+from opnode.drivers.dht.tracing import Recorder
 from opnode.drivers.store import RecordStore
 from opnode.protocols.lookup.lookup import Query
+from opnode.protocols.lookup.trace import LookupTrace
 from opnode.protocols.rpc.messages import (
     FindValue,
     Reply,
@@ -84,6 +86,16 @@ class Reader:
         self._count(found)
         await self._repair(search, reading)
         return found.records()
+
+    async def trace(self, key: bytes) -> LookupTrace:
+        """Read the whole region and tell every step; nobody is repaired."""
+        found = self._held_here(key)
+        search = self._begin(key, _Reading(found))
+        search.waits_for_stragglers = True
+        search.recorder = recorder = Recorder()
+        await self._lookups.run(search, key)
+        self._count(found)
+        return recorder.trace(key, search.lookup, len(found.records()))
 
     def _held_here(self, key: bytes) -> Collection:
         now = self._wall_clock()

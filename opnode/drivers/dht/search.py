@@ -5,7 +5,7 @@ table, what is asked and what its answers mean, and when a search is due.
 """
 
 from collections.abc import Callable, Iterable
-from typing import Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 import trio
 
@@ -27,6 +27,9 @@ from opnode.protocols.rpc.messages import (
     Stored,
     Values,
 )
+
+if TYPE_CHECKING:
+    from opnode.drivers.dht.tracing import Recorder
 
 ContactReader = Callable[[Endpoint, Iterable[bytes]], list[Contact]]
 """Turns the packed contacts that a node named into those worth asking."""
@@ -64,6 +67,7 @@ class Search:
         lookup: the machine.
         waits_for_stragglers: whether late answers are waited for at the end.
         is_stopped: the errand wants no more; what is under way is still taken.
+        recorder: hears of every step, if there is one.
     """
 
     def __init__(
@@ -77,6 +81,7 @@ class Search:
         self.lookup = lookup
         self.waits_for_stragglers = False
         self.is_stopped = False
+        self.recorder: Recorder | None = None
         self._rpc = rpc
         self._errand = errand
         self._read_contacts = read_contacts
@@ -146,7 +151,7 @@ class Search:
         else:
             assert isinstance(body, Nodes | Values | Stored)
             if not step.is_extra:
-                self.lookup.heard(contact, self._named(contact, body.contacts))
+                self._hear(contact, body)
             if self._errand.answered(contact, asked, body):
                 self._stop()
         self.advance()
@@ -178,6 +183,14 @@ class Search:
                 self.lookup.failed(contact)
         self.advance()
 
+    def _hear(self, contact: Contact, body: Nodes | Values | Stored) -> None:
+        known = self.lookup.known
+        self.lookup.heard(contact, self._named(contact, body.contacts))
+        if self.recorder is not None:
+            records = len(body.records) if isinstance(body, Values) else 0
+            named = self.lookup.known - known
+            self.recorder.answered(contact, named=named, records=records)
+
     def _stop(self) -> None:
         if not self._is_paced:
             self.is_stopped = True
@@ -194,6 +207,8 @@ class Search:
         while queries := lookup.next_queries(most):
             is_asked = True
             for query in queries:
+                if self.recorder is not None:
+                    self.recorder.asked(query.contact)
                 if not self._ask(query.contact, question(query), is_extra=False):
                     is_asked = False
                     lookup.failed(query.contact)
