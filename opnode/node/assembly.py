@@ -3,6 +3,7 @@
 Owns the wiring of constructors and nothing that happens later.
 """
 
+import functools
 import random
 from dataclasses import dataclass
 
@@ -22,6 +23,8 @@ from opnode.drivers.socket_hub import SocketHub
 from opnode.drivers.store import RecordStore
 from opnode.node.acquaintances import Acquaintances
 from opnode.node.addresses import ObservedAddresses
+from opnode.node.bootstrap import probe
+from opnode.node.checkup import Checkup
 from opnode.node.config import NodeConfig, Role
 from opnode.node.connector import Connector, ConnectorConfig
 from opnode.node.data_directory import DataDirectory
@@ -63,6 +66,7 @@ class Parts:
     joiner: Joiner
     presence: PresenceKeeper | None
     observed: ObservedAddresses
+    checkup: Checkup
 
     def close(self) -> None:
         """Let go of the socket and the database."""
@@ -124,6 +128,7 @@ async def assemble(
         joiner=_joiner(config, directory, dht, rpc, world),
         presence=_presence(config, keys, dht, introductions, world),
         observed=ObservedAddresses(hub.local, world.network.interface_addresses()),
+        checkup=_checkup(config, dht, rpc, world),
     )
 
 
@@ -180,6 +185,16 @@ def _presence(
             registration_lifetime_s=config.registration_lifetime_s,
             nat_keepalive_s=config.nat_keepalive_s,
         ),
+    )
+
+
+def _checkup(config: NodeConfig, dht: Dht, rpc: Rpc, world: World) -> Checkup:
+    return Checkup(
+        dht,
+        config.bootstrap,
+        functools.partial(probe, rpc=rpc, network=world.network),
+        wall_clock=world.wall_clock,
+        rng=world.rng,
     )
 
 

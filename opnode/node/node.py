@@ -49,6 +49,7 @@ from opnode.drivers.network import Network, SystemNetwork
 from opnode.drivers.socket_hub import HubStatistics
 from opnode.node.assembly import Parts, World, assemble
 from opnode.node.bootstrap import BootstrapEntry
+from opnode.node.checkup import Checkup
 from opnode.node.config import NodeConfig, Role
 from opnode.node.connector import Connector
 from opnode.node.data_directory import DataDirectory, RememberedContact
@@ -151,6 +152,11 @@ class OverlayNode:
     def dht(self) -> Dht:
         """The node's part in the DHT: any record, and lookups step by step."""
         return self._parts.dht
+
+    @property
+    def checkup(self) -> Checkup:
+        """What the node can find out about itself by asking others."""
+        return self._parts.checkup
 
     @property
     def connector(self) -> Connector:

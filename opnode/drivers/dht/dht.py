@@ -23,6 +23,7 @@ from opnode.drivers.dht.contacts import Contacts
 from opnode.drivers.dht.holdings import Holdings, HoldingsStatistics
 from opnode.drivers.dht.lookups import FindNodes, Lookups
 from opnode.drivers.dht.own_records import OwnRecords
+from opnode.drivers.dht.probing import Prober
 from opnode.drivers.dht.puts import Writer
 from opnode.drivers.dht.reads import Reader
 from opnode.drivers.dht.service import DhtService
@@ -66,7 +67,11 @@ class DhtStatistics:
 
 
 class Dht:
-    """One node's part in the DHT."""
+    """One node's part in the DHT.
+
+    Attributes:
+        prober: asks single nodes about one record.
+    """
 
     def __init__(
         self,
@@ -91,6 +96,7 @@ class Dht:
         counts = self._counts
         self._contacts = Contacts(rpc, self._config, rng, counts)
         self._lookups = Lookups(rpc, self._contacts, self._config, rng, counts)
+        self.prober = Prober(self._lookups)
         self._reader = Reader(
             self._lookups, store, wall_clock, counts, self._config.lookup.k
         )
