@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from opnode.node.bootstrap import BootstrapEntry, read_seeds_file
     from opnode.node.config import NodeConfig, Role
     from opnode.node.node import OverlayNode, PeerView, open_node
+    from opnode.node.peer_watch import PeerWatch, PresenceChange, PresenceEvent
     from opnode.version import __version__
 
 __all__ = [
@@ -49,7 +50,10 @@ __all__ = [
     "PeerId",
     "PeerUnreachable",
     "PeerView",
+    "PeerWatch",
     "Presence",
+    "PresenceChange",
+    "PresenceEvent",
     "RecordNotFound",
     "Role",
     "__version__",
@@ -75,6 +79,9 @@ _HOMES = {
     "OverlayNode": "opnode.node.node",
     "PeerId": "opnode.core.ids",
     "PeerView": "opnode.node.node",
+    "PeerWatch": "opnode.node.peer_watch",
+    "PresenceChange": "opnode.node.peer_watch",
+    "PresenceEvent": "opnode.node.peer_watch",
     "Role": "opnode.node.config",
     "__version__": "opnode.version",
     "format_peer_id": "opnode.core.ids",

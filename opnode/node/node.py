@@ -61,6 +61,7 @@ from opnode.node.keys import (
     make_keys,
     renew_certificate,
 )
+from opnode.node.peer_watch import PeerWatch
 from opnode.node.presence import PresenceKeeper
 
 logger = logging.getLogger(__name__)
@@ -208,6 +209,18 @@ class OverlayNode:
             name = format_peer_id(peer_id)
             raise RecordNotFound(f"{name}: not known to any node that was asked")
         return self._note(_view(peer_id, found))
+
+    @contextlib.asynccontextmanager
+    async def watch(self, peer_id: PeerId) -> AsyncIterator[PeerWatch]:
+        """Hear when the peer's locations come, change and go, without asking again.
+
+        Within the block, iterate over what it gives: first those that are here.
+
+        Raises:
+            LocalProtocolError: too many watches are open.
+        """
+        async with self._parts.dht.watch(peer_key(peer_id)) as records:
+            yield PeerWatch(records, self._wall_clock, self._parts.acquaintances.found)
 
     async def connect(self, peer_id: PeerId) -> Connection:
         """Return the live connection to the peer, or make one.

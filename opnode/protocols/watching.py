@@ -46,7 +46,8 @@ class WatchConfig:
         visits_at_once: watches looked at in one wake-up; most need nothing.
         max_under_way: notices that were not acknowledged yet. With all watchers dead,
             that bounds what the Rpc remembers.
-        spacing_s: pause between two notices for one endpoint: at most 4.8 kB/s to it.
+        spacing_s: mean pause between two notices for one endpoint: 4.8 kB/s to it.
+        burst: notices for one endpoint at once: a person's peer file and devices.
         max_failures: notices without an answer after which a watcher is told nothing
             more until it renews.
         max_slots: changed slots of one key remembered for watchers that are behind.
@@ -63,6 +64,7 @@ class WatchConfig:
     visits_at_once: int = 256
     max_under_way: int = 128
     spacing_s: float = 0.25
+    burst: int = 4
     max_failures: int = 2
     max_slots: int = 64
 
@@ -316,11 +318,12 @@ class WatchDesk:
         ]
         is_muted = watch.failures >= self._config.max_failures
         if unheard and not is_muted and watch.expires_at > now:
-            if watch.watcher.next_at > now:
+            spacing_s = self._config.spacing_s
+            if watch.watcher.next_at > now + (self._config.burst - 1) * spacing_s:
                 entry.is_again = True
             else:
                 watch.heard, wire = unheard[0]
-                watch.watcher.next_at = now + self._config.spacing_s
+                watch.watcher.next_at = max(watch.watcher.next_at, now) + spacing_s
                 notice = Notice(endpoint, key, wire)
                 entry.is_again = entry.is_again or len(unheard) > 1
         if not entry.to_visit and entry.is_again:
