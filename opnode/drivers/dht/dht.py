@@ -176,12 +176,14 @@ class Dht:
             while True:
                 await trio.sleep(config.tick_s * self._rng.uniform(0.5, 1.5))
                 now = trio.current_time()
-                self._contacts.tick(now)
-                target = self._contacts.refresh_target(now)
-                if target is not None:
-                    nursery.start_soon(self.closest_nodes, target)
-                for record in self._own.due(now):
-                    nursery.start_soon(self._republish, record)
+                # People's lookups go first: what nobody waits for waits for room.
+                if self._rpc.has_room():
+                    self._contacts.tick(now)
+                    target = self._contacts.refresh_target(now)
+                    if target is not None:
+                        nursery.start_soon(self.closest_nodes, target)
+                    for record in self._own.due(now):
+                        nursery.start_soon(self._republish, record)
                 if now >= expires_at:
                     expires_at = now + config.expire_s
                     self._store.expire(self._wall_clock())

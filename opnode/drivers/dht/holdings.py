@@ -276,6 +276,7 @@ class Holdings:
         self._spent_at = now
         self._bytes += size
         await trio.sleep(max(0.0, -self._free_bytes / config.bytes_per_s))
+        await self._rpc.wait_room()
 
     def _forget(self, now: float) -> None:
         """Drop what is remembered of bags that nobody put for long."""

@@ -98,6 +98,9 @@ class Answerer:
         datagram = decode_request_untrusted(data, station.sender.network)
         body = datagram.body
         kind = type(body)
+        tally = station.traffic.served[kind]
+        tally.datagrams_in += 1
+        tally.bytes_in += len(data)
         now = trio.current_time()
         request = self._incoming_untrusted(datagram, source, now)
         if not self._is_admitted(request, now):
@@ -137,6 +140,9 @@ class Answerer:
             Failure(FailureCode.OTHER_NETWORK, "other"),
         )
         if len(answer) <= len(data):
+            other = self._station.traffic.other
+            other.datagrams_out += 1
+            other.bytes_out += len(answer)
             self._station.hub.send(answer, source)
 
     def _incoming_untrusted(
@@ -197,7 +203,7 @@ class Answerer:
             answer = self._served.answer(key)
             # The first may have been longer: a forger could repeat it with less.
             if request.verified or len(answer) <= request.size:
-                self._station.hub.send(answer, request.source)
+                self._emit(request, answer)
         return True
 
     def _send_reply(self, request: IncomingRequest, body: Reply, now: float) -> int:
@@ -216,8 +222,14 @@ class Answerer:
                 return 0
         if type(request.body) in _ONCE:
             self._served.remember((source, identity), data)
-        self._station.hub.send(data, source)
+        self._emit(request, data)
         return len(data)
+
+    def _emit(self, request: IncomingRequest, datagram: bytes) -> None:
+        tally = self._station.traffic.served[type(request.body)]
+        tally.datagrams_out += 1
+        tally.bytes_out += len(datagram)
+        self._station.hub.send(datagram, request.source)
 
 
 def _serve_nothing(request: IncomingRequest) -> Reply:

@@ -12,8 +12,10 @@ import trio
 from opnode.core.addresses import Endpoint
 from opnode.core.errors import RequestRefused, RequestTimeout
 from opnode.core.ids import Contact
+from opnode.drivers.rpc.config import RpcConfig
 from opnode.drivers.rpc.exchange import Answer, Exchange, Listener
 from opnode.drivers.rpc.station import Station
+from opnode.protocols.rpc.budget import Budget
 from opnode.protocols.rpc.datagrams import (
     decode_reply_untrusted,
     encode_request,
@@ -28,7 +30,7 @@ from opnode.protocols.rpc.messages import (
     Register,
     Request,
 )
-from opnode.protocols.rpc.transactions import Pending, TransactionConfig, Transactions
+from opnode.protocols.rpc.transactions import Pending, Transactions
 
 # The answer comes from a node or a person behind the one that is asked.
 _RELAYED: Final = frozenset({Introduce, Offer})
@@ -37,14 +39,19 @@ _PATIENT: Final = frozenset({Introduce, Offer, Register})
 
 
 class Asker:
-    """Our requests under way."""
+    """Our requests under way.
 
-    def __init__(
-        self, station: Station, secret: bytes, config: TransactionConfig
-    ) -> None:
+    Attributes:
+        budget: what they cost the router in front of us.
+    """
+
+    def __init__(self, station: Station, secret: bytes, config: RpcConfig) -> None:
         """``secret``: 32 bytes that nobody else knows, for transaction ids."""
+        self.budget = Budget(config.budget)
         self._station = station
-        self._transactions: Transactions[Exchange] = Transactions(secret, config)
+        self._transactions: Transactions[Exchange] = Transactions(
+            secret, config.transactions
+        )
         self._timer: trio.CancelScope | None = None
         self._wakes_at = math.inf
 
@@ -92,7 +99,7 @@ class Asker:
         overdue = self._transactions.handle_deadline(now)
         for pending in overdue.resend:
             self._station.counts["retransmitted"] += 1
-            self._station.hub.send(pending.datagram, pending.destination)
+            self._emit(pending, now)
         for pending in overdue.turned_slow:
             if pending.context.pending is pending:
                 pending.context.listener.slow()
@@ -112,8 +119,13 @@ class Asker:
         pending = self._transactions.accept_untrusted(reply.transaction_id, source, now)
         if pending is None or pending.context.pending is not pending:
             station.counts["unexpected"] += 1
+            station.traffic.other.datagrams_in += 1
+            station.traffic.other.bytes_in += len(data)
             return
         exchange = pending.context
+        tally = station.traffic.asked[type(exchange.body)]
+        tally.datagrams_in += 1
+        tally.bytes_in += len(data)
         exchange.pending = None
         body = reply.body
         if type(body) is Failure and body.code == FailureCode.OTHER_NETWORK:
@@ -160,7 +172,7 @@ class Asker:
         token = transactions.token_for(destination, now, is_sure=not is_ping)
         # A PING may show an old token, so it has room for its answer anyway.
         size = 0 if token and not is_ping else largest_reply(body, destination)
-        pending.datagram = datagram = encode_request(
+        pending.datagram = encode_request(
             self._station.sender, pending.transaction_id, token, body, size
         )
         due_at = transactions.sent(
@@ -174,6 +186,14 @@ class Asker:
         # than moving it for each of the 50 requests of a lookup (3 µs each).
         if due_at < self._wakes_at and self._timer is not None:
             self._wakes_at = self._timer.deadline = due_at
+        self._emit(pending, now)
+
+    def _emit(self, pending: Pending[Exchange], now: float) -> None:
+        datagram, destination = pending.datagram, pending.destination
+        tally = self._station.traffic.asked[type(pending.context.body)]
+        tally.datagrams_out += 1
+        tally.bytes_out += len(datagram)
+        self.budget.spend(destination, now)
         # A full kernel buffer is a loss like any other: the timer repairs it.
         self._station.hub.send(datagram, destination)
 

@@ -3,10 +3,12 @@
 from dataclasses import dataclass, field
 from typing import Final
 
+from opnode.protocols.rpc.budget import BudgetConfig, BudgetView
 from opnode.protocols.rpc.limits import LimitConfig
 from opnode.protocols.rpc.messages import MAIN_NETWORK
 from opnode.protocols.rpc.served import ServedConfig
 from opnode.protocols.rpc.tokens import TokenConfig
+from opnode.protocols.rpc.traffic import TrafficLine
 from opnode.protocols.rpc.transactions import TransactionConfig
 
 
@@ -21,6 +23,7 @@ class RpcConfig:
 
     network: bytes = MAIN_NETWORK
     proofs_per_s: float = 200.0
+    budget: BudgetConfig = field(default_factory=BudgetConfig)
     limits: LimitConfig = field(default_factory=LimitConfig)
     served: ServedConfig = field(default_factory=ServedConfig)
     tokens: TokenConfig = field(default_factory=TokenConfig)
@@ -37,7 +40,7 @@ COUNTERS: Final = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RpcStatistics:
-    """Counters since the start; ``pending`` and ``deferred`` are of this instant."""
+    """Counters since the start; ``pending``, ``deferred``, ``budget`` are of now."""
 
     requests_sent: int
     retransmitted: int
@@ -53,3 +56,5 @@ class RpcStatistics:
     limited: int
     pending: int
     deferred: int
+    traffic: tuple[TrafficLine, ...]
+    budget: BudgetView

@@ -74,7 +74,7 @@ class Rpc:
         self._secrets = Secrets(signing_key, rng.randbytes(32))
         self._station = Station.on(hub, Sender(config.network, node_id, leaf))
         self._answerer = Answerer(self._station, self.prover, self._secrets, config)
-        self._asker = Asker(self._station, self._secrets.draw(), config.transactions)
+        self._asker = Asker(self._station, self._secrets.draw(), config)
         hub.rpc_handler = self._receive_untrusted
 
     @property
@@ -241,12 +241,28 @@ class Rpc:
         """Answer a deferred request with a failure."""
         self.reply(request, Failure(int(code), detail[:MAX_DETAIL]))
 
+    def has_room(self) -> bool:
+        """Whether the budget has room for work that no person waits for."""
+        return self._asker.budget.has_room(trio.current_time())
+
+    async def wait_room(self) -> None:
+        """Return when ``has_room``; people's requests go first and move it away."""
+        await trio.lowlevel.checkpoint()
+        while not self.has_room():  # noqa: ASYNC110 - room comes with time alone
+            await trio.sleep_until(self._asker.budget.room_at())
+
+    def is_spent(self) -> bool:
+        """Whether the budget of new endpoints is used up, by people too."""
+        return self._asker.budget.is_spent(trio.current_time())
+
     def statistics(self) -> RpcStatistics:
         """Read the counters."""
         return RpcStatistics(
             **self._station.counts,
             pending=len(self._asker),
             deferred=len(self._answerer),
+            traffic=self._station.traffic.lines(),
+            budget=self._asker.budget.view(trio.current_time()),
         )
 
     def _receive_untrusted(self, data: bytes, source: Endpoint) -> None:
@@ -254,13 +270,16 @@ class Rpc:
         try:
             if kind == REPLY_TYPE:
                 self._asker.take_reply_untrusted(data, source)
-            elif kind == REQUEST_TYPE:
+                return
+            if kind == REQUEST_TYPE:
                 self._answerer.answer_untrusted(data, source)
-            else:
-                self._station.counts["malformed"] += 1
+                return
+            self._station.counts["malformed"] += 1
         except OtherNetworkError:
             self._station.counts["other_network"] += 1
             if kind == REQUEST_TYPE:
                 self._answerer.answer_stranger_untrusted(data, source)
         except RemoteProtocolError:
             self._station.counts["malformed"] += 1
+        self._station.traffic.other.datagrams_in += 1
+        self._station.traffic.other.bytes_in += len(data)

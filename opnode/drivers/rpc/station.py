@@ -14,6 +14,7 @@ from opnode.drivers.rpc.config import COUNTERS
 from opnode.drivers.rpc.exchange import Answer, IncomingRequest
 from opnode.drivers.socket_hub import SocketHub
 from opnode.protocols.rpc.datagrams import Sender
+from opnode.protocols.rpc.traffic import Traffic
 
 _SECRET_SIZE: Final = 32
 
@@ -42,6 +43,7 @@ class Station:
         hub: the node's socket.
         sender: what every datagram says about us; replaced when that changes.
         counts: by the names in ``COUNTERS``.
+        traffic: by the type of the request.
         on_answered: a node answered us, leaf or not.
         on_asked: a node asked us, leaf or not; whoever did not prove its address paid
             for being pinged.
@@ -52,6 +54,7 @@ class Station:
     hub: SocketHub
     sender: Sender
     counts: dict[str, int]
+    traffic: Traffic
     on_answered: Callable[[Answer], None] | None = None
     on_asked: Callable[[IncomingRequest], None] | None = None
     on_failure: Callable[[Endpoint], None] | None = None
@@ -60,4 +63,5 @@ class Station:
     @classmethod
     def on(cls, hub: SocketHub, sender: Sender) -> "Station":
         """A station on this socket that has counted nothing yet."""
-        return cls(hub=hub, sender=sender, counts=dict.fromkeys(COUNTERS, 0))
+        counts = dict.fromkeys(COUNTERS, 0)
+        return cls(hub=hub, sender=sender, counts=counts, traffic=Traffic())

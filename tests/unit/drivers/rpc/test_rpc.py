@@ -11,6 +11,7 @@ from opnode.core.addresses import Endpoint
 from opnode.core.errors import RefusalCode, RequestRefused, RequestTimeout
 from opnode.drivers.rpc.rpc import Rpc
 from opnode.drivers.socket_hub import SocketHub
+from opnode.protocols.rpc.budget import BudgetConfig
 from opnode.protocols.rpc.datagrams import (
     decode_request_untrusted,
     encode_reply,
@@ -28,7 +29,14 @@ from opnode.protocols.rpc.messages import (
     network_id_of,
 )
 from opnode.testing.keys import seeded_signing_key
-from tests.unit.drivers.rpc.wires import LATENCY_S, SENDER, STRANGER, receive
+from tests.unit.drivers.rpc.wires import (
+    CONTACTS,
+    LATENCY_S,
+    SENDER,
+    STRANGER,
+    Deaf,
+    receive,
+)
 
 
 async def test_a_ping_is_answered_with_who_where_and_when(autojump_clock, net):
@@ -232,3 +240,62 @@ async def test_what_is_not_a_valid_request_is_counted_and_not_answered(
     counts = one.statistics()
     assert counts.malformed + counts.unexpected + counts.other_network == 1
     assert counts.served == 0
+
+
+def line_of(rpc, message, side):
+    lines = [
+        line
+        for line in rpc.statistics().traffic
+        if (line.message, line.side) == (message, side)
+    ]
+    return lines[0] if lines else None
+
+
+async def test_traffic_is_counted_by_its_cause_and_equals_what_the_socket_saw(
+    autojump_clock, net
+):
+    one, two = await net.rpc(1), await net.rpc(2)
+    two.serve(FindNode, lambda _: Nodes(CONTACTS))
+    await one.request(two.local, Ping())
+    await one.request(two.local, FindNode(bytes(20)))
+    socket = await net.raw()
+    socket.send(b"\xc5" + bytes(50), two.local)
+    socket.send(b"\xc1" + bytes(200), two.local)
+    await trio.sleep(1)
+    for message in ("PING", "FIND_NODE"):
+        asked, served = line_of(one, message, "asked"), line_of(two, message, "served")
+        assert asked.datagrams_out == served.datagrams_in == 1
+        assert asked.bytes_out == served.bytes_in > 0
+        assert asked.bytes_in == served.bytes_out > 0
+    other = line_of(two, "OTHER", "served")
+    assert (other.datagrams_in, other.bytes_in) == (2, 51 + 201)
+    for rpc in (one, two):
+        lines = rpc.statistics().traffic
+        seen = rpc._station.hub.statistics().socket
+        assert sum(line.bytes_in for line in lines) == seen.bytes_in
+        assert sum(line.bytes_out for line in lines) == seen.bytes_out
+
+
+async def test_repetitions_count_as_traffic(autojump_clock, net):
+    one = await net.rpc(1)
+    with pytest.raises(RequestTimeout):
+        await one.request(Endpoint("10.0.0.77", 4000), Ping())
+    assert line_of(one, "PING", "asked").datagrams_out == 2
+
+
+async def test_background_work_waits_for_room_in_the_budget(autojump_clock, net):
+    budget = BudgetConfig(endpoints_per_min=60.0, endpoints_burst=10.0)
+    one = await net.rpc(1, budget=budget)
+    assert one.has_room()
+    await one.wait_room()
+    for port in range(1, 9):
+        one.start(Endpoint("8.8.8.8", port), Ping(), Deaf())
+    assert not one.has_room()
+    assert not one.is_spent()
+    before = trio.current_time()
+    await one.wait_room()
+    assert trio.current_time() - before == pytest.approx(3.0, abs=0.1)
+    assert one.statistics().budget.waits == 2
+    for port in range(101, 120):
+        one.start(Endpoint("8.8.8.8", port), Ping(), Deaf())
+    assert one.is_spent()
