@@ -89,6 +89,7 @@ class SocketHub:
         self._touched: dict[bytes, ConnectionSink] = {}
         self._when_writable: dict[Callable[[], None], None] = {}
         self._someone_waits = trio.Event()
+        self._writers: trio.Nursery | None = None
         self._reported: set[tuple[str, type[Exception]]] = set()
         self._stun = self._rpc = self._rudp = 0
         self._unknown_connection = self._turn = self._unknown = 0
@@ -127,13 +128,20 @@ class SocketHub:
         """
         self._when_writable[callback] = None
         self._someone_waits.set()
+        if self._writers is not None:
+            # Only now: most nodes never fill their buffer, and a task takes 3 kB.
+            self._writers.start_soon(self._write_when_possible)
+            self._writers = None
 
     async def run(
         self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
     ) -> None:
         """Receive until cancelled or closed."""
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._write_when_possible)
+            if self._when_writable:
+                nursery.start_soon(self._write_when_possible)
+            else:
+                self._writers = nursery
             task_status.started()
             try:
                 while True:

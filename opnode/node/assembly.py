@@ -45,7 +45,7 @@ class World:
     network: Network
     wall_clock: WallClock
     rng: random.Random
-    island: Island
+    island: Island | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -149,6 +149,7 @@ def _connector(
     """Who talks to people; a node without an identity has nobody to talk for."""
     if keys.location is None:
         return None
+    assert world.island is not None, "who has an identity needs ICE"
     introductions.live_at(keys.location.signing.public)
     handshakes = Handshakes(initiator=NoiseInitiator, responder=NoiseResponder)
     return Connector(

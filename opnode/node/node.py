@@ -39,7 +39,7 @@ from opnode.core.peerfile import (
     read_presence,
 )
 from opnode.core.records import RecordKind, SignedRecord
-from opnode.drivers.asyncio_island import open_island
+from opnode.drivers.asyncio_island import Island, open_island
 from opnode.drivers.background import open_background
 from opnode.drivers.clock import WallClock, system_wall_clock
 from opnode.drivers.connections import Connection
@@ -338,11 +338,11 @@ class OverlayNode:
             await nursery.start(parts.hub.run)
             await nursery.start(parts.rpc.run)
             await nursery.start(parts.dht.run)
-            await nursery.start(parts.table.run)
             if parts.qlog is not None:
                 await nursery.start(parts.qlog.run)
             await nursery.start(parts.introductions.run)
             if parts.connector is not None:
+                await nursery.start(parts.table.run)
                 await nursery.start(parts.connector.run)
             nursery.start_soon(parts.joiner.run)
             nursery.start_soon(parts.acquaintances.run)
@@ -441,7 +441,7 @@ async def open_node(
         keys = _keys(config, directory, clock)
         # Jitter needs no secrecy, only that two nodes draw differently.
         jitter = rng or random.Random(random_bytes(16))  # noqa: S311
-        async with open_island() as island:
+        async with _island(config) as island:
             world = World(
                 network=network or SystemNetwork(),
                 wall_clock=clock,
@@ -478,6 +478,13 @@ async def _say_goodbye(node: OverlayNode) -> None:
     deadline = trio.current_time() + GOODBYE_S
     with trio.CancelScope(deadline=deadline, shield=True):
         await node.leave()
+
+
+def _island(
+    config: NodeConfig,
+) -> contextlib.AbstractAsyncContextManager[Island | None]:
+    """Where ICE runs; a seed connects to nobody."""
+    return open_island() if config.has_identity else contextlib.nullcontext()
 
 
 def _keys(

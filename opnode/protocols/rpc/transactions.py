@@ -161,6 +161,7 @@ class Transactions(Generic[Context]):
         self._count = 0
         self._ids: list[bytes] = []
         self._everyone = RoundTrip()
+        self._observed: Endpoint | None = None
         self._peers: OrderedDict[Endpoint, Peer] = OrderedDict()
 
     def __len__(self) -> int:
@@ -287,7 +288,10 @@ class Transactions(Generic[Context]):
     ) -> None:
         """Remember the token and the address that an accepted reply told us."""
         peer = self._peer(source)
-        peer.observed = observed
+        if observed != self._observed:
+            self._observed = observed
+        # Nearly all see the same address: one value for all of them.
+        peer.observed = self._observed
         if token:
             peer.token, peer.token_at = token, now
 
