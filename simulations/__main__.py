@@ -1,6 +1,7 @@
 """``python -m simulations SCENARIO``: run one and print one JSON line."""
 
 import gc
+import logging
 import pathlib
 import sys
 import time
@@ -67,6 +68,8 @@ def _run(scenario: Scenario[Figures], out: pathlib.Path | None) -> None:
     # Almost everything made lives to the end, so looking for garbage costs a sixth of
     # the time and finds little.
     gc.set_threshold(200_000, 20, 100)
+    # Nodes under attack say so; here it is known.
+    logging.getLogger("opnode").setLevel(logging.ERROR)
     began_s = time.process_time()
     outcome = run(scenario)
     # Beside the outcome, because it is never twice the same.
