@@ -7,11 +7,12 @@ it. Refuses to know records.
 import random
 from collections import Counter
 from collections.abc import Iterable
+from typing import Final
 
 import trio
 
 from opnode.core.errors import RequestRefused
-from opnode.core.ids import Contact
+from opnode.core.ids import Contact, distance
 from opnode.drivers.dht.batch import Batch
 from opnode.drivers.dht.config import DhtConfig
 from opnode.drivers.dht.contacts import Contacts
@@ -21,6 +22,9 @@ from opnode.drivers.rpc.rpc import Rpc
 from opnode.protocols.lookup.lookup import Lookup, Query
 from opnode.protocols.lookup.region import Region
 from opnode.protocols.rpc.messages import FindNode, Reply, Request
+
+_SEEDS: Final = 4
+"""Buckets' worth to start from where one is of the region alone: most of a table."""
 
 
 class FindNodes:
@@ -74,9 +78,13 @@ class Lookups:
     def search(self, key: bytes, errand: Errand) -> Search:
         """A search of ours for the nodes nearest to a key, not yet begun."""
         config = self._config.lookup
+        region = Region(key, self.radius(), points=config.paths, rng=self._rng)
         # A reply names at most so many, so a lookup with a larger k starts narrower.
         seeds = self._contacts.table.nearest(key, config.k)
-        region = Region(key, self.radius(), points=config.paths, rng=self._rng)
+        if seeds and distance(seeds[-1].node_id, key) < region.radius:
+            # All in the region: they may be one gang, ground next to the key. The way
+            # around it starts at those beyond.
+            seeds = self._contacts.table.nearest(key, _SEEDS * config.k)
         lookup = Lookup(seeds, region, config, suspects=self._suspects)
         read = self._contacts.read_untrusted
         return Search(self._rpc, lookup, errand, read, self._suspects)

@@ -4,11 +4,15 @@ import random
 
 import trio
 
-from opnode.core.ids import NodeId, claim_key
+from opnode.core.ids import NodeId, claim_key, distance
+from opnode.core.records import RecordKind, build_record
 from opnode.protocols.rpc.messages import (
     FindNode,
+    Ping,
     Stored,
 )
+from opnode.testing.adversaries import Gang, Lie, plant
+from opnode.testing.keys import seeded_signing_key
 
 KEY = claim_key("somebody")
 
@@ -46,3 +50,33 @@ async def test_buckets_without_a_lookup_are_refreshed_after_an_hour(
     assert node.dht.statistics().lookups == lookups
     await trio.sleep(1500)
     assert node.dht.statistics().lookups > lookups
+
+
+async def test_a_gang_that_fills_what_we_know_of_a_key_does_not_hide_its_region(
+    autojump_clock, nursery, network
+):
+    await network.grow(80)
+    honest = list(network.nodes)
+    gang = Gang(network, nursery, random.Random(1))
+    for node in await plant(network, KEY, 40, random.Random(1)):
+        gang.turn(node, Lie.COLLUDE)
+    asker = min(honest, key=lambda node: distance(node.rpc.node_id, KEY))
+    for member in gang.members:
+        await asker.rpc.request(member.hub.local, Ping())
+    contacts = asker.dht.contacts()
+    near = sorted(contacts, key=lambda c: distance(c.node_id, KEY))[:20]
+    assert {c.node_id for c in near} <= {m.rpc.node_id for m in gang.members}
+    for number in range(8):
+        await asker.dht.closest_nodes(random.Random(number).randbytes(20))
+    record = build_record(
+        seeded_signing_key("owner"),
+        kind=RecordKind.CLAIM,
+        key=KEY,
+        seq=1,
+        expires_at=int(network.wall_clock()) + 3600,
+        payload=b"",
+    )
+    await asker.dht.put(record)
+    now = network.wall_clock()
+    others = [node for node in honest if node is not asker]
+    assert sum(bool(node.store.records(KEY, now)) for node in others) >= 10

@@ -1,0 +1,22 @@
+"""Ids ground next to a key hide nothing that is published there."""
+
+import pytest
+
+from simulations.scenarios.sybil import SybilScenario
+
+
+def test_active_sybils_at_addresses_of_their_own_hide_no_record(checked):
+    checked(
+        SybilScenario(nodes=80, seed=1, public=True, active=True, keys=1, askers=10)
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("active", [False, True])
+@pytest.mark.parametrize("sybils", [20, 50, 100])
+def test_sybils_hide_no_record_among_many_nodes(checked, sybils, active):
+    checked(
+        SybilScenario(
+            nodes=300, seed=1, public=True, active=active, sybils=sybils, keys=1
+        )
+    )
