@@ -27,6 +27,7 @@ from opnode.node.bootstrap import probe
 from opnode.node.checkup import Checkup
 from opnode.node.config import NodeConfig, Role
 from opnode.node.connector import Connector, ConnectorConfig
+from opnode.node.contact_cache import ContactCache
 from opnode.node.data_directory import DataDirectory
 from opnode.node.joining import Joiner
 from opnode.node.keys import NodeKeys
@@ -67,6 +68,7 @@ class Parts:
     presence: PresenceKeeper | None
     observed: ObservedAddresses
     checkup: Checkup
+    cache: ContactCache
 
     def close(self) -> None:
         """Let go of the socket and the database."""
@@ -112,6 +114,7 @@ async def assemble(
     acquaintances = Acquaintances(
         world.wall_clock, directory.acquaintances_path if directory else None
     )
+    cache = ContactCache(directory, world.wall_clock)
     table = ConnectionTable(hub, traces=QlogTraces(qlog) if qlog else None)
     return Parts(
         keys=keys,
@@ -125,10 +128,11 @@ async def assemble(
         introductions=introductions,
         acquaintances=acquaintances,
         connector=_connector(config, keys, introductions, table, world, acquaintances),
-        joiner=_joiner(config, directory, dht, rpc, world),
+        joiner=_joiner(config, cache, dht, rpc, world),
         presence=_presence(config, keys, dht, introductions, world),
         observed=ObservedAddresses(hub.local, world.network.interface_addresses()),
         checkup=_checkup(config, dht, rpc, world),
+        cache=cache,
     )
 
 
@@ -201,18 +205,17 @@ def _checkup(config: NodeConfig, dht: Dht, rpc: Rpc, world: World) -> Checkup:
 
 def _joiner(
     config: NodeConfig,
-    directory: DataDirectory | None,
+    cache: ContactCache,
     dht: Dht,
     rpc: Rpc,
     world: World,
 ) -> Joiner:
-    remembered = directory.load_contacts() if directory else ()
     return Joiner(
         dht=dht,
         rpc=rpc,
         network=world.network,
         entries=config.bootstrap,
-        remembered=tuple(contact.endpoint for contact in remembered),
+        remembered=cache.known(),
         rng=world.rng,
         is_server=config.role is Role.SERVER,
     )

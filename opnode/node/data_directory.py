@@ -6,6 +6,7 @@ what the node does with them.
 
 import errno
 import hashlib
+import itertools
 import logging
 import os
 import stat
@@ -26,6 +27,7 @@ from opnode.core.errors import (
     DataDirectoryInUse,
     StorageError,
 )
+from opnode.core.ids import NODE_ID_SIZE, NodeId
 from opnode.core.peerfile import Identity
 from opnode.node.key_files import KeyFile, load_key_file, store_key_file
 
@@ -41,7 +43,7 @@ MAX_CONTACTS: Final = 200
 """Contacts remembered: ten buckets' worth; joining needs one that still answers."""
 
 MAX_CONTACTS_FILE: Final = 256 * 1024
-"""Largest contacts file read: 200 entries need about 30 kB."""
+"""Largest contacts file read: 200 entries need about 40 kB."""
 
 MAX_SOCKET_PATH: Final = 100
 """Unix socket paths end at 108 bytes on Linux and 104 on BSD, with a final zero."""
@@ -63,21 +65,21 @@ class LocationKeys:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RememberedContact:
-    """A node that answered before.
+    """A node that answered before; both times are wall time in Unix seconds."""
 
-    ``node_key`` is the text of its public key when it is known; ``last_seen_at`` is
-    wall time in Unix seconds.
-    """
-
-    node_key: str | None
+    node_id: NodeId
     endpoint: Endpoint
+    known_since: float
     last_seen_at: float
 
 
 class _StoredContact(msgspec.Struct, forbid_unknown_fields=True):
-    node_key: str | None
     endpoint: str
     last_seen: float
+    node_id: str = ""
+    known_since: float = 0.0
+    # Of the first form of the file, which had no node ids; not written any more.
+    node_key: str | msgspec.UnsetType | None = msgspec.UNSET
 
 
 class _StoredContacts(msgspec.Struct, forbid_unknown_fields=True):
@@ -204,7 +206,8 @@ class DataDirectory:
                 # A larger file is cut off and thereby not valid any more.
                 data = file.read(MAX_CONTACTS_FILE)
             stored = msgspec.json.decode(data, type=_StoredContacts)
-            return tuple(_contact(entry) for entry in stored.contacts[:MAX_CONTACTS])
+            found = [_contact(entry) for entry in stored.contacts[:MAX_CONTACTS]]
+            return tuple(contact for contact in found if contact is not None)
         except FileNotFoundError:
             return ()
         except (msgspec.DecodeError, UnicodeDecodeError, ConfigError, OSError) as error:
@@ -212,17 +215,18 @@ class DataDirectory:
             return ()
 
     def save_contacts(self, contacts: Iterable[RememberedContact]) -> None:
-        """Replace the contact cache by the newest ``MAX_CONTACTS`` of ``contacts``.
+        """Replace the contact cache by the first ``MAX_CONTACTS`` of ``contacts``.
 
         Raises:
             StorageError: the disk is full or not writable.
         """
-        newest = sorted(contacts, key=lambda contact: -contact.last_seen_at)
         stored = _StoredContacts(
             version=1,
             contacts=[
-                _StoredContact(c.node_key, str(c.endpoint), c.last_seen_at)
-                for c in newest[:MAX_CONTACTS]
+                _StoredContact(
+                    str(c.endpoint), c.last_seen_at, c.node_id.hex(), c.known_since
+                )
+                for c in itertools.islice(contacts, MAX_CONTACTS)
             ],
         )
         data = msgspec.json.format(msgspec.json.encode(stored), indent=1)
@@ -340,10 +344,22 @@ def _in_use(directory: Path, holder: str) -> str:
     return f"data directory {directory}: in use by {by}; stop it or pass --data DIR"
 
 
-def _contact(entry: _StoredContact) -> RememberedContact:
+def _contact(entry: _StoredContact) -> RememberedContact | None:
+    """None for an entry of the first form, which cannot be pinned to a node id."""
+    endpoint = Endpoint.parse(entry.endpoint, field="contacts.json: endpoint")
+    if not entry.node_id:
+        return None
+    try:
+        node_id = bytes.fromhex(entry.node_id)
+    except ValueError:
+        node_id = b""
+    if len(node_id) != NODE_ID_SIZE:
+        field = "contacts.json: node_id"
+        raise ConfigError(field, repr(entry.node_id[:50]), "40 hexadecimal digits")
     return RememberedContact(
-        node_key=entry.node_key,
-        endpoint=Endpoint.parse(entry.endpoint, field="contacts.json: endpoint"),
+        node_id=NodeId(node_id),
+        endpoint=endpoint,
+        known_since=entry.known_since,
         last_seen_at=entry.last_seen,
     )
 

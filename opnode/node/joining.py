@@ -8,11 +8,11 @@ import logging
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import trio
 
-from opnode.core.addresses import Endpoint
+from opnode.drivers.dht.contacts import KnownContact
 from opnode.drivers.dht.dht import Dht
 from opnode.drivers.network import Network
 from opnode.drivers.rpc.rpc import Rpc
@@ -24,13 +24,13 @@ from opnode.node.bootstrap import (
     probe,
 )
 
+if TYPE_CHECKING:
+    from opnode.core.addresses import Endpoint
+
 logger = logging.getLogger(__name__)
 
 MAX_REPORTS: Final = 256
 """Reports nobody reads are dropped: the newest state is in ``statistics``."""
-
-REMEMBERED_AT_ONCE: Final = 20
-"""Contacts of the last run asked at once: a bucket's worth finds one alive."""
 
 LONELY_CHECK_S: Final = 15.0
 """How soon a node that lost every contact notices and joins again."""
@@ -67,7 +67,7 @@ class Joiner:
         rpc: Rpc,
         network: Network,
         entries: Sequence[BootstrapEntry],
-        remembered: Sequence[Endpoint],
+        remembered: Sequence[KnownContact],
         rng: random.Random,
         is_server: bool,
     ) -> None:
@@ -109,17 +109,20 @@ class Joiner:
     async def _try_all(self) -> None:
         """Ask every source at once; the first that answers brings the node in."""
         async with trio.open_nursery() as nursery:
-            if self._remembered:
-                nursery.start_soon(self._try_remembered)
+            lost = self._dht.lost_contacts()
+            if self._remembered or lost:
+                nursery.start_soon(self._try_remembered, [*lost, *self._remembered])
             for entry in self._entries:
                 nursery.start_soon(self._try_entry, entry)
 
-    async def _try_remembered(self) -> None:
-        chosen = self._remembered[:REMEMBERED_AT_ONCE]
-        contacts = await self._dht.join(chosen)
-        if contacts:
-            logger.info("joined through remembered contacts: %d known", contacts)
-            self.joined.set()
+    async def _try_remembered(self, known: Sequence[KnownContact]) -> None:
+        async with trio.open_nursery() as nursery:
+            # The first that prove themselves bring us in; the rest takes its time.
+            await nursery.start(self._dht.restore, known)
+            contacts = len(self._dht.contacts())
+            if contacts:
+                logger.info("joined through remembered contacts: %d known", contacts)
+                self.joined.set()
 
     async def _try_entry(self, entry: BootstrapEntry) -> None:
         verdict = await probe(entry, rpc=self._rpc, network=self._network)

@@ -52,7 +52,7 @@ from opnode.node.bootstrap import BootstrapEntry
 from opnode.node.checkup import Checkup
 from opnode.node.config import NodeConfig, Role
 from opnode.node.connector import Connector
-from opnode.node.data_directory import DataDirectory, RememberedContact
+from opnode.node.data_directory import DataDirectory
 from opnode.node.joining import JoinReport
 from opnode.node.keys import (
     CERTIFICATE_RENEWAL_S,
@@ -65,8 +65,6 @@ from opnode.node.peer_watch import PeerWatch
 from opnode.node.presence import PresenceKeeper
 
 logger = logging.getLogger(__name__)
-
-SAVE_CONTACTS_S: Final = 60.0
 
 LOCATIONS_AT_ONCE: Final = 3
 """Remembered devices of one person that are called at once: phone, laptop, desk."""
@@ -349,8 +347,7 @@ class OverlayNode:
             if parts.presence is not None:
                 nursery.start_soon(self._keep_presence, parts.presence)
                 nursery.start_soon(self._keep_certificate, parts.presence)
-            if parts.directory is not None:
-                nursery.start_soon(self._keep_contacts, parts.directory)
+            nursery.start_soon(parts.cache.run, parts.dht)
             task_status.started()
 
     async def leave(self) -> None:
@@ -365,8 +362,7 @@ class OverlayNode:
         """Say good-bye to every peer and remember the contacts."""
         self._parts.table.close_all("the node is shutting down")
         self._parts.acquaintances.save()
-        if self._parts.directory is not None:
-            self._save_contacts(self._parts.directory)
+        self._parts.cache.save(self._parts.dht)
 
     async def _keep_presence(self, presence: PresenceKeeper) -> None:
         await self._parts.joiner.joined.wait()
@@ -379,27 +375,6 @@ class OverlayNode:
             location = renew_certificate(self._parts.keys, wall_now=wall_now)
             presence.adopt(location)
             self.connector.adopt(location)
-
-    async def _keep_contacts(self, directory: DataDirectory) -> None:
-        while True:
-            await trio.sleep(SAVE_CONTACTS_S)
-            self._save_contacts(directory)
-
-    def _save_contacts(self, directory: DataDirectory) -> None:
-        contacts = self._parts.dht.contacts()
-        if not contacts:
-            # The last good list is worth more than an empty one.
-            return
-        wall_now = self._wall_clock()
-        try:
-            directory.save_contacts(
-                RememberedContact(
-                    node_key=None, endpoint=contact.endpoint, last_seen_at=wall_now
-                )
-                for contact in contacts
-            )
-        except OpnodeError as error:
-            logger.warning("contacts are not remembered: %s", error)
 
     def _on_observed(self, reporter: Endpoint, observed: Endpoint) -> None:
         parts = self._parts

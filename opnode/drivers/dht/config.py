@@ -113,6 +113,11 @@ class DhtConfig:
             out of their tables, and a short outage of ours is forgiven soon.
         lookup_deadline_s: a lookup ends with what it has by then: four times what one
             with half of the nodes dead takes around the globe.
+        restored: contacts of the last run that are asked to prove themselves.
+        restored_at_once, restore_pause_s: so many, then a pause: all 200 within 2.5 s,
+            and 20 datagrams are no burst.
+        restored_enough: so many that did are enough to look for the rest; or one, if
+            no more did for ``restore_wait_s``.
         alarm_shown_s: how long ``status`` shows a neighbourhood that was too full.
     """
 
@@ -128,6 +133,11 @@ class DhtConfig:
     max_suspects: int = 1024
     suspected_s: float = 60.0
     lookup_deadline_s: float = 20.0
+    restored: int = 200
+    restored_at_once: int = 20
+    restore_pause_s: float = 0.25
+    restored_enough: int = 3
+    restore_wait_s: float = 1.0
     alarm_shown_s: float = 3600.0
     density: DensityConfig = field(default_factory=DensityConfig)
     lookup: LookupConfig = field(default_factory=LookupConfig)

@@ -22,7 +22,7 @@ from opnode.drivers.dht.config import DhtConfig
 from opnode.drivers.rpc.exchange import Answer, IncomingRequest
 from opnode.drivers.rpc.rpc import Rpc
 from opnode.protocols.density import Density
-from opnode.protocols.routing import BucketView, Table, fits
+from opnode.protocols.routing import BucketView, Table, TableEntry, fits
 from opnode.protocols.rpc.messages import Ping, unpack_contact_untrusted
 
 logger = logging.getLogger(__name__)
@@ -63,7 +63,7 @@ class Contacts:
         # Being pinged for the table's sake, and whether only because it asked us.
         self._checks: dict[Endpoint, bool] = {}
         self._shunned: dict[Endpoint, None] = {}
-        self._lost: dict[Endpoint, Contact] = {}
+        self._lost: dict[Endpoint, TableEntry] = {}
         rpc.on_answered = self._answered
         rpc.on_asked = self._asked
         rpc.on_failure = self._missed
@@ -86,13 +86,17 @@ class Contacts:
             KnownContact(e.contact, now - e.known_at, now - e.heard_at) for e in entries
         ]
 
-    def lost(self) -> list[Contact]:
+    def lost(self, now: float) -> list[KnownContact]:
         """Contacts that fell silent, the last first: where to look when all did."""
-        return list(reversed(self._lost.values()))
+        return [
+            KnownContact(entry.contact, now - entry.known_at, now - entry.heard_at)
+            for entry in reversed(self._lost.values())
+        ]
 
     def vouch(self, contact: Contact, age_s: float) -> None:
         """A contact that we have known for so long proved that it is still the same."""
         if contact.endpoint not in self._shunned:
+            self._lost.pop(contact.endpoint, None)
             now = trio.current_time()
             self.table.heard(contact, now, known_at=now - age_s)
 
@@ -219,7 +223,7 @@ class Contacts:
         if gone is None:
             return
         self._lost.pop(endpoint, None)
-        self._lost[endpoint] = gone.contact
+        self._lost[endpoint] = gone
         if len(self._lost) > self._config.max_lost:
             del self._lost[next(iter(self._lost))]
 

@@ -19,13 +19,14 @@ from opnode.core.ids import Contact, NodeId
 from opnode.core.records import SignedRecord
 from opnode.drivers.clock import WallClock
 from opnode.drivers.dht.config import DhtConfig
-from opnode.drivers.dht.contacts import Contacts
+from opnode.drivers.dht.contacts import Contacts, KnownContact
 from opnode.drivers.dht.holdings import Holdings, HoldingsStatistics
 from opnode.drivers.dht.lookups import FindNodes, Lookups
 from opnode.drivers.dht.own_records import OwnRecords
 from opnode.drivers.dht.probing import Prober
 from opnode.drivers.dht.puts import Writer
 from opnode.drivers.dht.reads import Reader
+from opnode.drivers.dht.restoring import Restoration
 from opnode.drivers.dht.service import DhtService
 from opnode.drivers.dht.watch_service import WatchService
 from opnode.drivers.dht.watches import Watched, Watches
@@ -109,7 +110,7 @@ class Dht:
             counts=counts,
         )
         self._own = OwnRecords(self._config, wall_clock, rng)
-        nearest = self._contacts.nearest_reliable
+        nearest = self._contacts.nearest_packed
         self._service = DhtService(rpc, store, wall_clock, nearest)
         self._holdings = Holdings(
             rpc,
@@ -203,6 +204,32 @@ class Dht:
         """Take back ``shun``."""
         self._contacts.welcome(endpoint)
 
+    def known_contacts(self) -> list[KnownContact]:
+        """The contacts to remember over a restart, the most trusted first."""
+        return self._contacts.known(trio.current_time())
+
+    def lost_contacts(self) -> list[KnownContact]:
+        """Contacts that fell silent, the last first."""
+        return self._contacts.lost(trio.current_time())
+
+    async def restore(
+        self,
+        known: Sequence[KnownContact],
+        task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
+    ) -> int:
+        """Meet again those whom we knew, and our neighbourhood as soon as some answer.
+
+        Started when some did, or nobody will. Returns the number of contacts in the
+        table afterwards.
+        """
+        restoration = Restoration(self._rpc, self._contacts, self._config)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(restoration.run, known)
+            await restoration.ready.wait()
+            task_status.started()
+            await self._find_neighbours()
+        return len(self._contacts)
+
     async def join(self, endpoints: Sequence[Endpoint]) -> int:
         """Meet the nodes at these addresses and, through them, our neighbourhood.
 
@@ -211,14 +238,18 @@ class Dht:
         # Only the answers tell the ids; the Rpc reports them to ``Contacts``.
         unknown = NodeId(bytes(20))
         await self._lookups.ask_all((Contact(unknown, e), Ping()) for e in endpoints)
-        if len(self._contacts):
-            own = self._rpc.node_id
-            search = self._lookups.search(own, FindNodes())
-            search.lookup.asks_region_at_once = True
-            # A neighbour that is late now is a neighbour all the same.
-            search.waits_for_stragglers = True
-            await self._lookups.run(search, own)
+        await self._find_neighbours()
         return len(self._contacts)
+
+    async def _find_neighbours(self) -> None:
+        if not len(self._contacts):
+            return
+        own = self._rpc.node_id
+        search = self._lookups.search(own, FindNodes())
+        search.lookup.asks_region_at_once = True
+        # A neighbour that is late now is a neighbour all the same.
+        search.waits_for_stragglers = True
+        await self._lookups.run(search, own)
 
     async def closest_nodes(self, key: bytes) -> list[Contact]:
         """The k closest nodes to ``key`` that answered, nearest first."""

@@ -17,7 +17,7 @@ from opnode.core.errors import (
     StaleRecord,
     StorageError,
 )
-from opnode.core.ids import NODE_ID_SIZE, Contact, StorageKey
+from opnode.core.ids import NODE_ID_SIZE, StorageKey
 from opnode.drivers.clock import WallClock
 from opnode.drivers.rpc.exchange import IncomingRequest
 from opnode.drivers.rpc.rpc import Rpc
@@ -34,7 +34,6 @@ from opnode.protocols.rpc.messages import (
     Store,
     Stored,
     Values,
-    pack_contact,
 )
 
 # What an encoded list of contacts and of records costs besides its elements.
@@ -56,8 +55,8 @@ _REFUSALS: Final[tuple[tuple[type[Exception], FailureCode], ...]] = (
     (OtherSequence, FailureCode.OTHER_SEQ),
 )
 
-Nearest = Callable[[bytes, int], list[Contact]]
-"""The contacts nearest to a target that may be handed on, at most so many."""
+Nearest = Callable[[bytes, int], list[bytes]]
+"""The contacts nearest to a target that may be handed on, packed, at most so many."""
 
 
 class DhtService:
@@ -135,9 +134,9 @@ class DhtService:
         asker = request.node_id
         # Plain lists, as half of all replies pass here: 9 instead of 15 µs.
         packed = [
-            pack_contact(contact)
+            contact
             for contact in self._nearest(target, MAX_CONTACTS + 1)
-            if contact.node_id != asker
+            if contact[:NODE_ID_SIZE] != asker
         ]
         del packed[MAX_CONTACTS:]
         size = _LIST_OVERHEAD + sum(map(len, packed)) + _CONTACT_OVERHEAD * len(packed)

@@ -144,6 +144,8 @@ class Table(RoutingTable):
         held = self._places.get(contact.endpoint)
         if held is not None and held.id == contact.node_id:
             self._answered(held, now)
+            if known_at is not None:
+                self._honour(held, known_at)
             return
         if held is not None:
             # Whoever is at this address changed its id.
@@ -275,6 +277,13 @@ class Table(RoutingTable):
         entry.failures = 0
         if not entry.is_sure and not entry.is_waiting:
             self._note_sureness(entry, is_sure=True)
+
+    def _honour(self, entry: TableEntry, known_at: float) -> None:
+        """An entry turns out to be known for longer than we remembered."""
+        entry.known_at = min(entry.known_at, known_at)
+        if entry.is_waiting:
+            self.buckets[self._index(entry.long_id)].replacement_nodes.pop(entry.id)
+            self.add_contact(entry)
 
     def _failed(self, entry: TableEntry) -> bool:
         """Count a failure; whether the entry had to go."""

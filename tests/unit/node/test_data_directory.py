@@ -9,6 +9,7 @@ import pytest
 
 from opnode.core.addresses import Endpoint
 from opnode.core.errors import DataDirectoryInUse, StorageError, UnreadableKey
+from opnode.core.ids import NodeId
 from opnode.node.data_directory import (
     MAX_CONTACTS,
     MAX_SOCKET_PATH,
@@ -29,8 +30,9 @@ def directory(tmp_path):
 
 def contact(number):
     return RememberedContact(
-        node_key=None,
+        node_id=NodeId(number.to_bytes(20, "big")),
         endpoint=Endpoint("192.0.2.1", 1000 + number),
+        known_since=float(number) / 2,
         last_seen_at=float(number),
     )
 
@@ -97,13 +99,22 @@ def test_a_damaged_key_is_an_error_and_not_a_new_key(directory, name, load):
     assert len(path.read_bytes()) == 40
 
 
-def test_contacts_are_remembered_newest_first_and_bounded(directory):
+def test_contacts_are_remembered_in_their_order_and_bounded(directory):
     assert directory.load_contacts() == ()
     directory.save_contacts(contact(number) for number in range(MAX_CONTACTS + 50))
     stored = json.loads((directory.path / "contacts.json").read_text())
     assert len(stored["contacts"]) == MAX_CONTACTS
     loaded = directory.load_contacts()
-    assert loaded == tuple(contact(n) for n in reversed(range(50, MAX_CONTACTS + 50)))
+    assert loaded == tuple(contact(n) for n in range(MAX_CONTACTS))
+
+
+def test_contacts_of_the_first_form_which_had_no_ids_are_left_out(directory):
+    path = directory.path / "contacts.json"
+    path.write_text(
+        '{"version":1,"contacts":[{"node_key":null,"endpoint":"192.0.2.1:5","last_seen":1}]}'
+    )
+    assert directory.load_contacts() == ()
+    assert path.exists()
 
 
 @pytest.mark.parametrize(
@@ -113,6 +124,8 @@ def test_contacts_are_remembered_newest_first_and_bounded(directory):
         b'{"version":1,"contacts":[{"node_key":nu',
         b"\xff\xfe",
         b'{"version":1,"contacts":[{"node_key":null,"endpoint":"x","last_seen":1}]}',
+        b'{"version":1,"contacts":[{"node_id":"ab","endpoint":"1.2.3.4:5","last_seen":1}]}',
+        b'{"version":1,"contacts":[{"node_id":"z","endpoint":"1.2.3.4:5","last_seen":1}]}',
         b" " * 300_000,
     ],
 )

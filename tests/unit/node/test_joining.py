@@ -5,6 +5,8 @@ import trio
 from opnode.core.addresses import Endpoint
 from opnode.core.crypto import SigningKey
 from opnode.core.errors import RequestRefused, RequestTimeout
+from opnode.core.ids import Contact, NodeId
+from opnode.drivers.dht.contacts import KnownContact
 from opnode.node.bootstrap import BootstrapEntry, VerdictKind
 from opnode.node.joining import Joiner
 from opnode.testing.virtual_network import VirtualNetwork
@@ -36,6 +38,14 @@ class ScriptedDht:
         self.known = []
         self.shunned = set()
         self.asked = []
+        self.lost = []
+
+    async def restore(self, known, task_status):
+        await self.join([one.contact.endpoint for one in known])
+        task_status.started()
+
+    def lost_contacts(self):
+        return self.lost
 
     async def join(self, endpoints):
         await trio.sleep(0.01)
@@ -51,6 +61,10 @@ class ScriptedDht:
 
     def welcome(self, endpoint):
         self.shunned.discard(endpoint)
+
+
+def known(endpoint):
+    return KnownContact(Contact(NodeId(bytes(20)), endpoint), 100.0, 1.0)
 
 
 def entry(endpoint, key=KEY):
@@ -136,7 +150,20 @@ async def test_it_keeps_trying_until_somebody_answers(autojump_clock):
 
 async def test_remembered_contacts_bring_it_back_without_any_seed(autojump_clock):
     dht = ScriptedDht()
-    joiner = make_joiner(dht, [entry(SILENT)], [SILENT, LIVE])
+    joiner = make_joiner(dht, [entry(SILENT)], [known(SILENT), known(LIVE)])
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(joiner.run)
+        with trio.fail_after(1):
+            await joiner.joined.wait()
+        nursery.cancel_scope.cancel()
+
+
+async def test_when_all_contacts_are_lost_they_are_asked_again_beside_the_seeds(
+    autojump_clock,
+):
+    dht = ScriptedDht()
+    joiner = make_joiner(dht, [entry(SILENT)])
+    dht.lost = [known(LIVE)]
     async with trio.open_nursery() as nursery:
         nursery.start_soon(joiner.run)
         with trio.fail_after(1):
