@@ -18,7 +18,7 @@ from opnode.core.crypto import (
     SIGNATURE_SIZE,
     SigningKey,
     StaticKey,
-    verify,
+    verify_again,
 )
 from opnode.core.errors import BadSignature, MalformedRecord, RemoteProtocolError
 from opnode.core.ids import (
@@ -123,7 +123,7 @@ class LocationCertificate:
         if self.created_at > wall_now + CLOCK_TOLERANCE_S:
             raise MalformedRecord("the location certificate begins in the future")
         signed = _CERTIFICATE_DOMAIN + self._signed_part()
-        if not verify(self.identity_public, signed, self.signature):
+        if not verify_again(self.identity_public, signed, self.signature):
             raise BadSignature(
                 f"the certificate of location {short(self.location_public)} is not "
                 f"signed by identity {short(self.identity_public)}"

@@ -8,7 +8,7 @@ import enum
 import struct
 from dataclasses import dataclass
 
-from opnode.core.crypto import KEY_SIZE, SIGNATURE_SIZE, SigningKey, verify
+from opnode.core.crypto import KEY_SIZE, SIGNATURE_SIZE, SigningKey, verify_again
 from opnode.core.errors import (
     BadSignature,
     EquivocatingRecord,
@@ -115,7 +115,7 @@ class UnverifiedRecord:
             _check_chunk_key(record)
             return record
         signed = _SIGNATURE_DOMAIN + record.wire[:-SIGNATURE_SIZE]
-        if not verify(record.owner, signed, record.signature):
+        if not verify_again(record.owner, signed, record.signature):
             raise BadSignature(
                 f"{record.kind.name} under {short(record.key)} is not signed by its "
                 f"owner {short(record.owner)}"

@@ -106,7 +106,8 @@ class PresenceKeeper:
                 self._peer_file_held = await self._publish_peer_file()
             entries = await self._refresh_introducers()
             now = trio.current_time()
-            if entries and (entries != self._entries or now >= self._publish_at):
+            is_due = entries != self._entries or now >= self._publish_at
+            if entries and is_due and not self._has_left:
                 await self._publish(entries)
             if not entries or not self._entries:
                 await trio.sleep(RETRY_S)

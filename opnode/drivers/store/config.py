@@ -16,6 +16,9 @@ class StoreConfig:
             to twenty nodes of the whole network, so honest neighbours bring a few.
         local_group_records: the same for a private or loopback network. A lab or a
             home lives in one of them, and no stranger has an address there.
+        owner_records: records of one key. A person has a peer file, a few devices and
+            the claims of some names; keys are free to make, so this only bounds what
+            one program that went wrong takes.
         unbound_kept_s: CHUNK and CLAIM cost nothing to make. They are kept for a day
             after they were last brought; owners bring theirs every six hours.
         mirrored_keys: bags kept parsed in memory; a bag is at most 40 kB, mostly 1 kB.
@@ -26,5 +29,6 @@ class StoreConfig:
     bag_slots: int = 16
     group_records: int = 1000
     local_group_records: int = 10_000
+    owner_records: int = 256
     unbound_kept_s: int = 86_400
     mirrored_keys: int = 2048

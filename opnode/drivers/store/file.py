@@ -5,6 +5,7 @@ to know which record deserves a place. Every change is one transaction that is w
 before its method returns, so a killed process loses nothing that was acknowledged.
 """
 
+import enum
 import logging
 import sqlite3
 from pathlib import Path
@@ -27,10 +28,12 @@ CREATE INDEX IF NOT EXISTS record_by_expiry ON record (expires_at);
 """
 # A file from before quotas: its records count for nobody.
 _ADD_SOURCE: Final = "ALTER TABLE record ADD COLUMN source BLOB NOT NULL DEFAULT x''"
-# CHUNK and CLAIM (3, 4) by their place, everywhere and for each source.
+# CHUNK and CLAIM (3, 4) by their place, for each source and owner; the others by age.
 _INDEXES: Final = """
-CREATE INDEX IF NOT EXISTS unbound_by_key ON record (key) WHERE kind >= 3;
+DROP INDEX IF EXISTS unbound_by_key;
 CREATE INDEX IF NOT EXISTS unbound_by_source ON record (source, key) WHERE kind >= 3;
+CREATE INDEX IF NOT EXISTS bound_by_source ON record (source) WHERE kind < 3;
+CREATE INDEX IF NOT EXISTS owned_by_owner ON record (owner, key) WHERE kind <> 3;
 """
 
 # ``expires_at`` is how long we keep a record: no longer than it lives.
@@ -41,25 +44,18 @@ _DELETE: Final = (
     "DELETE FROM record WHERE key = ? AND kind = ? AND owner = ? "
     "RETURNING key, length(wire), source"
 )
-_EVICT: Final = (
-    "DELETE FROM record WHERE kind >= 3 AND key = ? RETURNING key, length(wire), source"
+_COUNT_OF_OWNER: Final = (
+    "SELECT count(*) FROM (SELECT 1 FROM record WHERE kind <> 3 AND owner = ? LIMIT ?)"
 )
-_EVICT_OF: Final = (
-    "DELETE FROM record WHERE kind >= 3 AND key = ? AND source = ? "
+_EVICT_YOUNGEST: Final = (
+    "DELETE FROM record WHERE rowid = "
+    "(SELECT max(rowid) FROM record WHERE kind < 3 AND source = ?) "
     "RETURNING key, length(wire), source"
 )
-_UNBOUND_IN: Final = (
-    "SELECT key FROM record WHERE kind >= 3 AND key BETWEEN ? AND ? LIMIT 2"
-)
-_UNBOUND_IN_OF: Final = (
-    "SELECT key FROM record "
-    "WHERE kind >= 3 AND key BETWEEN ? AND ? AND source = ? LIMIT 2"
-)
 _PROLONG: Final = (
-    "UPDATE record SET expires_at = ? "
-    "WHERE key = ? AND kind = ? AND owner = ? AND expires_at < ?"
+    "UPDATE record SET expires_at = ? WHERE key = ? AND kind = ? AND owner = ?"
 )
-_BAG: Final = "SELECT wire FROM record WHERE key = ? ORDER BY rowid"
+_BAG: Final = "SELECT wire, source, expires_at FROM record WHERE key = ? ORDER BY rowid"
 _KEYS_AFTER: Final = (
     "SELECT DISTINCT key FROM record WHERE key > ? ORDER BY key LIMIT ?"
 )
@@ -72,6 +68,36 @@ _WRITE: Final = (
     "VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (key, kind, owner) "
     "DO UPDATE SET expires_at = excluded.expires_at, wire = excluded.wire"
 )
+
+
+class Scope(enum.Enum):
+    """Among whose records one is to go; the value is the columns's name."""
+
+    GROUP = "source"
+    OWNER = "owner"
+
+
+# Chunks are of no owner, so ``kind <> 3`` lets the index of owners be used.
+_EVICT: Final = {
+    Scope.GROUP: (
+        "DELETE FROM record WHERE kind >= 3 AND source = ? AND key = ? "
+        "RETURNING key, length(wire), source"
+    ),
+    Scope.OWNER: (
+        "DELETE FROM record WHERE kind >= 3 AND kind <> 3 AND owner = ? AND key = ? "
+        "RETURNING key, length(wire), source"
+    ),
+}
+_UNBOUND_IN: Final = {
+    Scope.GROUP: (
+        "SELECT key FROM record "
+        "WHERE kind >= 3 AND source = ? AND key BETWEEN ? AND ? LIMIT 2"
+    ),
+    Scope.OWNER: (
+        "SELECT key FROM record WHERE kind >= 3 AND kind <> 3 "
+        "AND owner = ? AND key BETWEEN ? AND ? LIMIT 2"
+    ),
+}
 
 
 class Slot(NamedTuple):
@@ -123,9 +149,10 @@ class RecordFile:
         ).fetchone()
         return int(size)
 
-    def bag(self, key: bytes) -> list[bytes]:
-        """The records under a key, the oldest slot first."""
-        return [wire for (wire,) in self._execute(_BAG, (bytes(key),))]
+    def bag(self, key: bytes) -> list[tuple[bytes, bytes, int]]:
+        """The records under a key: bytes, group, kept until. The oldest slot first."""
+        rows: list[tuple[bytes, bytes, int]] = self._execute(_BAG, (bytes(key),))
+        return rows
 
     def keys_after(self, key: bytes, count: int) -> list[StorageKey]:
         """The next keys in numeric order, at most so many."""
@@ -149,9 +176,9 @@ class RecordFile:
             self._database = _open(MEMORY)
         self._execute(_WRITE, (*slot, kept_until, wire, group))
 
-    def prolong(self, slot: Slot, *, kept_until: int, if_before: int) -> None:
-        """Keep a record longer, if it was to go before a certain time."""
-        self._execute(_PROLONG, (kept_until, *slot, if_before))
+    def prolong(self, slot: Slot, kept_until: int) -> None:
+        """Keep a record longer."""
+        self._execute(_PROLONG, (kept_until, *slot))
 
     def delete(self, slot: Slot) -> list[Gone]:
         """Empty a slot."""
@@ -161,24 +188,27 @@ class RecordFile:
         """Drop whatever need not be kept any longer."""
         return self._drop(_EXPIRE, (wall_now,))
 
-    def evict_unbound(self, key: bytes, group: bytes | None) -> list[Gone]:
-        """Drop the unbound records under a key, of one group or of all."""
-        if group is None:
-            return self._drop(_EVICT, (key,))
-        return self._drop(_EVICT_OF, (key, group))
+    def evict_unbound(self, key: bytes, scope: Scope, member: bytes) -> list[Gone]:
+        """Drop the unbound records of a group or owner under a key."""
+        return self._drop(_EVICT[scope], (member, key))
+
+    def evict_youngest(self, group: bytes) -> list[Gone]:
+        """Drop the bound record of a group that came last."""
+        return self._drop(_EVICT_YOUNGEST, (group,))
+
+    def count_of_owner(self, owner: bytes, limit: int) -> int:
+        """How many records of an owner are held; counts to the limit."""
+        return sum(count for (count,) in self._execute(_COUNT_OF_OWNER, (owner, limit)))
 
     def unbound_between(
-        self, lower: int, upper: int, group: bytes | None
+        self, lower: int, upper: int, scope: Scope, member: bytes
     ) -> list[bytes]:
         """The keys of one or two unbound records in a range, ends included."""
         ends = (
             lower.to_bytes(STORAGE_KEY_SIZE, "big"),
             upper.to_bytes(STORAGE_KEY_SIZE, "big"),
         )
-        if group is None:
-            rows = self._execute(_UNBOUND_IN, ends)
-        else:
-            rows = self._execute(_UNBOUND_IN_OF, (*ends, group))
+        rows = self._execute(_UNBOUND_IN[scope], (member, *ends))
         return [key for (key,) in rows]
 
     def close(self) -> None:

@@ -5,16 +5,16 @@ kept. Refuses to know the file's statements and whose record makes room.
 """
 
 import logging
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
-from opnode.core.addresses import subnet_group
 from opnode.core.errors import MalformedRecord, OtherSequence, StorageError
 from opnode.core.ids import NodeId, StorageKey, short
 from opnode.core.peerfile import verify_record_untrusted
 from opnode.core.records import (
+    RecordKind,
     SignedRecord,
     check_supersedes,
     parse_record_untrusted,
@@ -22,7 +22,7 @@ from opnode.core.records import (
 )
 from opnode.drivers.store.config import StoreConfig
 from opnode.drivers.store.file import MEMORY, Gone, RecordFile, Slot
-from opnode.drivers.store.quotas import UNBOUND, Quotas
+from opnode.drivers.store.quotas import OWN, UNBOUND, Quotas, group_of
 from opnode.protocols.rpc.messages import NO_RECORD
 
 if TYPE_CHECKING:
@@ -32,6 +32,14 @@ logger = logging.getLogger(__name__)
 
 # A longer life is written down once it is worth a write to the disk.
 _WORTH_WRITING_S: Final = 3600
+
+
+class Held(NamedTuple):
+    """A record that is held, on whose quota it goes, and how long it is kept."""
+
+    record: SignedRecord
+    group: bytes
+    kept_until: int
 
 
 class BagFull(StorageError):  # noqa: N818 - named as its siblings
@@ -63,7 +71,7 @@ class RecordStore:
         """
         self.on_accepted: Callable[[SignedRecord], None] | None = None
         self._config = config or StoreConfig()
-        self._mirror: OrderedDict[bytes, tuple[SignedRecord, ...]] = OrderedDict()
+        self._mirror: OrderedDict[bytes, tuple[Held, ...]] = OrderedDict()
         self._file = RecordFile(path)
         self._quotas = Quotas(self._file, self._config, self._forget)
         self._has_failed = False
@@ -103,22 +111,17 @@ class RecordStore:
         record = verify_record_untrusted(data, wall_now)
         live = self._live(record.key, wall_now)
         slot = slot_of(record)
-        held = next((other for other in live if slot_of(other) == slot), None)
-        if held is not None and held.wire == record.wire:
-            self._prolong(record, wall_now)
+        held = next((one for one in live if slot_of(one.record) == slot), None)
+        if held is not None and held.record.wire == record.wire:
+            self._prolong(held, wall_now)
             return record
         if expected_seq is not None:
             _check_expected(held, expected_seq)
         if held is not None:
-            check_supersedes(record, held)
+            check_supersedes(record, held.record)
+            self._replace(held, record, wall_now)
         else:
-            self._check_slots(record, live)
-            self._quotas.make_room(record, source)
-            # What made room may have stood in this bag.
-            live = list(self._bag(record.key))
-        self._write(record, held, self._kept_until(record, wall_now), source)
-        bag_now = [record if other is held else other for other in live]
-        self._remember(record.key, bag_now if held is not None else [*live, record])
+            self._enter(record, source, wall_now)
         if self.on_accepted is not None:
             self.on_accepted(record)
         return record
@@ -133,7 +136,7 @@ class RecordStore:
         except StorageError as error:
             self._note_failure(error)
             return []
-        return [r for r in bag if r.expires_at > wall_now]
+        return [one.record for one in bag if one.record.expires_at > wall_now]
 
     def keys_after(self, key: bytes, count: int) -> list[StorageKey]:
         """The next keys under which something is held; none if the disk fails."""
@@ -172,22 +175,52 @@ class RecordStore:
         """Close the file; idempotent."""
         self._file.close()
 
-    def _live(self, key: StorageKey, wall_now: float) -> list[SignedRecord]:
+    def _live(self, key: StorageKey, wall_now: float) -> tuple[Held, ...]:
         """What is held under a key; slots whose time is over are emptied."""
         bag = self._bag(key)
-        live = [held for held in bag if held.expires_at > wall_now]
-        if len(live) < len(bag):
-            for old in bag:
-                if old not in live:
-                    self._quotas.left(self._file.delete(_slot(old)))
-        return live
+        over = [one.record for one in bag if one.record.expires_at <= wall_now]
+        for record in over:
+            self._quotas.left(self._file.delete(_slot(record)))
+        return self._bag(key) if over else bag
 
-    def _check_slots(self, record: SignedRecord, live: list[SignedRecord]) -> None:
-        taken = sum(held.kind is record.kind for held in live)
-        if taken >= self._config.bag_slots:
-            raise BagFull(
-                f"{taken} owners hold a {record.kind.name} under {short(record.key)}"
-            )
+    def _replace(self, held: Held, record: SignedRecord, wall_now: float) -> None:
+        """Put a newer record in its slot: its age and its quota stay."""
+        bag = self._bag(record.key)
+        newer = self._write(record, held.group, wall_now)
+        self._quotas.bytes += len(record.wire) - len(held.record.wire)
+        self._remember(record.key, [newer if one == held else one for one in bag])
+
+    def _enter(self, record: SignedRecord, source: str | None, wall_now: float) -> None:
+        """Give a record a slot of its own."""
+        group = group_of(source)
+        self._find_slot(record, group)
+        self._quotas.make_room(record, source)
+        # What made room may have stood in this bag, so it is read only now.
+        others = self._bag(record.key)
+        held = self._write(record, group, wall_now)
+        self._quotas.entered(record, group)
+        self._remember(record.key, [*others, held])
+
+    def _find_slot(self, record: SignedRecord, group: bytes) -> None:
+        """See that a bag has a slot left.
+
+        The oldest stay. But of claims, which anybody can make, one network does not
+        keep the others out: it gives a slot to one that has fewer (dht §4.3).
+        """
+        taken = [one for one in self._bag(record.key) if one.record.kind is record.kind]
+        if len(taken) < self._config.bag_slots:
+            return
+        shares = Counter(one.group for one in taken if one.group != OWN)
+        if record.kind in UNBOUND and shares:
+            largest, share = shares.most_common(1)[0]
+            mine = shares[group] if group != OWN else 0
+            if mine + 1 < share:
+                youngest = [one for one in taken if one.group == largest][-1]
+                self._quotas.left(self._file.delete(_slot(youngest.record)))
+                return
+        raise BagFull(
+            f"{len(taken)} owners hold a {record.kind.name} under {short(record.key)}"
+        )
 
     def _kept_until(self, record: SignedRecord, wall_now: float) -> int:
         # A withdrawal that leaves early lets old copies of what it took back return.
@@ -195,50 +228,43 @@ class RecordStore:
             return record.expires_at
         return min(record.expires_at, int(wall_now) + self._config.unbound_kept_s)
 
-    def _prolong(self, record: SignedRecord, wall_now: float) -> None:
-        if record.kind not in UNBOUND:
+    def _prolong(self, held: Held, wall_now: float) -> None:
+        until = self._kept_until(held.record, wall_now)
+        if until - held.kept_until < _WORTH_WRITING_S:
             return
-        until = self._kept_until(record, wall_now)
-        self._file.prolong(
-            _slot(record), kept_until=until, if_before=until - _WORTH_WRITING_S
-        )
+        key = held.record.key
+        bag = self._bag(key)
+        self._file.prolong(_slot(held.record), until)
+        longer = held._replace(kept_until=until)
+        self._remember(key, [longer if one == held else one for one in bag])
 
-    def _bag(self, key: bytes) -> tuple[SignedRecord, ...]:
-        held = self._mirror.get(key)
-        if held is not None:
-            return held
-        records = []
-        for wire in self._file.bag(key):
+    def _bag(self, key: bytes) -> tuple[Held, ...]:
+        mirrored = self._mirror.get(key)
+        if mirrored is not None:
+            return mirrored
+        held = []
+        for wire, group, kept_until in self._file.bag(key):
             try:
                 # Verified when it entered; readers verify again.
-                records.append(parse_record_untrusted(wire).claimed)
+                record = parse_record_untrusted(wire).claimed
             except MalformedRecord as error:
                 logger.warning("a record on disk is damaged and ignored: %s", error)
-        return self._remember(StorageKey(key), records)
+            else:
+                held.append(Held(record, group, kept_until))
+        return self._remember(StorageKey(key), held)
 
-    def _remember(
-        self, key: StorageKey, records: list[SignedRecord]
-    ) -> tuple[SignedRecord, ...]:
+    def _remember(self, key: StorageKey, held: list[Held]) -> tuple[Held, ...]:
         # Stable, and the numbers are in the right order: a peer's own kinds first.
-        self._mirror[key] = bag = tuple(sorted(records, key=lambda r: r.kind))
+        self._mirror[key] = bag = tuple(sorted(held, key=_kind_of))
         self._mirror.move_to_end(key)
         if len(self._mirror) > self._config.mirrored_keys:
             self._mirror.popitem(last=False)
         return bag
 
-    def _write(
-        self,
-        record: SignedRecord,
-        held: SignedRecord | None,
-        until: int,
-        source: str | None,
-    ) -> None:
-        group = subnet_group(source) if source is not None else b""
+    def _write(self, record: SignedRecord, group: bytes, wall_now: float) -> Held:
+        until = self._kept_until(record, wall_now)
         self._file.write(_slot(record), wire=record.wire, kept_until=until, group=group)
-        if held is None:
-            self._quotas.entered(record, group)
-        else:
-            self._quotas.bytes += len(record.wire) - len(held.wire)
+        return Held(record, group, until)
 
     def _forget(self, gone: Gone) -> None:
         self._mirror.pop(gone.key, None)
@@ -254,9 +280,13 @@ def _slot(record: SignedRecord) -> Slot:
     return Slot(record.key, int(record.kind), record.owner)
 
 
-def _check_expected(held: SignedRecord | None, expected_seq: int) -> None:
+def _kind_of(held: Held) -> RecordKind:
+    return held.record.kind
+
+
+def _check_expected(held: Held | None, expected_seq: int) -> None:
     """Compare what is held with what a conditional put expects (BEP 44 "cas")."""
-    found = NO_RECORD if held is None else held.seq
+    found = NO_RECORD if held is None else held.record.seq
     if found != expected_seq:
         raise OtherSequence(
             f"{_sequence(found)} is held, expected {_sequence(expected_seq)}"

@@ -28,6 +28,7 @@ from opnode.core.crypto import (
     require_ml_kem,
     sha256,
     verify,
+    verify_again,
 )
 
 # RFC 8032 §7.1, test 1.
@@ -294,3 +295,14 @@ def test_extract_is_rfc_5869_s_first_step():
     assert found.hex() == (
         "077709362c2e32df0ddc3f0dc47bba6390b6c73bb50f9c3122ec844ad7c2b3e5"
     )
+
+
+def test_a_signature_is_told_from_memory_only_for_the_very_same_bytes():
+    key, other = SigningKey.from_seed(b"k" * 32), SigningKey.from_seed(b"o" * 32)
+    signature = key.sign(b"message")
+    for _ in range(2):
+        assert verify_again(key.public, b"message", signature)
+        assert not verify_again(key.public, b"message!", signature)
+        assert not verify_again(other.public, b"message", signature)
+        assert not verify_again(key.public, b"message", other.sign(b"message"))
+        assert not verify_again(key.public, b"message", signature[:-1])

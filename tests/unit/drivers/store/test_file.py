@@ -74,6 +74,8 @@ def test_a_file_from_before_quotas_keeps_its_records(tmp_path):
     store.close()
     with sqlite3.connect(path) as database:
         database.execute("DROP INDEX unbound_by_source")
+        database.execute("DROP INDEX bound_by_source")
+        database.execute("CREATE INDEX unbound_by_key ON record (key) WHERE kind >= 3")
         database.execute("ALTER TABLE record DROP COLUMN source")
     database.close()
     store = RecordStore(path)
