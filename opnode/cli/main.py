@@ -43,6 +43,9 @@ COMMANDS: Final = {
     "id": LazyCommand("opnode.cli.talk:id_", "Show who your running node is."),
     "status": LazyCommand("opnode.cli.talk:status", "Show how your node is."),
     "lookup": LazyCommand("opnode.cli.talk:lookup", "Find a peer by its id."),
+    "trace": LazyCommand(
+        "opnode.cli.trace:trace", "Show a lookup hop by hop, as a tree."
+    ),
     "ping": LazyCommand("opnode.cli.talk:ping", "Connect to a peer; measure the way."),
     "send": LazyCommand("opnode.cli.talk:send", "Send a file to a peer."),
     "chat": LazyCommand("opnode.cli.chat:chat", "Exchange lines with a peer."),

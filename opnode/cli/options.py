@@ -16,6 +16,9 @@ from opnode.core.ids import parse_peer_id
 from opnode.core.peerfile import MAX_NAME_SIZE
 from opnode.node.bootstrap import BootstrapEntry
 
+MAX_TARGET = 256
+"""Bytes of a name or key; the control socket takes no longer ones."""
+
 Command = TypeVar("Command", bound=Callable[..., object])
 
 
@@ -100,6 +103,25 @@ class PeerType(click.ParamType):  # type: ignore[type-arg]  # generic since clic
                 parse_peer_id(text)
             except ConfigError as error:
                 self.fail(f"found {error.found}, expected {error.expected}", param, ctx)
+        return text
+
+
+class TargetType(PeerType):
+    """A key to look up: a PEER, or the hexadecimal digits of a storage key."""
+
+    name = "KEY"
+
+    def convert(
+        self,
+        value: object,
+        param: click.Parameter | None,
+        ctx: click.Context | None,
+    ) -> str:
+        """Check a peer id for typing errors, and that a key can be one at all."""
+        text = super().convert(value, param, ctx).strip()
+        size = len(text.encode("utf-8", "surrogateescape"))
+        if not 1 <= size <= MAX_TARGET:
+            self.fail(f"found {size} bytes, expected 1 to {MAX_TARGET}", param, ctx)
         return text
 
 

@@ -40,6 +40,17 @@ class Lookup(_Verb, frozen=True, kw_only=True, tag="lookup"):
     peer: Name
 
 
+class Trace(_Verb, frozen=True, kw_only=True, tag="trace"):
+    """Look ``target`` up and tell every hop of the way.
+
+    ``target`` is a peer, or 40 hexadecimal digits of a storage key or node id. With
+    ``nodes`` the closest nodes are looked for, not records.
+    """
+
+    target: Name
+    nodes: bool = False
+
+
 class Ping(_Verb, frozen=True, kw_only=True, tag="ping"):
     """Connect, and measure ``count`` round trips, ``interval_s`` seconds apart."""
 
@@ -100,6 +111,7 @@ Request: TypeAlias = (
     Id
     | Status
     | Lookup
+    | Trace
     | Ping
     | Send
     | Chat
@@ -115,6 +127,7 @@ VERBS: Final = (
     "id",
     "status",
     "lookup",
+    "trace",
     "ping",
     "send",
     "chat",
@@ -166,6 +179,48 @@ class PeerFound(_Event, frozen=True, kw_only=True, tag="found"):
     created_at: int | None
     expires_at: int | None
     locations: list[LocationFound]
+
+
+class Hop(_Event, frozen=True, kw_only=True, tag="hop"):
+    """One node that a traced lookup asked.
+
+    ``number``: place in the order of the questions, from 0 on; ``named_by``: number of
+    the hop whose answer named it first, null for a contact of our own. ``outcome``:
+    ``answered``, ``late``, ``failed``, or ``open`` where the lookup was over before.
+    ``new``: contacts that its answer added.
+    """
+
+    number: int
+    named_by: int | None
+    node_id: str
+    endpoint: str
+    path: int
+    shared_bits: int
+    in_region: bool
+    outcome: str
+    asked_at_ms: float
+    rtt_ms: float | None
+    new: int
+    records: int
+
+
+class Traced(_Event, frozen=True, kw_only=True, tag="traced"):
+    """The end of a traced lookup, after its hops.
+
+    ``records``: slots under the key of which a record verified. ``complete``: it ended
+    by itself, not at a limit. ``first_record_ms``: when the first record came.
+    """
+
+    target: str
+    nodes: bool
+    took_ms: float
+    complete: bool
+    records: int
+    holders: int
+    asked: int
+    answered: int
+    paths: int
+    first_record_ms: float | None
 
 
 class Connected(_Event, frozen=True, kw_only=True, tag="connected"):
@@ -259,6 +314,8 @@ Event: TypeAlias = (
     Identity
     | StatusReport
     | PeerFound
+    | Hop
+    | Traced
     | Connected
     | RoundTrip
     | TransferProgress

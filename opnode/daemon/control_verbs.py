@@ -23,6 +23,7 @@ from opnode.daemon import control_messages as messages
 from opnode.daemon.address_book import AddressBook
 from opnode.daemon.control_chat import ChatConversation
 from opnode.daemon.control_messages import Event, Request
+from opnode.daemon.control_trace import TracedTable, run_trace, target_key
 from opnode.daemon.frames import HELLO, FrameStream, Hello
 from opnode.daemon.peer_connections import (
     FELL_SILENT,
@@ -99,6 +100,10 @@ class ControlledNode(Protocol):
     def endpoint(self) -> Endpoint:
         """Where others reach it."""
 
+    @property
+    def dht(self) -> TracedTable:
+        """The node's part in the DHT."""
+
     def invite(self) -> str | None:
         """The line by which others join through it; a leaf has none."""
 
@@ -156,6 +161,8 @@ class Verbs:
                 await client.send(self._identity())
             case messages.Status():
                 await client.send(self._status())
+            case messages.Trace():
+                await self._trace(request, client)
             case messages.Stop():
                 # Said first: stopping cuts this conversation off, too.
                 await client.send(messages.Done())
@@ -241,6 +248,10 @@ class Verbs:
             view = await self._daemon.node.lookup(peer_id)
         found = self._peer_found(view, trio.current_time() - started_at)
         await client.send(found)
+
+    async def _trace(self, request: messages.Trace, client: Client) -> None:
+        key = target_key(request.target, self._daemon.book)
+        await run_trace(self._daemon.node.dht, key, client, nodes=request.nodes)
 
     def _peer_found(self, view: FoundPeer, lookup_s: float) -> messages.PeerFound:
         locations = [

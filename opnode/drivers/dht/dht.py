@@ -312,6 +312,10 @@ class Dht:
         """Look a key up in its whole region and tell every step of the way."""
         return await self._reader.trace(key)
 
+    async def trace_nodes(self, key: bytes) -> LookupTrace:
+        """Look for the nodes of a key's region and tell every step of the way."""
+        return await self._lookups.trace(key)
+
     async def find_all(self, key: bytes) -> list[SignedRecord]:
         """The newest record of every slot, from all the closest nodes.
 

@@ -18,9 +18,11 @@ from opnode.drivers.dht.config import DhtConfig
 from opnode.drivers.dht.contacts import Contacts
 from opnode.drivers.dht.search import Errand, Search
 from opnode.drivers.dht.suspects import Suspects
+from opnode.drivers.dht.tracing import Recorder
 from opnode.drivers.rpc.rpc import Rpc
 from opnode.protocols.lookup.lookup import Lookup, Query
 from opnode.protocols.lookup.region import Region
+from opnode.protocols.lookup.trace import LookupTrace
 from opnode.protocols.rpc.messages import FindNode, Reply, Request
 
 _SEEDS: Final = 4
@@ -108,6 +110,15 @@ class Lookups:
         search.lookup.asks_region_at_once = True
         await self.run(search, key)
         return search.lookup.closest()
+
+    async def trace(self, key: bytes) -> LookupTrace:
+        """Look for the closest nodes to ``key`` and tell every step of the way."""
+        search = self.search(key, FindNodes())
+        search.lookup.asks_region_at_once = True
+        search.waits_for_stragglers = True
+        search.recorder = recorder = Recorder()
+        await self.run(search, key)
+        return recorder.trace(key, search.lookup, 0)
 
     async def ask_all(self, questions: Iterable[tuple[Contact, Request]]) -> Batch:
         """Ask several nodes at once and wait until every request is over."""

@@ -14,7 +14,7 @@ from opnode.core.errors import (
     RecordNotFound,
     TransferDeclined,
 )
-from opnode.core.ids import NodeId, PeerId, format_peer_id
+from opnode.core.ids import NodeId, PeerId, format_peer_id, peer_key
 from opnode.daemon import control_messages as messages
 from opnode.daemon.address_book import AddressBook
 from opnode.daemon.control_verbs import Daemon, Verbs, VerbsConfig
@@ -23,6 +23,8 @@ from opnode.daemon.peer_connections import PeerConnections
 from opnode.daemon.services import AcceptPolicy, Services
 from opnode.daemon.transfer import Verdict
 from opnode.drivers.connections import ConnectTimings, Path, PathKind
+from tests.unit.daemon.test_control_trace import ScriptedTable
+
 
 ME = PeerId(bytes([9]) * 32)
 ANN = PeerId(bytes([1]) * 32)
@@ -273,11 +275,19 @@ async def test_lookup_reports_what_was_found(world):
     assert (found.name, found.locations, found.created_at) == ("ann", [], None)
 
 
+async def test_trace_runs_the_lookup_of_the_peer_s_key(world):
+    world.dht = ScriptedTable()
+    (end,) = await world.run(messages.Trace(target="ann", nodes=True))
+    assert world.dht.asked == [("nodes", peer_key(ANN))]
+    assert end.asked == 0
+
+
 async def test_failures_leave_as_errors_of_their_kind(world, tmp_path):
     nobody = format_peer_id(NOBODY)
     for request, error in [
         (messages.Lookup(peer="bob"), ConfigError),
         (messages.Lookup(peer=nobody), RecordNotFound),
+        (messages.Trace(target="bob"), ConfigError),
         (messages.Ping(peer=nobody), PeerUnreachable),
         (messages.Send(peer="ann", path=str(tmp_path / "none")), ConfigError),
         (messages.RemoveContact(name="bob"), ConfigError),
