@@ -7,6 +7,7 @@ before its method returns, so a killed process loses nothing that was acknowledg
 
 import enum
 import logging
+import os
 import sqlite3
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -67,6 +68,12 @@ _WRITE: Final = (
     "INSERT INTO record (key, kind, owner, expires_at, wire, source) "
     "VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (key, kind, owner) "
     "DO UPDATE SET expires_at = excluded.expires_at, wire = excluded.wire"
+)
+
+
+# Not a database, a damaged one, or (ERROR) one with other tables than ours.
+_DAMAGE: Final = frozenset(
+    (sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_ERROR)
 )
 
 
@@ -242,8 +249,8 @@ def _open(path: Path | str) -> sqlite3.Connection:
     try:
         return _connect(path)
     except sqlite3.DatabaseError as error:
-        if str(path) == MEMORY:
-            raise StorageError(f"the record store: {error}") from error
+        if str(path) == MEMORY or not _is_damage(error):
+            raise StorageError(_obstacle(Path(path), error)) from error
         aside = _set_aside(Path(path))
         logger.warning(
             "%s is not a record store (%s): set aside as %s, starting empty",
@@ -254,13 +261,36 @@ def _open(path: Path | str) -> sqlite3.Connection:
     try:
         return _connect(path)
     except sqlite3.DatabaseError as error:
-        raise StorageError(f"the record store {path}: {error}") from error
+        raise StorageError(_obstacle(Path(path), error)) from error
+
+
+def _is_damage(error: sqlite3.DatabaseError) -> bool:
+    """Whether the file's content is at fault, not the disk or a permission."""
+    # Extended codes stand in the higher bits. A failed check of ours has no code.
+    code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_CORRUPT) & 0xFF
+    return code in _DAMAGE
+
+
+def _obstacle(path: Path, error: sqlite3.DatabaseError) -> str:
+    """What stands in the way of opening a file, in words that say what to do."""
+    if path.is_dir():
+        return f"the record store {path} is a directory, expected a file"
+    if not path.parent.is_dir():
+        return f"the record store {path}: there is no directory {path.parent}"
+    if not os.access(path.parent, os.W_OK):
+        return f"the record store {path}: no right to write in {path.parent}"
+    if path.exists() and not os.access(path, os.R_OK | os.W_OK):
+        return f"the record store {path}: no right to read and write it"
+    return f"the record store {path} cannot be opened: {error}"
 
 
 def _connect(path: Path | str) -> sqlite3.Connection:
     # Autocommit: each statement is one transaction. Lost power may lose the last
     # records, which owners put again, but never the file (WAL, synchronous=NORMAL).
-    database = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+    # Nobody else has it open, but a program that makes backups may for a moment.
+    database = sqlite3.connect(
+        path, isolation_level=None, check_same_thread=False, timeout=0.5
+    )
     try:
         if path == MEMORY:
             # There may be a thousand nodes in one process. With larger pages and the

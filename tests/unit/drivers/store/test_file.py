@@ -1,6 +1,8 @@
 """`file`: damage is survived, and an acknowledged record outlives the process."""
 
+import contextlib
 import logging
+import shutil
 import sqlite3
 
 import pytest
@@ -152,3 +154,121 @@ def test_a_disk_that_fails_later_is_a_storage_error(store):
     store.close()
     with pytest.raises(StorageError):
         store.put_untrusted(claim().wire, NOW)
+
+
+@pytest.fixture
+def killed(tmp_path):
+    """The files of a store whose process was killed, and what it had acknowledged."""
+    running = tmp_path / "running"
+    running.mkdir()
+    store = RecordStore(running / "records.sqlite3")
+    records = [claim(name=f"name {number}") for number in range(200)]
+    for record in records:
+        store.put_untrusted(record.wire, NOW)
+    directory = tmp_path / "killed"
+    shutil.copytree(running, directory)
+    store.close()
+    return directory / "records.sqlite3", records
+
+
+def held(store, records):
+    return [record for record in records if store.records(record.key, NOW)]
+
+
+def test_a_killed_process_loses_nothing_that_was_acknowledged(killed):
+    path, records = killed
+    assert path.with_name("records.sqlite3-wal").stat().st_size > 0
+    store = RecordStore(path)
+    assert held(store, records) == records
+    assert store.statistics().records == len(records)
+    store.close()
+
+
+def _truncate(wal):
+    wal.write_bytes(wal.read_bytes()[: wal.stat().st_size // 2 + 7])
+
+
+def _zero(wal):
+    wal.write_bytes(bytes(wal.stat().st_size))
+
+
+def _zero_the_end(wal):
+    half = wal.stat().st_size // 2
+    wal.write_bytes(wal.read_bytes()[:half] + bytes(half))
+
+
+def _scribble(wal):
+    wal.write_bytes(b"not a journal " * 5000)
+
+
+def _delete(wal):
+    wal.unlink()
+
+
+@pytest.mark.parametrize(
+    "damage", [_truncate, _zero, _zero_the_end, _scribble, _delete]
+)
+def test_a_damaged_journal_costs_its_end_and_not_the_start(killed, damage):
+    path, records = killed
+    damage(path.with_name("records.sqlite3-wal"))
+    store = RecordStore(path)
+    left = held(store, records)
+    assert left == records[: len(left)], "whole records, up to the damage"
+    if damage in (_truncate, _zero_the_end):
+        assert left
+    store.put_untrusted(claim("berta").wire, NOW)
+    assert store.statistics().records == len(left) + 1
+    store.close()
+    again = RecordStore(path)
+    assert held(again, records) == left
+    again.close()
+
+
+@pytest.mark.parametrize("content", [b"", b"rubbish" * 5000])
+def test_a_damaged_index_of_the_journal_is_built_anew(killed, content):
+    path, records = killed
+    path.with_name("records.sqlite3-shm").write_bytes(content)
+    store = RecordStore(path)
+    assert held(store, records) == records
+    store.close()
+
+
+def test_a_journal_without_its_file_is_an_empty_store(killed):
+    path, records = killed
+    path.unlink()
+    store = RecordStore(path)
+    assert held(store, records) == []
+    store.put_untrusted(records[0].wire, NOW)
+    store.close()
+
+
+def test_a_directory_in_the_place_of_the_file_is_named_and_left_alone(tmp_path):
+    path = tmp_path / "records.sqlite3"
+    path.mkdir()
+    (path / "something").touch()
+    with pytest.raises(StorageError, match="is a directory, expected a file"):
+        RecordStore(path)
+    assert (path / "something").exists()
+
+
+def test_a_directory_that_is_not_there_is_named(tmp_path):
+    with pytest.raises(StorageError, match="there is no directory"):
+        RecordStore(tmp_path / "missing" / "records.sqlite3")
+
+
+def test_a_place_where_nothing_can_be_created_is_named():
+    # Not even root creates a file here.
+    with pytest.raises(StorageError, match=r"record store /proc/opnode\.sqlite3"):
+        RecordStore("/proc/opnode.sqlite3")
+
+
+def test_a_file_in_use_by_another_program_is_not_taken_for_a_damaged_one(tmp_path):
+    path = tmp_path / "records.sqlite3"
+    RecordStore(path).close()
+    with contextlib.closing(sqlite3.connect(path)) as other:
+        other.execute("PRAGMA locking_mode = EXCLUSIVE")
+        other.execute("BEGIN EXCLUSIVE")
+        with pytest.raises(StorageError, match="locked"):
+            RecordStore(path)
+    assert [p.name for p in tmp_path.iterdir()] == ["records.sqlite3"]
+    RecordStore(path).close()
