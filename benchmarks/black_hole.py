@@ -1,8 +1,8 @@
 """Killing nodes of this process the way a power cut does, without being root.
 
 Owns the sockets of the dead. Their ports stay bound, so that no ICMP message tells
-anybody; a packet filter on each socket drops whatever arrives before it is queued.
-Refuses to know what ran on them.
+anybody; a packet filter on each socket drops whatever arrives before it is queued, and
+nothing can be sent any more. Refuses to know what ran on them.
 """
 
 import contextlib
@@ -38,6 +38,9 @@ def black_holes(ports: Collection[int]) -> Iterator[int]:
                     # Its twin keeps the port bound when the node closes its own.
                     stack.enter_context(twin)
                     _drop_all(twin)
+                    # It complains that UDP has no connection, but holds all the same.
+                    with contextlib.suppress(OSError):
+                        twin.shutdown(socket.SHUT_WR)
                     found += 1
                 else:
                     twin.close()
