@@ -7,11 +7,12 @@ records and how lookups run.
 
 import enum
 import logging
+import math
 import random
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 import trio
 
@@ -26,6 +27,9 @@ from opnode.protocols.routing import BucketView, Table, TableEntry, fits
 from opnode.protocols.rpc.messages import Ping, unpack_contact_untrusted
 
 logger = logging.getLogger(__name__)
+
+_SAMPLE_S: Final = 60.0
+"""How often our own neighbourhood is looked at: nothing grows much in a minute."""
 
 
 class KnownContact(NamedTuple):
@@ -55,6 +59,7 @@ class Contacts:
         """Hear of everybody whom ``rpc`` meets; ``counts`` takes ``bad_contacts``."""
         self.table = Table(rpc.node_id, config.routing)
         self._density = Density(config.density)
+        self._sampled_at = -math.inf
         self._alarm: tuple[float, str] | None = None
         self._rpc = rpc
         self._config = config
@@ -107,11 +112,28 @@ class Contacts:
     @property
     def network_size(self) -> float | None:
         """The estimated number of nodes, or None before the first lookup."""
+        self._sample_neighbours()
         return self._density.size
 
     def radius(self, count: int) -> int | None:
         """The distance within which ``count`` nodes are expected around any id."""
+        self._sample_neighbours()
         return self._density.radius(count)
+
+    def _sample_neighbours(self) -> None:
+        """Learn from who is next to us that the network grew since our last lookups.
+
+        Newcomers there make themselves known to us. A few contacts say nothing: they
+        are all that we have met so far, not all there are.
+        """
+        now = trio.current_time()
+        if now < self._sampled_at + _SAMPLE_S:
+            return
+        self._sampled_at = now
+        own, k = self._rpc.node_id, self._config.density.k
+        near = self.table.nearest(own, k)
+        if len(near) == k:
+            self._density.add(own, [contact.node_id for contact in near])
 
     def alarm(self, now: float) -> str | None:
         """The last neighbourhood that was too full to be an accident, for a while."""

@@ -9,6 +9,7 @@ from opnode.core.ids import Contact, NodeId, claim_key, node_id_of
 from opnode.protocols.rpc.messages import (
     FindNode,
     Nodes,
+    Ping,
     pack_contact,
 )
 from opnode.testing.dht_nodes import DhtNetwork
@@ -136,3 +137,24 @@ async def test_a_lookup_into_a_crowd_of_ids_raises_the_alarm_for_an_hour(
     assert node.dht.statistics().alarm is not None
     await trio.sleep(2)
     assert node.dht.statistics().alarm is None
+
+
+async def test_a_node_that_looks_nothing_up_sees_the_network_grow(
+    autojump_clock, network
+):
+    await network.grow(30)
+    before = network.nodes[0].dht.statistics().network_size
+    await network.grow(90)
+    await trio.sleep(60)
+    after = network.nodes[0].dht.statistics().network_size
+    assert before < 60
+    assert 60 < after < 240
+
+
+async def test_a_few_contacts_are_not_taken_for_the_whole_network(
+    autojump_clock, network
+):
+    one, two = await network.add(), await network.add()
+    await one.rpc.request(two.hub.local, Ping())
+    assert len(one.dht.contacts()) == 1
+    assert one.dht.statistics().network_size is None
