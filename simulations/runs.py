@@ -4,7 +4,7 @@ Owns what all scenarios have in common. Refuses to know what they measure.
 """
 
 import abc
-from typing import ClassVar, Generic, TypeVar
+from typing import ClassVar, Final, Generic, TypeVar
 
 import msgspec
 import trio
@@ -15,6 +15,9 @@ from opnode.testing.virtual_network import Link
 
 LATENCY_S = (0.01, 0.12)
 """One way, uniform: neighbours in a city up to the other side of the globe."""
+
+_PAUSE_S: Final = 5.0
+"""Between two who join: a node lets only so many into its table within an hour."""
 
 
 class Figures(msgspec.Struct, frozen=True, kw_only=True):
@@ -76,10 +79,11 @@ async def _run(scenario: Scenario[Found_co]) -> Outcome[Found_co]:
             scenario.seed,
             scenario.link,
             public=scenario.public,
-            maintained=scenario.maintained,
         )
         try:
-            await network.grow(scenario.nodes)
+            await network.grow(scenario.nodes, pause_s=_PAUSE_S)
+            if scenario.maintained:
+                network.maintain()
             outcome = Outcome(
                 command=command_of(scenario),
                 figures=await scenario.measure(network, nursery),

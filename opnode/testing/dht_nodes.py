@@ -29,14 +29,14 @@ class DhtNode:
     """One node's parts.
 
     Attributes:
-        life: cancelling it ends the node's tasks.
+        life: holds the node's tasks.
     """
 
     hub: SocketHub
     rpc: Rpc
     dht: Dht
     store: RecordStore
-    life: trio.CancelScope
+    life: trio.Nursery
 
     @property
     def contact(self) -> Contact:
@@ -53,7 +53,6 @@ class DhtNetwork:
         link: the wires; no latency by default.
         public: hosts get addresses all over the Internet, where ids are bound to them
             and subnets count, in place of 10.0.0.0/8.
-        maintained: nodes run their periodic work too; lookups alone need none.
     """
 
     def __init__(
@@ -63,7 +62,6 @@ class DhtNetwork:
         link: Link | None = None,
         *,
         public: bool = False,
-        maintained: bool = False,
     ) -> None:
         self.rng = random.Random(seed)  # noqa: S311 - a simulation must be repeatable
         self.network = VirtualNetwork(self.rng, link)
@@ -72,7 +70,7 @@ class DhtNetwork:
         self._nursery = nursery
         self._seed = seed
         self._public = public
-        self._maintained = maintained
+        self._maintained = False
         self._made = self._addressed = 0
         # Apart from `rng`, so that addresses do not depend on what happened before.
         self._addresses = random.Random(f"addresses {seed}")  # noqa: S311 - as above
@@ -86,7 +84,7 @@ class DhtNetwork:
         leaf: bool = False,
         dht_config: DhtConfig | None = None,
         rpc_config: RpcConfig | None = None,
-        maintained: bool | None = None,
+        maintained: bool = False,
     ) -> DhtNode:
         """Start a node that knows nobody.
 
@@ -96,7 +94,7 @@ class DhtNetwork:
             leaf: it asks to be in nobody's table.
             dht_config: limits and periods.
             rpc_config: limits of its requests.
-            maintained: other than the network's.
+            maintained: run its periodic work too, whatever ``maintain`` says.
         """
         self._made += 1
         address = host or self.next_address()
@@ -114,20 +112,30 @@ class DhtNetwork:
         store = RecordStore()
         clock = self.wall_clock
         dht = Dht(rpc, store, wall_clock=clock, rng=self.rng, config=dht_config)
-        is_maintained = self._maintained if maintained is None else maintained
-        periodic = dht if is_maintained else None
+        periodic = dht if maintained or self._maintained else None
         life = await self._nursery.start(_live, hub, rpc, periodic)
         node = DhtNode(hub=hub, rpc=rpc, dht=dht, store=store, life=life)
         self.nodes.append(node)
         return node
 
-    async def grow(self, count: int, *, through: int = 1) -> None:
-        """Add nodes one by one; each joins through random earlier ones."""
+    async def grow(self, count: int, *, through: int = 1, pause_s: float = 0.0) -> None:
+        """Add nodes one by one; each joins through random earlier ones.
+
+        A node lets only so many newcomers into its table within an hour, so that a
+        network has to grow over hours (``pause_s`` between two) to be a settled one.
+        """
         for _ in range(count):
             earlier = self.rng.sample(self.nodes, min(through, len(self.nodes)))
             node = await self.add()
             if earlier:
                 await node.dht.join([other.hub.local for other in earlier])
+            await trio.sleep(pause_s)
+
+    def maintain(self) -> None:
+        """Run everybody's periodic work from now on; lookups alone need none."""
+        self._maintained = True
+        for node in self.nodes:
+            node.life.start_soon(node.dht.run)
 
     def next_address(self) -> str:
         """An address that nobody has; a public one is alone in its /24."""
@@ -145,11 +153,11 @@ class DhtNetwork:
     def kill(self, node: DhtNode) -> None:
         """Turn a node into a black hole that others still know."""
         self.network.kill(node.hub.local.host)
-        node.life.cancel()
+        node.life.cancel_scope.cancel()
 
     def remove(self, node: DhtNode) -> None:
         """Kill a node for good and forget everything about it."""
-        node.life.cancel()
+        node.life.cancel_scope.cancel()
         node.hub.close()
         node.store.close()
         self.nodes.remove(node)
@@ -170,7 +178,7 @@ async def _live(
     rpc: Rpc,
     periodic: Dht | None,
     *,
-    task_status: trio.TaskStatus[trio.CancelScope],
+    task_status: trio.TaskStatus[trio.Nursery],
 ) -> None:
     """Run a node's tasks until its scope is cancelled."""
     async with trio.open_nursery() as nursery:
@@ -178,4 +186,4 @@ async def _live(
         await nursery.start(rpc.run)
         if periodic is not None:
             await nursery.start(periodic.run)
-        task_status.started(nursery.cancel_scope)
+        task_status.started(nursery)

@@ -85,3 +85,19 @@ async def test_a_removed_node_is_gone_and_leaves_no_task(autojump_clock):
         assert len(nursery.child_tasks) == tasks - 1
         network.close()
         nursery.cancel_scope.cancel()
+
+
+async def test_nodes_do_their_periodic_work_once_the_network_is_maintained(
+    autojump_clock,
+):
+    async with trio.open_nursery() as nursery:
+        network = DhtNetwork(nursery, 7)
+        await network.grow(3)
+        await trio.sleep(4000)
+        sent = network.network.statistics().sent
+        network.maintain()
+        await network.grow(1)
+        await trio.sleep(4000)
+        assert network.network.statistics().sent > sent + 50
+        network.close()
+        nursery.cancel_scope.cancel()
