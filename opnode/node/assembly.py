@@ -11,6 +11,7 @@ from opnode.core.ids import node_id_of
 from opnode.drivers.asyncio_island import Island
 from opnode.drivers.clock import WallClock
 from opnode.drivers.connection_table import ConnectionTable
+from opnode.drivers.dht.config import DelegationConfig, DhtConfig
 from opnode.drivers.dht.dht import Dht
 from opnode.drivers.ice import IceAgent
 from opnode.drivers.introductions import Introductions
@@ -107,7 +108,13 @@ async def assemble(
         rng=world.rng,
         config=RpcConfig(network=network_id_of(config.network_name)),
     )
-    dht = Dht(rpc, store, wall_clock=world.wall_clock, rng=world.rng)
+    dht = Dht(
+        rpc,
+        store,
+        wall_clock=world.wall_clock,
+        rng=world.rng,
+        config=DhtConfig(delegation=DelegationConfig(few_bindings=config.few_bindings)),
+    )
     introductions = Introductions(
         rpc, IntroducerDesk(config.introducer), wall_clock=world.wall_clock
     )

@@ -49,6 +49,8 @@ class NodeConfig:
             binding lifetime of the strictest home gateways measured.
         max_unaccepted: connections that nobody accepted yet; further callers hear
             "busy".
+        few_bindings: have servers look up for us as long as we are a leaf, for NATs
+            with room for few mappings. A lookup then touches three endpoints.
         introducer: how much the node does for the introductions of others.
         transport: limits, timers and congestion control of our end of a connection.
         qlog_dir: where to log every connection for a qlog viewer; ``None`` for no logs.
@@ -65,6 +67,7 @@ class NodeConfig:
     registration_lifetime_s: int = 300
     nat_keepalive_s: float = 25.0
     max_unaccepted: int = 64
+    few_bindings: bool = False
     introducer: IntroducerConfig = field(default_factory=IntroducerConfig)
     transport: RudpConfig = field(default_factory=RudpConfig)
     qlog_dir: Path | None = None

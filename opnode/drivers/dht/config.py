@@ -91,6 +91,44 @@ class HoldingsConfig:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class DelegationConfig:
+    """Lookups that others run for us, and those that we run for others.
+
+    Attributes:
+        few_bindings: have our lookups run by servers as long as we are a leaf: for
+            NATs with room for few mappings.
+        servers: asked at once, of unrelated networks: one may lie and one be silent.
+        checks: nodes that we ask ourselves when the servers bring no record: a
+            liar has a third of them at most.
+        holders: nodes that a put of ours goes to, as many as a presence has.
+        grace_s: wait at least so long for the other servers after the first record,
+            and as long again as that took: the newest record counts, not the first.
+        passed_over_s: a server that failed is not asked for so long.
+        answer_s: a server answers by then, before its asker gives up (rpc §4.5).
+        asks_per_s: lookups run for one host; 20 datagrams each.
+        burst_s: so many seconds' worth may come at once: a leaf that starts.
+        total_per_s: lookups run for everybody: 400 datagrams a second.
+        max_running: lookups under way for others; a task and 20 kB each.
+        max_waiting: askers that wait for one lookup of the same key.
+        tracked: hosts remembered for the ration, servers remembered as failed.
+    """
+
+    few_bindings: bool = False
+    servers: int = 3
+    checks: int = 6
+    holders: int = 8
+    grace_s: float = 0.1
+    passed_over_s: float = 600.0
+    answer_s: float = 4.0
+    asks_per_s: float = 1.0
+    burst_s: float = 8.0
+    total_per_s: float = 20.0
+    max_running: int = 32
+    max_waiting: int = 64
+    tracked: int = 1024
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class DhtConfig:
     """Limits and periods of a node's part in the DHT.
 
@@ -144,4 +182,5 @@ class DhtConfig:
     routing: RoutingConfig = field(default_factory=RoutingConfig)
     watch: WatchConfig = field(default_factory=WatchConfig)
     watches: WatchesConfig = field(default_factory=WatchesConfig)
+    delegation: DelegationConfig = field(default_factory=DelegationConfig)
     holdings: HoldingsConfig = field(default_factory=HoldingsConfig)

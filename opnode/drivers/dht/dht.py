@@ -20,6 +20,8 @@ from opnode.core.records import SignedRecord
 from opnode.drivers.clock import WallClock
 from opnode.drivers.dht.config import DhtConfig
 from opnode.drivers.dht.contacts import Contacts, KnownContact
+from opnode.drivers.dht.delegation import Delegation
+from opnode.drivers.dht.delegation_service import DelegationService, Outcome
 from opnode.drivers.dht.holdings import Holdings, HoldingsStatistics
 from opnode.drivers.dht.lookups import FindNodes, Lookups
 from opnode.drivers.dht.own_records import OwnRecords
@@ -34,7 +36,7 @@ from opnode.drivers.rpc.rpc import Rpc
 from opnode.drivers.store import RecordStore
 from opnode.protocols.lookup.trace import LookupTrace
 from opnode.protocols.routing import BucketView
-from opnode.protocols.rpc.messages import Ping
+from opnode.protocols.rpc.messages import MAX_CONTACTS, Ping
 
 logger = logging.getLogger(__name__)
 
@@ -46,7 +48,8 @@ class DhtStatistics:
     ``network_size`` is the estimated number of nodes; ``alarm`` says of a key with far
     more nodes around it than chance explains. ``equivocations``: slots whose owner
     signed two contents under one number. ``watchers``: subscriptions of others;
-    ``watching``: our own.
+    ``watching``: our own. ``delegated``: lookups that servers ran for us;
+    ``lookups_for_others``: those that we ran.
     """
 
     contacts: int
@@ -65,6 +68,8 @@ class DhtStatistics:
     buckets: tuple[BucketView, ...]
     watchers: int
     watching: int
+    delegated: int
+    lookups_for_others: int
 
 
 class Dht:
@@ -128,6 +133,10 @@ class Dht:
             rpc, self._lookups, wall_clock, rng, self._config.watches
         )
         store.on_accepted = self._accepted
+        self._delegation = self._delegate()
+        self._delegation_service = DelegationService(
+            rpc, self._run_for_another, self._config.delegation
+        )
 
     def contacts(self) -> list[Contact]:
         """The contacts in the routing table."""
@@ -155,6 +164,8 @@ class Dht:
             buckets=self._contacts.views(trio.current_time()),
             watchers=self._watch_service.statistics().watches,
             watching=len(self._watches),
+            delegated=counts["delegated"],
+            lookups_for_others=self._delegation_service.lookups,
         )
 
     def adopt_node_id(self, node_id: NodeId) -> None:
@@ -173,6 +184,7 @@ class Dht:
         expires_at = trio.current_time() + config.expire_s
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._watch_service.run)
+            nursery.start_soon(self._delegation_service.run)
             nursery.start_soon(self._holdings.run)
             while True:
                 await trio.sleep(config.tick_s * self._rng.uniform(0.5, 1.5))
@@ -252,7 +264,14 @@ class Dht:
         await self._lookups.run(search, own)
 
     async def closest_nodes(self, key: bytes) -> list[Contact]:
-        """The k closest nodes to ``key`` that answered, nearest first."""
+        """The k closest nodes to ``key`` that answered, nearest first.
+
+        Fewer of them while servers look up for us (``DelegationConfig``).
+        """
+        if self._delegation.is_due:
+            nodes = await self._delegation.closest_nodes(key)
+            if nodes:
+                return nodes
         return await self._lookups.closest_nodes(key)
 
     async def put(
@@ -276,11 +295,18 @@ class Dht:
         """
         if republish and expected_seq is None:
             self._own.keep(record)
-        accepted = await self._writer.put(record, expected_seq)
+        accepted = await self._put(record, expected_seq)
         if republish and expected_seq is not None:
             # Not before it was accepted: another device's record may be the newer.
             self._own.keep(record)
         return accepted
+
+    async def _put(self, record: SignedRecord, expected_seq: int | None) -> int:
+        if self._delegation.is_due and expected_seq is None:
+            holders = await self._delegation.closest_nodes(record.key)
+            if holders:
+                return len(await self._writer.put_at(record, holders))
+        return await self._writer.put(record, expected_seq)
 
     async def put_at(
         self, record: SignedRecord, holders: Sequence[Contact]
@@ -306,6 +332,11 @@ class Dht:
         Raises:
             RecordNotFound: the whole lookup brought none.
         """
+        held = self._store.records(key, self._wall_clock())
+        if self._delegation.is_due and not any(map(wanted, held)):
+            found = await self._delegation.find_first(key, wanted)
+            if found is not None:
+                return found
         return await self._reader.find_first(key, wanted)
 
     async def trace(self, key: bytes) -> LookupTrace:
@@ -321,6 +352,10 @@ class Dht:
 
         Holders that have an older one, or none, are given the newest.
         """
+        if self._delegation.is_due:
+            found = await self._delegation.find_all(key)
+            if found is not None:
+                return found
         return await self._reader.find_all(key)
 
     def watch(self, key: bytes) -> AbstractAsyncContextManager[Watched]:
@@ -339,10 +374,27 @@ class Dht:
         """Renew watches as often as ``is_behind_nat`` makes it necessary."""
         self._watches.is_behind_nat = is_behind_nat
 
+    async def _run_for_another(self, key: bytes, for_records: bool) -> Outcome:
+        if not for_records:
+            return (), await self._lookups.closest_nodes(key)
+        records, nodes = await self._reader.find_for_another(key)
+        return records, nodes or self._contacts.nearest_reliable(key, MAX_CONTACTS)
+
+    def _delegate(self) -> Delegation:
+        return Delegation(
+            self._rpc,
+            self._contacts,
+            self._lookups,
+            wall_clock=self._wall_clock,
+            rng=self._rng,
+            config=self._config.delegation,
+            counts=self._counts,
+        )
+
     def _accepted(self, record: SignedRecord) -> None:
         self._watch_service.changed(record)
         self._watches.accepted(record)
 
     async def _republish(self, record: SignedRecord) -> None:
-        holders = await self._writer.put(record)
+        holders = await self._put(record, None)
         logger.debug("%r is held by %d nodes again", record, holders)

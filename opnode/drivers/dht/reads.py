@@ -73,6 +73,22 @@ class Reader:
             )
         return found.records()
 
+    async def find_for_another(
+        self, key: bytes
+    ) -> tuple[list[SignedRecord], list[Contact]]:
+        """What a delegated lookup brings: records of a first holder, closest nodes.
+
+        Withdrawals are among the records, and no nodes where we hold it ourselves.
+        """
+        found = self._held_here(key)
+        if found.records():
+            await trio.lowlevel.checkpoint()
+            return found.newest(), []
+        search = self._begin(key, _Reading(found, _anything))
+        await self._lookups.run(search, key)
+        self._count(found)
+        return found.newest(), search.lookup.closest()
+
     async def find_all(self, key: bytes) -> list[SignedRecord]:
         """The newest record of every slot, from everybody in the region.
 
@@ -179,3 +195,7 @@ class _Reading:
         """Whoever answers no question is no help."""
         del contact, asked, error
         return False
+
+
+def _anything(_: SignedRecord) -> bool:
+    return True

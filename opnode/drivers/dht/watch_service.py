@@ -63,8 +63,8 @@ class WatchService:
 
     def settle(self, notice: Notice, error: NetworkError | None) -> None:
         """A notice is over."""
-        if isinstance(error, RequestRefused):
-            # Heard, and not wanted any more.
+        if isinstance(error, RequestRefused) and error.code == FailureCode.NOT_SERVED:
+            # Heard, and not wanted any more. Any other refusal is of this notice only.
             self._desk.ended(notice)
         else:
             self._desk.settled(notice, is_heard=error is None)

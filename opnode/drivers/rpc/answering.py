@@ -46,7 +46,7 @@ from opnode.protocols.rpc.served import Seen, ServedRequests
 from opnode.protocols.rpc.tokens import TokenIssuer
 
 # Requests that must not be acted on twice, or whose answer takes a while.
-_ONCE: Final = frozenset({Register, Introduce, Offer})
+_ONCE: Final = frozenset({Register, Introduce, Offer, Delegate})
 # What many may want at once is rationed by its key as well.
 _KEYED: Final = (FindValue, Watch)
 # Work in units of a FIND_NODE: signatures, or messages to others, or a whole lookup.

@@ -22,6 +22,7 @@ from opnode.protocols.rpc.datagrams import (
     largest_reply,
 )
 from opnode.protocols.rpc.messages import (
+    Delegate,
     Failure,
     FailureCode,
     Introduce,
@@ -33,7 +34,7 @@ from opnode.protocols.rpc.messages import (
 from opnode.protocols.rpc.transactions import Pending, Transactions
 
 # The answer comes from a node or a person behind the one that is asked.
-_RELAYED: Final = frozenset({Introduce, Offer})
+_RELAYED: Final = frozenset({Introduce, Offer, Delegate})
 # There is nobody else to ask.
 _PATIENT: Final = frozenset({Introduce, Offer, Register})
 
