@@ -21,9 +21,10 @@ MAX_DATAGRAM: Final = 1212
 Below the 1232 that IPv6's smallest MTU leaves, so nothing is ever fragmented."""
 MAX_SEALED: Final = 1100
 """A sealed introduction and every header around it stay within one datagram."""
-CHECK_ROOM: Final = 2 * 73
-"""Two PINGs (one sent again), by which the asked node verifies the asker's address.
-A request that is to make its sender known has room for them besides its reply."""
+CHECK_ROOM: Final = 2 * (73 + 48)
+"""Two PINGs (one sent again) with their IPv6 and UDP headers, by which the asked node
+verifies the asker's address. A request that is to make its sender known has room for
+them besides its reply."""
 MAX_CONTACTS: Final = 20
 """One bucket's worth (k of the Kademlia paper) is all a lookup step can use."""
 MAX_RECORDS: Final = 32

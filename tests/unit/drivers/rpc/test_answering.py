@@ -115,7 +115,7 @@ async def test_an_unproven_sender_is_reported_only_if_it_paid_for_being_pinged(
     one.on_asked = lambda asked: met.append(asked.verified)
     await ask_raw(socket, one, request_bytes(Ping(), size=100))
     assert met == []
-    await ask_raw(socket, one, request_bytes(Ping(), size=300))
+    await ask_raw(socket, one, request_bytes(Ping(), size=310))
     assert met == [False]
 
 
