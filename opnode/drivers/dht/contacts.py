@@ -29,7 +29,7 @@ from opnode.protocols.rpc.messages import Ping, unpack_contact_untrusted
 logger = logging.getLogger(__name__)
 
 _SAMPLE_S: Final = 60.0
-"""How often our own neighbourhood is looked at: nothing grows much in a minute."""
+"""How often our own neighbourhood is looked at, besides after our table grew."""
 
 
 class KnownContact(NamedTuple):
@@ -60,6 +60,7 @@ class Contacts:
         self.table = Table(rpc.node_id, config.routing)
         self._density = Density(config.density)
         self._sampled_at = -math.inf
+        self._sampled_among = 0
         self._alarm: tuple[float, str] | None = None
         self._rpc = rpc
         self._config = config
@@ -126,10 +127,10 @@ class Contacts:
         Newcomers there make themselves known to us. A few contacts say nothing: they
         are all that we have met so far, not all there are.
         """
-        now = trio.current_time()
-        if now < self._sampled_at + _SAMPLE_S:
+        now, known = trio.current_time(), len(self.table)
+        if now < self._sampled_at + _SAMPLE_S and known == self._sampled_among:
             return
-        self._sampled_at = now
+        self._sampled_at, self._sampled_among = now, known
         own, k = self._rpc.node_id, self._config.density.k
         near = self.table.nearest(own, k)
         if len(near) == k:
