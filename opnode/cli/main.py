@@ -42,6 +42,9 @@ COMMANDS: Final = {
     "seed": LazyCommand("opnode.cli.run:seed", "Run a node through which others join."),
     "id": LazyCommand("opnode.cli.talk:id_", "Show who your running node is."),
     "status": LazyCommand("opnode.cli.talk:status", "Show how your node is."),
+    "doctor": LazyCommand(
+        "opnode.cli.doctor:doctor", "Find out what is wrong, and what to do."
+    ),
     "lookup": LazyCommand("opnode.cli.talk:lookup", "Find a peer by its id."),
     "trace": LazyCommand(
         "opnode.cli.trace:trace", "Show a lookup hop by hop, as a tree."
@@ -107,8 +110,11 @@ def cli() -> None:
 def main() -> None:
     """Run the command line; every error ends as one clear line and an exit code."""
     try:
-        cli(standalone_mode=False)
+        # Commands return nothing; what comes back is the code of a click `Exit`.
+        code = cli(standalone_mode=False)
         sys.stdout.flush()
+        if isinstance(code, int) and code:
+            sys.exit(code)
     except click.ClickException as error:
         _fail_with_click(error)
     except BrokenPipeError:
@@ -118,8 +124,6 @@ def main() -> None:
         fail(error)
     except BaseExceptionGroup as group:
         _fail_with_group(group)
-    except click.exceptions.Exit as ending:
-        sys.exit(ending.exit_code)
 
 
 def fail(error: BaseException) -> None:

@@ -77,7 +77,7 @@ class RunOptions:
 
 
 def node_options(command: Callable[..., None]) -> Callable[..., None]:
-    """Options that ``up`` and ``seed`` share."""
+    """Options that ``up``, ``seed`` and ``doctor`` share."""
     bootstrap = click.option(
         "--bootstrap",
         type=EntryType(),
@@ -160,7 +160,7 @@ def up(  # noqa: PLR0913 - click hands over one argument per option
     options = RunOptions(
         data=directory,
         listen=listen,
-        bootstrap=bootstrap or _seed_entries(seeds, directory),
+        bootstrap=bootstrap or seed_entries(seeds, directory),
         role=Role(role),
         accept=AcceptPolicy(accept),
         inbox=inbox or directory / "inbox",
@@ -208,7 +208,7 @@ def seed(
     options = RunOptions(
         data=directory,
         listen=listen,
-        bootstrap=bootstrap or (_seed_entries(seeds, directory) if seeds else ()),
+        bootstrap=bootstrap or (seed_entries(seeds, directory) if seeds else ()),
         role=Role.SERVER,
         accept=AcceptPolicy.NEVER,
         inbox=directory / "inbox",
@@ -217,7 +217,12 @@ def seed(
     _run(options, is_json=is_json, is_verbose=is_verbose)
 
 
-def _seed_entries(named: Path | None, data: Path) -> tuple[BootstrapEntry, ...]:
+def seed_entries(named: Path | None, data: Path) -> tuple[BootstrapEntry, ...]:
+    """The entries of the named file, or of the one in its usual places.
+
+    Raises:
+        ConfigError: what is wrong with the file.
+    """
     candidates = [named] if named else [data / SEEDS_FILE, Path(SEEDS_FILE)]
     for path in candidates:
         if path.exists():

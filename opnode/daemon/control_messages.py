@@ -51,6 +51,10 @@ class Trace(_Verb, frozen=True, kw_only=True, tag="trace"):
     nodes: bool = False
 
 
+class Doctor(_Verb, frozen=True, kw_only=True, tag="doctor"):
+    """What is right and wrong with the node? Asks others; takes some seconds."""
+
+
 class Ping(_Verb, frozen=True, kw_only=True, tag="ping"):
     """Connect, and measure ``count`` round trips, ``interval_s`` seconds apart."""
 
@@ -112,6 +116,7 @@ Request: TypeAlias = (
     | Status
     | Lookup
     | Trace
+    | Doctor
     | Ping
     | Send
     | Chat
@@ -128,6 +133,7 @@ VERBS: Final = (
     "status",
     "lookup",
     "trace",
+    "doctor",
     "ping",
     "send",
     "chat",
@@ -223,6 +229,28 @@ class Traced(_Event, frozen=True, kw_only=True, tag="traced"):
     first_record_ms: float | None
 
 
+class Check(_Event, frozen=True, kw_only=True, tag="check"):
+    """One finding about the node.
+
+    ``verdict``: ``ok``, ``warn``, ``bad``, or ``unknown`` where nothing tells.
+    ``advice``: what to do about it, empty where nothing is to be done.
+    """
+
+    name: str
+    verdict: str
+    finding: str
+    advice: str = ""
+
+
+class Diagnosis(_Event, frozen=True, kw_only=True, tag="diagnosis"):
+    """The end of an examination: how many checks came out how."""
+
+    ok: int
+    warn: int
+    bad: int
+    unknown: int
+
+
 class Connected(_Event, frozen=True, kw_only=True, tag="connected"):
     """A connection to the peer is there.
 
@@ -316,6 +344,8 @@ Event: TypeAlias = (
     | PeerFound
     | Hop
     | Traced
+    | Check
+    | Diagnosis
     | Connected
     | RoundTrip
     | TransferProgress

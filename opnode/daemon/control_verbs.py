@@ -22,8 +22,10 @@ from opnode.core.peerfile import PeerFile, Presence
 from opnode.daemon import control_messages as messages
 from opnode.daemon.address_book import AddressBook
 from opnode.daemon.control_chat import ChatConversation
+from opnode.daemon.control_doctor import report_findings
 from opnode.daemon.control_messages import Event, Request
 from opnode.daemon.control_trace import TracedTable, run_trace, target_key
+from opnode.daemon.diagnosis import Examiner
 from opnode.daemon.frames import HELLO, FrameStream, Hello
 from opnode.daemon.peer_connections import (
     FELL_SILENT,
@@ -101,6 +103,10 @@ class ControlledNode(Protocol):
         """Where others reach it."""
 
     @property
+    def checkup(self) -> Examiner:
+        """What the node asks others about itself."""
+
+    @property
     def dht(self) -> TracedTable:
         """The node's part in the DHT."""
 
@@ -129,6 +135,7 @@ class Daemon:
     """The parts of the running node that verbs work on.
 
     ``connections`` and ``services`` are ``None`` at a seed, which has no identity.
+    ``records`` is the file of records, ``None`` in memory.
     """
 
     node: ControlledNode
@@ -137,6 +144,7 @@ class Daemon:
     services: Services | None
     stop: Callable[[], None]
     rng: random.Random
+    records: Path | None = None
 
 
 class Verbs:
@@ -163,6 +171,8 @@ class Verbs:
                 await client.send(self._status())
             case messages.Trace():
                 await self._trace(request, client)
+            case messages.Doctor():
+                await self._diagnose(client)
             case messages.Stop():
                 # Said first: stopping cuts this conversation off, too.
                 await client.send(messages.Done())
@@ -252,6 +262,9 @@ class Verbs:
     async def _trace(self, request: messages.Trace, client: Client) -> None:
         key = target_key(request.target, self._daemon.book)
         await run_trace(self._daemon.node.dht, key, client, nodes=request.nodes)
+
+    async def _diagnose(self, client: Client) -> None:
+        await report_findings(self._daemon.node, self._daemon.records, client.send)
 
     def _peer_found(self, view: FoundPeer, lookup_s: float) -> messages.PeerFound:
         locations = [

@@ -81,6 +81,7 @@ async def run_daemon(
             services=services,
             stop=nursery.cancel_scope.cancel,
             rng=settings.rng,
+            records=directory.records_path,
         )
         await nursery.start(connections.run)
         await _serve_control(nursery, daemon, directory)
@@ -107,6 +108,7 @@ async def run_seed(
             services=None,
             stop=nursery.cancel_scope.cancel,
             rng=settings.rng,
+            records=directory.records_path,
         )
         await _serve_control(nursery, daemon, directory)
         nursery.start_soon(_report_joining, node, settings.notify)

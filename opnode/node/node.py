@@ -46,6 +46,7 @@ from opnode.drivers.connections import Connection
 from opnode.drivers.dht.dht import Dht, DhtStatistics
 from opnode.drivers.introductions import IntroductionsStatistics
 from opnode.drivers.network import Network, SystemNetwork
+from opnode.drivers.rpc.config import RpcStatistics
 from opnode.drivers.socket_hub import HubStatistics
 from opnode.node.assembly import Parts, World, assemble
 from opnode.node.bootstrap import BootstrapEntry
@@ -98,6 +99,7 @@ class NodeStatistics:
     introducers: tuple[IntroducerEntry, ...]
     connections: int
     dht: DhtStatistics
+    rpc: RpcStatistics
     introductions: IntroductionsStatistics
     traffic: HubStatistics
 
@@ -323,6 +325,7 @@ class OverlayNode:
             introducers=presence.introducers if presence else (),
             connections=len(parts.connector.connections()) if parts.connector else 0,
             dht=parts.dht.statistics(),
+            rpc=parts.rpc.statistics(),
             introductions=parts.introductions.statistics(),
             traffic=parts.hub.statistics(),
         )

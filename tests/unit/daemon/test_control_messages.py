@@ -21,6 +21,7 @@ REQUESTS = [
     messages.Status(),
     messages.Lookup(peer="ann"),
     messages.Trace(target="ann", nodes=True),
+    messages.Doctor(),
     messages.Ping(peer="ann", count=3),
     messages.Send(peer="ann", path="/a"),
     messages.Chat(peer="ann"),

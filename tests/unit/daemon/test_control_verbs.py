@@ -25,7 +25,6 @@ from opnode.daemon.transfer import Verdict
 from opnode.drivers.connections import ConnectTimings, Path, PathKind
 from tests.unit.daemon.test_control_trace import ScriptedTable
 
-
 ME = PeerId(bytes([9]) * 32)
 ANN = PeerId(bytes([1]) * 32)
 NOBODY = PeerId(bytes([3]) * 32)

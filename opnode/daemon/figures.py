@@ -1,0 +1,93 @@
+"""The figures of a node that commands show and judge, read from its plain statistics.
+
+Owns their names and types. A figure that a node of another version does not have is
+``None`` or empty here: nothing is made up. Refuses to know how they are shown.
+"""
+
+from collections.abc import Mapping
+
+import msgspec
+
+
+class Bucket(msgspec.Struct, frozen=True, kw_only=True):
+    """One bucket of the routing table."""
+
+    depth: int
+    contacts: int
+    sure: int
+    replacements: int = 0
+
+
+class DhtFigures(msgspec.Struct, frozen=True, kw_only=True):
+    """Of the DHT."""
+
+    records: int | None = None
+    own_records: int | None = None
+    lookups: int | None = None
+    queries: int | None = None
+    bad_records: int | None = None
+    equivocations: int | None = None
+    network_size: float | None = None
+    alarm: str | None = None
+    buckets: tuple[Bucket, ...] = ()
+    watchers: int | None = None
+    watching: int | None = None
+
+
+class TrafficLine(msgspec.Struct, frozen=True, kw_only=True):
+    """What one type of message brought in and sent out."""
+
+    message: str
+    side: str
+    datagrams_in: int
+    bytes_in: int
+    datagrams_out: int
+    bytes_out: int
+
+
+class Budget(msgspec.Struct, frozen=True, kw_only=True):
+    """What our own asking may cost, and what it did in the last minute."""
+
+    packets_per_s: float
+    packets_per_s_used: float
+    endpoints_per_min: float
+    endpoints_per_min_used: float
+    is_short: bool = False
+    is_spent: bool = False
+    waits: int = 0
+
+
+class RpcFigures(msgspec.Struct, frozen=True, kw_only=True):
+    """Of requests and replies."""
+
+    requests_sent: int | None = None
+    answered: int | None = None
+    timed_out: int | None = None
+    malformed: int | None = None
+    limited: int | None = None
+    traffic: tuple[TrafficLine, ...] = ()
+    budget: Budget | None = None
+
+
+class NodeFigures(msgspec.Struct, frozen=True, kw_only=True):
+    """Of a whole node."""
+
+    node_id: str | None = None
+    role: str | None = None
+    endpoint: str | None = None
+    observed: tuple[str, ...] = ()
+    behind_nat: bool | None = None
+    joined: bool | None = None
+    contacts: int | None = None
+    connections: int | None = None
+    dht: DhtFigures = DhtFigures()
+    rpc: RpcFigures = RpcFigures()
+
+
+def read_figures(plain: Mapping[str, object]) -> NodeFigures:
+    """Read the plain statistics of a node.
+
+    Raises:
+        msgspec.ValidationError: a figure of another type, as in another version.
+    """
+    return msgspec.convert(plain, NodeFigures, strict=False)

@@ -1,0 +1,61 @@
+"""`diagnosis`: whole nodes are examined, well and ill ones."""
+
+import trio
+
+from opnode.daemon.diagnosis import examine
+from opnode.daemon.judgement import Health
+from opnode.testing.overlay import open_overlay
+
+ORDER = [
+    "joined",
+    "seed",
+    "reachable",
+    "clock",
+    "table",
+    "storage",
+    "write",
+    "traffic",
+]
+
+
+async def findings_of(node, records=None):
+    findings = []
+
+    async def report(finding):
+        findings.append(finding)
+        await trio.lowlevel.checkpoint()
+
+    await examine(node, records, report)
+    return findings
+
+
+async def test_a_node_among_others_is_well(autojump_clock):
+    async with open_overlay(seeds=4) as overlay:
+        findings = await findings_of(await overlay.user())
+        assert [finding.name for finding in findings] == ORDER
+        assert {f.name for f in findings if f.health is Health.OK} >= {
+            *("joined", "seed", "clock", "table", "storage", "write", "traffic")
+        }
+
+
+async def test_a_node_whose_world_died_is_told_so(autojump_clock):
+    async with open_overlay(seeds=1) as overlay:
+        node = await overlay.user()
+        overlay.network.kill("10.0.0.1")
+        await trio.sleep(2000)
+        by_name = {finding.name: finding for finding in await findings_of(node)}
+        assert by_name["joined"].health is Health.BAD
+        assert "no answer" in by_name["seed"].text
+        assert by_name["write"].health is Health.UNKNOWN
+        assert by_name["clock"].health is Health.UNKNOWN
+
+
+async def test_a_damaged_file_of_records_is_found(tmp_path):
+    path = tmp_path / "records.sqlite3"
+    path.write_bytes(b"hello" * 1000)
+    async with open_overlay(seeds=1) as overlay:
+        node = await overlay.seed()
+        findings = await findings_of(node, path)
+    (storage,) = [finding for finding in findings if finding.name == "storage"]
+    assert storage.health is Health.BAD
+    assert "not a database" in storage.text
