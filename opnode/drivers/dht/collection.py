@@ -31,6 +31,10 @@ class Collection:
         self._wall_now = wall_now
         self._seen: dict[bytes, SignedRecord | None] = {}
 
+    def has_seen(self, wire: bytes) -> bool:
+        """Whether these bytes were added before, good or bad."""
+        return wire in self._seen
+
     def add_untrusted(self, wire: bytes) -> SignedRecord | None:
         """Verify once, keep the best.
 
@@ -59,6 +63,7 @@ class Collection:
 
     def add(self, record: SignedRecord) -> None:
         """Keep a verified record if it is the newest of its slot."""
+        self._seen[record.wire] = record
         slot = slot_of(record)
         held = self.best.get(slot)
         if held is not None:

@@ -9,6 +9,22 @@ from opnode.protocols.watching import WatchConfig
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class FinishingConfig:
+    """How a search goes on after its first answer.
+
+    Attributes:
+        waiting: searches that wait for their turn, one is under way; more are dropped.
+        delay_s: whoever got the answer uses it first.
+        pace_s: one question each time; a region of 20 is read in two seconds, and a
+            node that reads all the time spends ten small datagrams a second on it.
+    """
+
+    waiting: int = 4
+    delay_s: float = 0.5
+    pace_s: float = 0.1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class WatchesConfig:
     """How a node watches, each figure with its reason.
 
@@ -178,6 +194,7 @@ class DhtConfig:
     restore_wait_s: float = 1.0
     alarm_shown_s: float = 3600.0
     density: DensityConfig = field(default_factory=DensityConfig)
+    finishing: FinishingConfig = field(default_factory=FinishingConfig)
     lookup: LookupConfig = field(default_factory=LookupConfig)
     routing: RoutingConfig = field(default_factory=RoutingConfig)
     watch: WatchConfig = field(default_factory=WatchConfig)

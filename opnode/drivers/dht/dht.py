@@ -22,6 +22,7 @@ from opnode.drivers.dht.config import DhtConfig
 from opnode.drivers.dht.contacts import Contacts, KnownContact
 from opnode.drivers.dht.delegation import Delegation
 from opnode.drivers.dht.delegation_service import DelegationService, Outcome
+from opnode.drivers.dht.finishing import Finishing
 from opnode.drivers.dht.holdings import Holdings, HoldingsStatistics
 from opnode.drivers.dht.lookups import FindNodes, Lookups
 from opnode.drivers.dht.own_records import OwnRecords
@@ -103,8 +104,16 @@ class Dht:
         self._contacts = Contacts(rpc, self._config, rng, counts)
         self._lookups = Lookups(rpc, self._contacts, self._config, rng, counts)
         self.prober = Prober(self._lookups)
+        self._finishing = Finishing(
+            self._config.finishing, self._config.lookup_deadline_s, rpc.has_room
+        )
         self._reader = Reader(
-            self._lookups, store, wall_clock, counts, self._config.lookup.k
+            self._lookups,
+            store,
+            wall_clock,
+            finishing=self._finishing,
+            repairs=self._config.lookup.k,
+            counts=counts,
         )
         self._writer = Writer(
             rpc,
@@ -186,6 +195,7 @@ class Dht:
             nursery.start_soon(self._watch_service.run)
             nursery.start_soon(self._delegation_service.run)
             nursery.start_soon(self._holdings.run)
+            nursery.start_soon(self._finishing.run)
             while True:
                 await trio.sleep(config.tick_s * self._rng.uniform(0.5, 1.5))
                 now = trio.current_time()
@@ -323,11 +333,21 @@ class Dht:
         return self._writer.hold_if_close(record, holders)
 
     async def find_first(
-        self, key: bytes, wanted: Callable[[SignedRecord], bool]
+        self,
+        key: bytes,
+        wanted: Callable[[SignedRecord], bool],
+        on_newer: Callable[[SignedRecord], None] | None = None,
     ) -> list[SignedRecord]:
         """Search until a verified record that is wanted is here.
 
-        Returns the best record of every slot heard of until then.
+        Returns the best record of every slot heard of until then. While ``run`` does,
+        the rest of the region is read in the background.
+
+        Args:
+            key: 20 bytes.
+            wanted: which record is good enough.
+            on_newer: called with every wanted record that turns up afterwards: a newer
+                one, or one of another slot. Must be quick and not raise.
 
         Raises:
             RecordNotFound: the whole lookup brought none.
@@ -337,7 +357,7 @@ class Dht:
             found = await self._delegation.find_first(key, wanted)
             if found is not None:
                 return found
-        return await self._reader.find_first(key, wanted)
+        return await self._reader.find_first(key, wanted, on_newer)
 
     async def trace(self, key: bytes) -> LookupTrace:
         """Look a key up in its whole region and tell every step of the way."""

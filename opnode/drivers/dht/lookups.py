@@ -86,22 +86,32 @@ class Lookups:
         if seeds and distance(seeds[-1].node_id, key) < region.radius:
             # All in the region: they may be one gang, ground next to the key. The way
             # around it starts at those beyond.
-            seeds = self._contacts.table.nearest(key, _SEEDS * config.k)
+            more = self._contacts.table.nearest(key, _SEEDS * config.k)
+            inside = sum(distance(c.node_id, key) < region.radius for c in more)
+            seeds = more[: inside + config.paths]
         lookup = Lookup(seeds, region, config, suspects=self._suspects)
         read = self._contacts.read_untrusted
         return Search(self._rpc, lookup, errand, read, self._suspects)
 
     async def run(self, search: Search, key: bytes) -> None:
-        """Run a search to its end, or to its deadline."""
+        """Run a search to its end, or to its deadline.
+
+        One whose errand wanted no more is left as it is, to be closed or finished.
+        """
         self._contacts.table.visited(key, trio.current_time())
         self._counts["lookups"] += 1
         try:
             with trio.move_on_after(self._config.lookup_deadline_s):
                 await search.run()
         finally:
-            search.close()
+            if not search.is_stopped:
+                search.close()
             self._counts["queries"] += search.lookup.asked
-        if search.lookup.finished:
+        self.note(search, key)
+
+    def note(self, search: Search, key: bytes) -> None:
+        """Learn from a search that ran to its end."""
+        if not search.is_stopped and search.lookup.finished:
             self._contacts.finished(key, search.lookup.closest())
 
     async def closest_nodes(self, key: bytes) -> list[Contact]:

@@ -5,15 +5,16 @@ know what records mean.
 """
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import trio
 
 from opnode.core.errors import RecordNotFound, RequestRefused
 from opnode.core.ids import Contact, short
-from opnode.core.records import SignedRecord
+from opnode.core.records import RecordKind, SignedRecord
 from opnode.drivers.clock import WallClock
 from opnode.drivers.dht.collection import Collection
+from opnode.drivers.dht.finishing import Finishing
 from opnode.drivers.dht.lookups import Lookups
 from opnode.drivers.dht.search import Search
 from opnode.drivers.dht.tracing import Recorder
@@ -30,6 +31,7 @@ from opnode.protocols.rpc.messages import (
 )
 
 Wanted = Callable[[SignedRecord], bool]
+OnNewer = Callable[[SignedRecord], None]
 
 
 class Reader:
@@ -40,38 +42,75 @@ class Reader:
         lookups: Lookups,
         store: RecordStore,
         wall_clock: WallClock,
-        counts: Counter[str],
+        *,
+        finishing: Finishing,
         repairs: int,
+        counts: Counter[str],
     ) -> None:
         """``repairs``: at most so many copies are put after one read."""
         self._lookups = lookups
         self._store = store
         self._wall_clock = wall_clock
         self._counts = counts
+        self._finishing = finishing
         self._repairs = repairs
 
-    async def find_first(self, key: bytes, wanted: Wanted) -> list[SignedRecord]:
+    async def find_first(
+        self, key: bytes, wanted: Wanted, on_newer: OnNewer | None = None
+    ) -> list[SignedRecord]:
         """Search until a verified record that is wanted is here.
 
-        Returns the best record of every slot heard of until then.
+        Returns the best record of every slot heard of until then. The rest of the
+        region is read in the background, unless there can be nothing newer.
+
+        Args:
+            key: 20 bytes.
+            wanted: which record is good enough.
+            on_newer: called with every wanted record that turns up afterwards: a newer
+                one, or one of another slot. Must be quick and not raise.
 
         Raises:
             RecordNotFound: the whole lookup brought none.
         """
         found = self._held_here(key)
+        reading = _Reading(found, wanted, on_newer)
         if any(wanted(record) for record in found.records()):
             await trio.lowlevel.checkpoint()
+            if self._may_go_on(found):
+                search = self._begin(key, reading)
+                search.is_stopped = True
+                self._go_on(search, reading)
             return found.records()
-        reading = _Reading(found, wanted)
         search = self._begin(key, reading)
         search.waits_for_stragglers = True
         await self._lookups.run(search, key)
-        self._count(found)
-        if not any(wanted(record) for record in found.records()):
+        records = found.records()
+        if search.is_stopped and self._may_go_on(found):
+            self._go_on(search, reading)
+        else:
+            search.close()
+            self._count(found)
+        if not any(wanted(record) for record in records):
             raise RecordNotFound(
                 f"{short(key)}: no record at {len(search.lookup.closest())} nodes"
             )
-        return found.records()
+        return records
+
+    def _may_go_on(self, found: Collection) -> bool:
+        """Whether there is time to look for newer ones, and can be any."""
+        is_final = all(_is_final(record) for record in found.records())
+        return self._finishing.has_room and not is_final
+
+    def _go_on(self, search: Search, reading: "_Reading") -> None:
+        """Read the rest of the region in the background."""
+        reading.is_found = True
+
+        async def end() -> None:
+            self._lookups.note(search, reading.found.key)
+            self._count(reading.found)
+            await self._repair(search, reading)
+
+        self._finishing.take(search, end)
 
     async def find_for_another(
         self, key: bytes
@@ -86,6 +125,7 @@ class Reader:
             return found.newest(), []
         search = self._begin(key, _Reading(found, _anything))
         await self._lookups.run(search, key)
+        search.close()
         self._count(found)
         return found.newest(), search.lookup.closest()
 
@@ -156,14 +196,22 @@ class _Reading:
         found: the best of what verifies.
         held: the records that each node answered with, as they came.
         ask_more: asks a node for the rest of a bag that fills several datagrams.
+        is_found: what is wanted was handed over; what comes now is news.
     """
 
-    def __init__(self, found: Collection, wanted: Wanted | None = None) -> None:
-        """``wanted``: ends the search when such a record is here."""
+    def __init__(
+        self,
+        found: Collection,
+        wanted: Wanted | None = None,
+        on_newer: OnNewer | None = None,
+    ) -> None:
+        """``wanted`` ends the search; such ones that come later go to ``on_newer``."""
         self.found = found
         self.held: dict[Contact, set[bytes]] = {}
         self.ask_more: Callable[[Contact, Request], None] | None = None
+        self.is_found = False
         self._wanted = wanted
+        self._on_newer = on_newer
         self._questions: dict[bytes, FindValue] = {}
 
     def question(self, query: Query) -> FindValue:
@@ -181,15 +229,26 @@ class _Reading:
         if not isinstance(reply, Values) or not reply.records:
             return False
         self.held.setdefault(contact, set()).update(reply.records)
-        records = [self.found.add_untrusted(wire) for wire in reply.records]
-        wanted = self._wanted
-        if wanted is not None and any(r is not None and wanted(r) for r in records):
+        if self._brings_wanted(reply.records):
             return True
         assert isinstance(asked, FindValue)
         reached = asked.offset + len(reply.records)
         if reached < reply.total and self.ask_more is not None:
             self.ask_more(contact, FindValue(self.found.key, reached))
         return False
+
+    def _brings_wanted(self, wires: Iterable[bytes]) -> bool:
+        wanted = self._wanted
+        is_wanted = False
+        for wire in wires:
+            is_new = not self.found.has_seen(wire)
+            record = self.found.add_untrusted(wire)
+            if record is None or wanted is None or not wanted(record):
+                continue
+            is_wanted = True
+            if self.is_found and is_new and self._on_newer is not None:
+                self._on_newer(record)
+        return is_wanted and not self.is_found
 
     def refused(self, contact: Contact, asked: Request, error: RequestRefused) -> bool:
         """Whoever answers no question is no help."""
@@ -199,3 +258,8 @@ class _Reading:
 
 def _anything(_: SignedRecord) -> bool:
     return True
+
+
+def _is_final(record: SignedRecord) -> bool:
+    """Whether its bytes follow from its key, so that nothing newer can exist."""
+    return record.kind is RecordKind.CHUNK

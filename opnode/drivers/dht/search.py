@@ -88,6 +88,7 @@ class Search:
         self._suspects = suspects
         self._under_way: dict[_Step, Exchange] = {}
         self._seen: set[bytes] = set()
+        self._held_back: list[tuple[Contact, Nodes | Values | Stored]] = []
         self._extra = 0
         self._is_closed = False
         self._is_paced = False
@@ -119,6 +120,9 @@ class Search:
         self.is_stopped = False
         self._is_paced = True
         self._done = trio.Event()
+        for contact, body in self._held_back:
+            self._hear(contact, body)
+        self._held_back.clear()
 
     def step(self) -> None:
         """Ask one more of a search that was resumed."""
@@ -150,10 +154,11 @@ class Search:
                 self.lookup.failed(contact)
         else:
             assert isinstance(body, Nodes | Values | Stored)
+            if self._errand.answered(contact, asked, body) and not self._is_paced:
+                self.is_stopped = True
+                self._done.set()
             if not step.is_extra:
-                self._hear(contact, body)
-            if self._errand.answered(contact, asked, body):
-                self._stop()
+                self._take(contact, body)
         self.advance()
 
     def slow(self, step: "_Step") -> None:
@@ -183,6 +188,13 @@ class Search:
                 self.lookup.failed(contact)
         self.advance()
 
+    def _take(self, contact: Contact, body: Nodes | Values | Stored) -> None:
+        """Learn from an answer; of a search that is over perhaps only later."""
+        if self.is_stopped:
+            self._held_back.append((contact, body))
+        else:
+            self._hear(contact, body)
+
     def _hear(self, contact: Contact, body: Nodes | Values | Stored) -> None:
         known = self.lookup.known
         self.lookup.heard(contact, self._named(contact, body.contacts))
@@ -190,11 +202,6 @@ class Search:
             records = len(body.records) if isinstance(body, Values) else 0
             named = self.lookup.known - known
             self.recorder.answered(contact, named=named, records=records)
-
-    def _stop(self) -> None:
-        if not self._is_paced:
-            self.is_stopped = True
-            self._done.set()
 
     def _finish(self) -> None:
         lookup = self.lookup

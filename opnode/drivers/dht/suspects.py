@@ -4,6 +4,8 @@ Owns how long a failure is remembered. Refuses to know the routing table, which 
 own opinion about its members.
 """
 
+from collections.abc import Iterator
+
 import trio
 
 from opnode.core.addresses import Endpoint
@@ -20,6 +22,9 @@ class Suspects:
 
     def __len__(self) -> int:
         return len(self._until)
+
+    def __iter__(self) -> Iterator[Endpoint]:
+        return iter(self._until)
 
     def __contains__(self, endpoint: object) -> bool:
         until = self._until.get(endpoint) if isinstance(endpoint, Endpoint) else None

@@ -36,6 +36,8 @@ class Candidate:
         named_by: whose answer named it first; None for one of our own contacts.
         group: its /24 or /48 if it is public.
         state: what became of it.
+        may_answer: it is NEW, ASKED or ANSWERED; kept beside the state, since the
+            lookup looks at the nearest after every answer.
     """
 
     __slots__ = (
@@ -43,6 +45,7 @@ class Candidate:
         "distance",
         "group",
         "is_inside",
+        "may_answer",
         "named_by",
         "path",
         "state",
@@ -58,6 +61,15 @@ class Candidate:
         self.is_inside = False
         self.group = _subnet_of(contact.endpoint.host)
         self.state = CandidateState.NEW
+        self.may_answer = True
+
+    def become(self, state: CandidateState) -> None:
+        """Take the next state."""
+        self.state = state
+        self.may_answer = state in _MAY_ANSWER
+
+
+_MAY_ANSWER = (CandidateState.NEW, CandidateState.ASKED, CandidateState.ANSWERED)
 
 
 @lru_cache(maxsize=4096)

@@ -114,11 +114,12 @@ async def test_an_answer_names_the_neighbours_of_the_id_that_was_wished(
     nearest = min(known, key=lambda contact: distance(contact.node_id, near))
     assert nearest != min(known, key=lambda contact: distance(contact.node_id, KEY))
     values = await asker.rpc.request(holder.hub.local, FindValue(KEY, 0, near))
-    store = Store(claim(network).wire, near)
+    wire = claim(network).wire
+    store = Store(wire, near)
     stored = await asker.rpc.request(holder.hub.local, store)
     for body in (values.body, stored.body):
         assert unpack_contact_untrusted(body.contacts[0]) == nearest
-    odd = Store(claim(network).wire, b"no id")
+    odd = Store(wire, b"no id")
     assert (await asker.rpc.request(holder.hub.local, odd)).body == Stored()
 
 
