@@ -78,10 +78,10 @@ class HoldingsConfig:
             hold are among the 3 k closest to ourselves.
         settle_s: after a restart with records, everybody met at first is no newcomer.
         forget_s: who was away longer than this is a newcomer again.
-        max_known: neighbours remembered, for ``forget_s``.
+        max_known: neighbours that left and are remembered, for ``forget_s``.
         tick_s: mean pause between two looks around.
         walk_s: in this time all bags are looked at once, or longer when there are
-            more than 30 000.
+            more than 10 000.
         keys_per_step: bags looked at in one go: 3 ms of work.
         bytes_per_s: all of this together may use so much of the uplink; a node with
             1000 records needs about 300 B/s.
@@ -97,7 +97,7 @@ class HoldingsConfig:
     settle_s: float = 600.0
     forget_s: float = 3600.0
     max_known: int = 1024
-    tick_s: float = 10.0
+    tick_s: float = 30.0
     walk_s: float = 600.0
     keys_per_step: int = 512
     bytes_per_s: float = 8192.0

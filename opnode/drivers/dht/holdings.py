@@ -71,7 +71,8 @@ class Holdings:
         self._rng = rng
         self._config = config
         self._k = k
-        self._known: dict[bytes, float] = {}
+        self._neighbours: list[Contact] = []
+        self._left: dict[bytes, float] = {}
         self._seen: dict[bytes, _Sighting] = {}
         self._cursor = b""
         self._started_at = 0.0
@@ -103,14 +104,14 @@ class Holdings:
         self._started_at = self._spent_at = trio.current_time()
         is_back = self._store.statistics().records > 0
         # Whoever is met at first was there before us.
-        settle_s = config.settle_s if is_back else 2 * config.tick_s
+        settle_s = config.settle_s if is_back else 1.5 * config.tick_s
         self._settled_at = self._started_at + settle_s
         while True:
             await trio.sleep(config.tick_s * self._rng.uniform(0.5, 1.5))
             # A leaf holds nothing for others.
             if self._rpc.leaf:
                 continue
-            for newcomer in self._newcomers():
+            for newcomer in self._look_around():
                 await self._give(newcomer)
             for key in self._due():
                 await self._put(key)
@@ -156,27 +157,38 @@ class Holdings:
     def _is_nearer(self, key: bytes, contact: Contact) -> bool:
         return distance(self._rpc.node_id, key) < distance(contact.node_id, key)
 
-    def _newcomers(self) -> list[Contact]:
+    def _look_around(self) -> list[Contact]:
         """Neighbours of ours that were not there a moment ago."""
-        now = trio.current_time()
         config = self._config
-        found = []
-        for contact in self._neighbours():
-            last_at = self._known.pop(contact.node_id, None)
-            # Most recently seen last, so that the oldest are forgotten first.
-            self._known[contact.node_id] = now
-            is_new = last_at is None or now - last_at > config.forget_s
-            if is_new and now >= self._settled_at:
-                found.append(contact)
-        while len(self._known) > config.max_known:
-            del self._known[next(iter(self._known))]
-        return found
+        found = self._contacts.table.nearest(
+            self._rpc.node_id, config.neighbours, reliable=True
+        )
+        if found == self._neighbours:
+            return []
+        now = trio.current_time()
+        before = {contact.node_id for contact in self._neighbours}
+        after = {contact.node_id for contact in found}
+        self._neighbours = found
+        newcomers = [
+            contact
+            for contact in found
+            if contact.node_id not in before and not self._is_back(contact, now)
+        ]
+        for node_id in before - after:
+            self._left[node_id] = now
+        while len(self._left) > config.max_known:
+            del self._left[next(iter(self._left))]
+        return newcomers if now >= self._settled_at else []
+
+    def _is_back(self, contact: Contact, now: float) -> bool:
+        left_at = self._left.pop(contact.node_id, None)
+        return left_at is not None and now - left_at <= self._config.forget_s
 
     async def _give(self, newcomer: Contact) -> None:
         """Give a newcomer the records that it should hold and that are ours to give."""
         others = [
             _place(contact.node_id)
-            for contact in self._neighbours()
+            for contact in self._neighbours
             if contact.node_id != newcomer.node_id
         ]
         cursor = b""
@@ -218,7 +230,7 @@ class Holdings:
             self._forget(now)
             return []
         self._cursor = keys[-1]
-        others = [_place(contact.node_id) for contact in self._neighbours()]
+        others = [_place(contact.node_id) for contact in self._neighbours]
         return [key for key in keys if self._is_due(key, now, others)]
 
     def _keys_per_tick(self) -> int:
@@ -286,11 +298,6 @@ class Holdings:
             for key, sighting in self._seen.items()
             if sighting.by_anybody_at >= oldest
         }
-
-    def _neighbours(self) -> list[Contact]:
-        return self._contacts.table.nearest(
-            self._rpc.node_id, self._config.neighbours, reliable=True
-        )
 
 
 def _place(identifier: bytes) -> int:
