@@ -204,3 +204,148 @@ def test_on_a_network_where_everybody_knows_its_neighbourhood_the_set_is_exact()
     true = sorted(ids, key=lambda n: distance(n, target))[:20]
     assert [contact.node_id for contact in lookup.closest()] == true
     assert len(asked) < 60
+
+
+def test_everybody_in_the_region_is_asked_however_many_are_nearer():
+    members = (12, 16, 20, 24, 28, 32, 36)
+    config = LookupConfig(k=2, paths=1)
+    lookup = lookup_from(contacts_at(*members, 50, 60), config, radius=40)
+    asked = drain(lookup, lambda c: contacts_at(39) if c == contact_at(24) else [])
+    assert sorted(asked) == contacts_at(*members, 39)
+    assert lookup.finished
+    assert lookup.closest() == contacts_at(12, 16)
+    assert lookup.holders() == contacts_at(*members, 39)
+
+
+def test_it_is_not_finished_while_a_member_of_the_region_has_to_answer():
+    lookup = lookup_from(contacts_at(1, 39), LookupConfig(k=1, alpha=2), radius=40)
+    ask(lookup)
+    lookup.heard(contact_at(1), [])
+    assert not lookup.finished
+    lookup.slow(contact_at(39))
+    assert lookup.finished
+    lookup.heard(contact_at(39), contacts_at(38))
+    assert not lookup.finished
+
+
+def test_each_path_asks_for_the_neighbours_of_another_point_in_turn():
+    region = Region(TARGET, 2**150, points=4, rng=random.Random(1))
+    lookup = Lookup(contacts_at(*range(1, 17)), region)
+    points = {path: [] for path in range(4)}
+    while queries := lookup.next_queries():
+        for query in queries:
+            assert query.is_inside
+            path = lookup._candidates[query.contact].path
+            points[path].append(query.near)
+            lookup.heard(query.contact, [])
+    for path, asked in points.items():
+        assert asked == [region.points[(path + turn) % 4] for turn in range(4)]
+
+
+def test_endless_liars_in_one_path_do_not_starve_the_others():
+    config = LookupConfig(alpha=1, alpha_most=1)
+    lookup = lookup_from(contacts_at(900, 901, 902, 903), config, radius=10**9)
+    honest = contacts_at(*range(10_000, 10_030))
+    made_up = iter(range(20_000, 90_000))
+
+    def names(contact):
+        if lookup._candidates[contact].path == 0:
+            return contacts_at(*(next(made_up) for _ in range(20)))
+        return honest if contact == contact_at(902) else []
+
+    asked = drain(lookup, names)
+    assert len(asked) == config.queries
+    assert lookup.finished
+    last = max(asked.index(contact) for contact in honest)
+    assert last <= 4 + 2 * len(honest)
+
+
+def test_members_are_asked_in_the_order_in_which_they_were_named():
+    config = LookupConfig(paths=1, alpha=1, alpha_most=1)
+    lookup = lookup_from(contacts_at(500), config, radius=1000)
+    ask(lookup)
+    lookup.heard(contact_at(500), contacts_at(300, 400))
+    assert ask(lookup) == contacts_at(300)
+    lookup.heard(contact_at(300), contacts_at(1, 2, 3))
+    assert ask(lookup) == contacts_at(400)
+
+
+def test_members_are_asked_at_once_where_all_of_them_will_be_asked():
+    lookup = lookup_from(contacts_at(*range(1, 41)), radius=1000)
+    lookup.asks_region_at_once = True
+    assert len(ask(lookup)) == LookupConfig().region_alpha
+    far = lookup_from(contacts_at(*range(1001, 1041)), radius=1000)
+    far.asks_region_at_once = True
+    assert len(ask(far)) == LookupConfig().alpha
+
+
+def test_more_are_asked_at_once_while_contacts_turn_out_dead():
+    lookup = lookup_from(contacts_at(*range(1, 41)))
+    first = ask(lookup)
+    assert len(first) == 3
+    for contact in first:
+        lookup.slow(contact)
+    assert len(ask(lookup)) == 9
+
+
+def test_a_suspect_is_asked_only_when_there_are_too_few_others():
+    config = LookupConfig(k=3)
+    suspects = [contact_at(1).endpoint]
+    near = contact_at(1, port=4000)
+    others = [contact_at(place, port=9) for place in (2, 3, 4, 5)]
+    lookup = lookup_from([near, *others], config, suspects=suspects)
+    assert set(drain(lookup, lambda _: [])) == set(others[:3])
+    lookup = lookup_from([near, *others[:2]], config, suspects=suspects)
+    asked = drain(lookup, lambda _: [])
+    assert asked[-1] == near
+    assert len(asked) == 3
+    assert lookup.finished
+
+
+def test_a_suspect_in_the_region_does_not_hold_up_the_end():
+    suspects = [contact_at(1).endpoint]
+    others = [contact_at(place, port=9) for place in (2, 3, 4)]
+    config = LookupConfig(k=2)
+    lookup = lookup_from([contact_at(1), *others], config, 100, suspects)
+    assert set(drain(lookup, lambda _: [])) == set(others)
+    assert lookup.finished
+
+
+def test_where_the_nearest_are_a_crowd_each_path_asks_one_beyond_the_region():
+    config = LookupConfig(k=4)
+    crowd, beyond = contacts_at(*range(1, 9)), contacts_at(2001, 2002, 2003, 2004, 2005)
+    lookup = lookup_from(crowd + beyond, config, radius=1000)
+    asked = drain(lookup, lambda _: [])
+    assert set(crowd) <= set(asked)
+    assert sorted(set(asked) - set(crowd)) == contacts_at(2001, 2002, 2003, 2004)
+    # Members that lie as by chance need nobody beyond.
+    even = contacts_at(100, 300, 500, 700, 900)
+    lookup = lookup_from(even + beyond, config, radius=1000)
+    assert sorted(drain(lookup, lambda _: [])) == even
+
+
+def test_in_the_region_a_third_of_one_subnet_is_asked_when_another_fails():
+    crowd = [
+        Contact(NodeId(bytes(19) + bytes([n])), Endpoint(f"8.8.8.{n}", 1))
+        for n in range(1, 5)
+    ]
+    lookup = lookup_from(crowd, LookupConfig(paths=1, alpha=4), radius=100)
+    assert ask(lookup) == crowd[:2]
+    lookup.heard(crowd[0], [])
+    assert ask(lookup) == []
+    lookup.slow(crowd[1])
+    assert ask(lookup) == [crowd[2]]
+    lookup.heard(crowd[1], [])
+    lookup.failed(crowd[2])
+    assert ask(lookup) in ([], [crowd[3]])
+
+
+def test_the_most_queries_are_never_exceeded_and_end_it():
+    config = LookupConfig(queries=5, alpha=2)
+    lookup = lookup_from(contacts_at(*range(1, 21)), config)
+    first = lookup.next_queries(1)
+    assert len(first) == 1
+    lookup.heard(first[0].contact, [])
+    assert len(drain(lookup, lambda _: [])) == 4
+    assert lookup.next_queries() == []
+    assert lookup.finished
