@@ -120,6 +120,31 @@ def is_loopback(host: str) -> bool:
     return host == "::1" or host.startswith("127.")
 
 
+@lru_cache(maxsize=_CACHED_HOSTS)
+def may_name(reporter: str, host: str) -> bool:
+    """Tell whether somebody at ``reporter`` may send us to ``host``.
+
+    Nobody sends us to an address that is no host's, and nobody from further away than
+    its own reach: only whoever is in our private network knows an address there, and
+    only this machine itself one of its loopback. The two are of one family.
+    """
+    if (":" in host) != (":" in reporter) or _is_nobodys(host):
+        return False
+    if is_loopback(host):
+        return is_loopback(reporter)
+    return is_public(host) or not is_public(reporter)
+
+
+def _is_nobodys(host: str) -> bool:
+    """Tell whether an address is unspecified, for groups, or never was given out."""
+    address = ipaddress.ip_address(host)
+    if address.is_unspecified or address.is_multicast:
+        return True
+    if isinstance(address, ipaddress.IPv6Address):
+        return address.is_link_local
+    return any(address in network for network in _IPV4_NOBODYS)
+
+
 def subnet_group(host: str) -> bytes:
     """Return what addresses of one site share: the /24 of IPv4, the /48 of IPv6.
 
@@ -206,6 +231,11 @@ _IPV4_RESERVED = tuple(
         "224.0.0.0/4",
         "240.0.0.0/4",
     )
+)
+# "This network" and the former class E with the broadcast address (RFC 6890).
+_IPV4_NOBODYS = (
+    ipaddress.IPv4Network("0.0.0.0/8"),
+    ipaddress.IPv4Network("240.0.0.0/4"),
 )
 # Only 2000::/3 is handed out (RFC 4291 §2.4); inside it Teredo and other protocol
 # assignments, documentation and 6to4 are no address that a node may rely on.

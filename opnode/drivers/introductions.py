@@ -151,10 +151,17 @@ class Introductions:
 
         Raises:
             IntroductionRefused: the introducer or the target said no, and why.
-            PeerUnreachable: the introducer did not answer.
+            PeerUnreachable: the introducer did not answer, or is where a stranger's
+                record cannot send us: in our own network.
         """
         if entry.node_id == self._rpc.node_id:
             return await self._pass_on(entry.handle, self._rpc.local, sealed)
+        if not self._rpc.may_be_sent_to(entry.endpoint):
+            await trio.lowlevel.checkpoint()
+            raise PeerUnreachable(
+                f"introducer {entry.endpoint} is in a private network, while our nodes "
+                "are in the Internet"
+            )
         request = Introduce(entry.handle, OFFER_LIFETIME_S, sealed)
         try:
             answer = await self._rpc.request(entry.endpoint, request)

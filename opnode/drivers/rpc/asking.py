@@ -31,6 +31,7 @@ from opnode.protocols.rpc.messages import (
     Register,
     Request,
 )
+from opnode.protocols.rpc.surroundings import Surroundings
 from opnode.protocols.rpc.transactions import Pending, Transactions
 
 # The answer comes from a node or a person behind the one that is asked.
@@ -44,11 +45,13 @@ class Asker:
 
     Attributes:
         budget: what they cost the router in front of us.
+        surroundings: where those are that answer.
     """
 
     def __init__(self, station: Station, secret: bytes, config: RpcConfig) -> None:
         """``secret``: 32 bytes that nobody else knows, for transaction ids."""
         self.budget = Budget(config.budget)
+        self.surroundings = Surroundings(config.surroundings)
         self._station = station
         self._transactions: Transactions[Exchange] = Transactions(
             secret, config.transactions
@@ -135,6 +138,7 @@ class Asker:
             return
         observed = reply.observed
         self._transactions.heard(source, reply.token, observed, now)
+        self.surroundings.heard(source.host, now)
         contact = Contact(reply.sender, source)
         asked = exchange.body
         rtt_s = now - pending.sent_at

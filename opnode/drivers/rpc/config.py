@@ -7,6 +7,7 @@ from opnode.protocols.rpc.budget import BudgetConfig, BudgetView
 from opnode.protocols.rpc.limits import LimitConfig
 from opnode.protocols.rpc.messages import MAIN_NETWORK
 from opnode.protocols.rpc.served import ServedConfig
+from opnode.protocols.rpc.surroundings import SurroundingsConfig
 from opnode.protocols.rpc.tokens import TokenConfig
 from opnode.protocols.rpc.traffic import TrafficLine
 from opnode.protocols.rpc.transactions import TransactionConfig
@@ -26,6 +27,7 @@ class RpcConfig:
     budget: BudgetConfig = field(default_factory=BudgetConfig)
     limits: LimitConfig = field(default_factory=LimitConfig)
     served: ServedConfig = field(default_factory=ServedConfig)
+    surroundings: SurroundingsConfig = field(default_factory=SurroundingsConfig)
     tokens: TokenConfig = field(default_factory=TokenConfig)
     transactions: TransactionConfig = field(default_factory=TransactionConfig)
 

@@ -251,6 +251,16 @@ class Rpc:
         while not self.has_room():  # noqa: ASYNC110 - room comes with time alone
             await trio.sleep_until(self._asker.budget.room_at())
 
+    def may_be_sent_to(self, endpoint: Endpoint) -> bool:
+        """Whether a stranger's word is enough to send something to this address.
+
+        A node there that answered us has shown by itself that it wants to be asked.
+        """
+        surroundings = self._asker.surroundings
+        if surroundings.may_be_sent_to(endpoint.host, trio.current_time()):
+            return True
+        return bool(self.token_for(endpoint))
+
     def is_spent(self) -> bool:
         """Whether the budget of new endpoints is used up, by people too."""
         return self._asker.budget.is_spent(trio.current_time())

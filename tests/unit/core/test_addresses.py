@@ -9,6 +9,7 @@ from opnode.core.addresses import (
     host_bytes,
     is_loopback,
     is_public,
+    may_name,
     pack,
     subnet_group,
     unpack_untrusted,
@@ -183,6 +184,38 @@ def test_loopback_is_told_from_everything_else():
     assert is_loopback("::1")
     assert not is_loopback("128.0.0.1")
     assert not is_loopback("::2")
+
+
+@pytest.mark.parametrize(
+    ("reporter", "host", "allowed"),
+    [
+        ("8.8.8.8", "9.9.9.9", True),
+        ("8.8.8.8", "192.168.1.1", False),
+        ("8.8.8.8", "100.64.0.1", False),
+        ("8.8.8.8", "127.0.0.1", False),
+        ("192.168.1.7", "10.0.0.1", True),
+        ("192.168.1.7", "9.9.9.9", True),
+        ("192.168.1.7", "127.0.0.1", False),
+        ("127.0.0.1", "127.0.0.1", True),
+        ("127.0.0.1", "192.168.1.1", True),
+        ("127.0.0.1", "0.1.2.3", False),
+        ("10.0.0.1", "240.0.0.1", False),
+        ("10.0.0.1", "255.255.255.255", False),
+        ("10.0.0.1", "224.0.0.1", False),
+        ("10.0.0.1", "0.0.0.0", False),
+        ("8.8.8.8", "2a00:1450::1", False),
+        ("2a00:1450::1", "2606:4700::1", True),
+        ("2a00:1450::1", "fd00::1", False),
+        ("2a00:1450::1", "::1", False),
+        ("fd00::7", "fd00::1", True),
+        ("fd00::7", "fe80::1", False),
+        ("fd00::7", "ff02::1", False),
+        ("fd00::7", "::", False),
+        ("::1", "::1", True),
+    ],
+)
+def test_nobody_sends_us_to_an_address_nearer_than_itself(reporter, host, allowed):
+    assert may_name(reporter, host) is allowed
 
 
 def test_addresses_of_one_ipv4_24_share_a_group_and_others_do_not():

@@ -441,3 +441,28 @@ async def test_whoever_answered_us_lately_is_no_stranger(autojump_clock):
         assert caller.introductions.is_stranger(entry)
         await caller.rpc.request(introducer.rpc.local, Ping())
         assert not caller.introductions.is_stranger(entry)
+
+
+async def test_a_record_cannot_send_a_node_of_the_internet_into_its_own_network(
+    autojump_clock,
+):
+    async with open_nodes() as (introducer, target, caller, network, wall_clock):
+        host = network.host("8.8.8.8")
+        hub = SocketHub(await host.bind(Endpoint("8.8.8.8", 4000)))
+        public = Node(hub, "public", wall_clock, None)
+        async with trio.open_nursery() as nursery:
+            await nursery.start(hub.run)
+            await caller.rpc.request(public.rpc.local, Ping())
+            before = introducer.rpc.statistics().served
+            with pytest.raises(PeerUnreachable, match="private network"):
+                await caller.introductions.introduce(
+                    introducer.entry_for(target.key), b"abc"
+                )
+            assert introducer.rpc.statistics().served == before
+            # Its own word is enough: it answered us.
+            await caller.rpc.request(introducer.rpc.local, Ping())
+            with pytest.raises(IntroductionRefused):
+                await caller.introductions.introduce(
+                    introducer.entry_for(target.key), b"abc"
+                )
+            nursery.cancel_scope.cancel()

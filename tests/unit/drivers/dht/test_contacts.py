@@ -6,7 +6,9 @@ import trio
 
 from opnode.core.addresses import Endpoint
 from opnode.core.ids import Contact, NodeId, claim_key, node_id_of
+from opnode.protocols.rpc.datagrams import Sender, encode_request
 from opnode.protocols.rpc.messages import (
+    MAIN_NETWORK,
     FindNode,
     Nodes,
     Ping,
@@ -158,3 +160,24 @@ async def test_a_few_contacts_are_not_taken_for_the_whole_network(
     await one.rpc.request(two.hub.local, Ping())
     assert len(one.dht.contacts()) == 1
     assert one.dht.statistics().network_size is None
+
+
+async def test_a_forged_private_source_has_nobody_pinged_next_door(
+    autojump_clock, network
+):
+    node = await network.add(host="8.8.4.4")
+    far = await network.add(host="9.9.9.9")
+    await node.rpc.request(far.hub.local, Ping())
+    before = node.rpc.statistics().requests_sent
+    sender = Sender(MAIN_NETWORK, NodeId(b"s" * 20), leaf=False)
+    data = encode_request(sender, bytes(8), b"", Ping(), 400)
+    for host in ("192.168.1.1", "127.0.0.1"):
+        network.network.carry(data, Endpoint(host, 53), node.hub.local)
+    await trio.sleep(1)
+    assert node.rpc.statistics().served == 2
+    assert node.rpc.statistics().requests_sent == before
+    sender = sender._replace(node_id=node_id_of(bytes(32), "7.7.7.7"))
+    data = encode_request(sender, bytes(8), b"", Ping(), 400)
+    network.network.carry(data, Endpoint("7.7.7.7", 53), node.hub.local)
+    await trio.sleep(0.1)
+    assert node.rpc.statistics().requests_sent == before + 1
