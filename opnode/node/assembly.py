@@ -13,6 +13,8 @@ from opnode.drivers.clock import WallClock
 from opnode.drivers.connection_table import ConnectionTable
 from opnode.drivers.dht.config import DelegationConfig, DhtConfig
 from opnode.drivers.dht.dht import Dht
+from opnode.drivers.dht.dialling import Dialler
+from opnode.drivers.dht.reachability import ReachabilityCheck
 from opnode.drivers.ice import IceAgent
 from opnode.drivers.introductions import Introductions
 from opnode.drivers.network import Network
@@ -33,6 +35,7 @@ from opnode.node.data_directory import DataDirectory
 from opnode.node.joining import Joiner
 from opnode.node.keys import NodeKeys
 from opnode.node.presence import PresenceConfig, PresenceKeeper
+from opnode.node.roles import RoleKeeper
 from opnode.protocols.introductions.desk import IntroductionDesk
 from opnode.protocols.introductions.handshake import Handshakes
 from opnode.protocols.introductions.introducer import IntroducerDesk
@@ -70,6 +73,8 @@ class Parts:
     observed: ObservedAddresses
     checkup: Checkup
     cache: ContactCache
+    roles: RoleKeeper
+    dialler: Dialler
 
     def close(self) -> None:
         """Let go of the socket and the database."""
@@ -140,6 +145,8 @@ async def assemble(
         observed=ObservedAddresses(hub.local, world.network.interface_addresses()),
         checkup=_checkup(config, dht, rpc, world),
         cache=cache,
+        roles=_roles(config, dht, rpc, world),
+        dialler=Dialler(rpc, dht.contacts, world.network.bind, world.rng),
     )
 
 
@@ -208,6 +215,11 @@ def _checkup(config: NodeConfig, dht: Dht, rpc: Rpc, world: World) -> Checkup:
         wall_clock=world.wall_clock,
         rng=world.rng,
     )
+
+
+def _roles(config: NodeConfig, dht: Dht, rpc: Rpc, world: World) -> RoleKeeper:
+    check = ReachabilityCheck(rpc, dht.contacts, world.rng)
+    return RoleKeeper(config.role, rpc, dht, check)
 
 
 def _joiner(

@@ -14,9 +14,9 @@ from opnode.protocols.rudp.config import RudpConfig
 class Role(enum.Enum):
     """The node's place in the DHT. An explicit choice always wins.
 
-    ``AUTO`` is a leaf today; that other nodes prove its port by dialling back, and make
-    it a server, is to come. ``SERVER`` is entered into the tables of others; ``LEAF``
-    never is.
+    ``AUTO`` starts as a leaf and is a server while other nodes prove its port by
+    dialling back (``dht.md`` §1). ``SERVER`` is entered into the tables of others;
+    ``LEAF`` never is.
     """
 
     AUTO = "auto"

@@ -175,9 +175,14 @@ class OverlayNode:
         """What became of each bootstrap entry, as it happens."""
         return self._parts.joiner.reports
 
+    @property
+    def role_changes(self) -> trio.MemoryReceiveChannel[Role]:
+        """Each new role in force, when the node finds its role by itself."""
+        return self._parts.roles.changes
+
     def invite(self) -> str | None:
         """The line by which others join through this node; a leaf has none."""
-        if self._config.role is not Role.SERVER:
+        if self._parts.roles.in_force is not Role.SERVER:
             return None
         observed = self._parts.observed
         endpoint = observed.best or observed.guess
@@ -316,7 +321,7 @@ class OverlayNode:
         return NodeStatistics(
             node_id=self.node_id,
             peer_id=identity.peer_id if identity else None,
-            role=self._config.role,
+            role=parts.roles.in_force,
             endpoint=self.endpoint,
             observed=parts.observed.agreed,
             behind_nat=parts.observed.behind_nat,
@@ -351,6 +356,8 @@ class OverlayNode:
                 nursery.start_soon(self._keep_presence, parts.presence)
                 nursery.start_soon(self._keep_certificate, parts.presence)
             nursery.start_soon(parts.cache.run, parts.dht)
+            nursery.start_soon(parts.dialler.run)
+            nursery.start_soon(self._keep_role)
             task_status.started()
 
     async def leave(self) -> None:
@@ -371,6 +378,10 @@ class OverlayNode:
         await self._parts.joiner.joined.wait()
         await presence.run()
 
+    async def _keep_role(self) -> None:
+        await self._parts.joiner.joined.wait()
+        await self._parts.roles.run()
+
     async def _keep_certificate(self, presence: PresenceKeeper) -> None:
         while True:
             await trio.sleep(CERTIFICATE_RENEWAL_S)
@@ -383,6 +394,7 @@ class OverlayNode:
         parts = self._parts
         parts.observed.report(reporter, observed)
         for endpoint in parts.observed.agreed[:1]:
+            parts.roles.moved(endpoint)
             # The id is bound to a public address, which only others can tell (BEP 42).
             parts.dht.adopt_node_id(node_id_of(parts.keys.node.public, endpoint.host))
             if parts.connector is not None and endpoint != parts.hub.local:

@@ -263,6 +263,10 @@ class Dht:
         await self._find_neighbours()
         return len(self._contacts)
 
+    async def announce(self) -> None:
+        """Let our neighbourhood know us, as after we became a server."""
+        await self._find_neighbours()
+
     async def _find_neighbours(self) -> None:
         if not len(self._contacts):
             return

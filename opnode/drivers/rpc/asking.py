@@ -23,6 +23,8 @@ from opnode.protocols.rpc.datagrams import (
 )
 from opnode.protocols.rpc.messages import (
     Delegate,
+    Dial,
+    DialBack,
     Failure,
     FailureCode,
     Introduce,
@@ -36,6 +38,8 @@ from opnode.protocols.rpc.transactions import Pending, Transactions
 
 # The answer comes from a node or a person behind the one that is asked.
 _RELAYED: Final = frozenset({Introduce, Offer, Delegate})
+# What they make the asked node send is paid for, token or not.
+_PADDED: Final = frozenset({Ping, DialBack, Dial})
 # There is nobody else to ask.
 _PATIENT: Final = frozenset({Introduce, Offer, Register})
 
@@ -93,6 +97,10 @@ class Asker:
     def token_for(self, endpoint: Endpoint) -> bytes:
         """See `Rpc.token_for`."""
         return self._transactions.token_for(endpoint, trio.current_time(), is_sure=True)
+
+    def last_heard(self, endpoint: Endpoint) -> float | None:
+        """See `Rpc.last_heard`."""
+        return self._transactions.last_heard(endpoint)
 
     def observed_by(self, endpoint: Endpoint) -> Endpoint | None:
         """Our address as that node last saw it."""
@@ -176,7 +184,8 @@ class Asker:
         is_ping = kind is Ping
         token = transactions.token_for(destination, now, is_sure=not is_ping)
         # A PING may show an old token, so it has room for its answer anyway.
-        size = 0 if token and not is_ping else largest_reply(body, destination)
+        is_short = token and kind not in _PADDED
+        size = 0 if is_short else largest_reply(body, destination)
         pending.datagram = encode_request(
             self._station.sender, pending.transaction_id, token, body, size
         )

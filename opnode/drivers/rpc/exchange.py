@@ -118,3 +118,16 @@ class Waiter:
         """Keep the error and wake who waits."""
         self.error = error
         self.done.set()
+
+
+class Indifferent:
+    """The listener of a request whose answer changes nothing."""
+
+    def answered(self, answer: Answer) -> None:
+        """Nobody waits."""
+
+    def slow(self) -> None:
+        """Nobody waits."""
+
+    def failed(self, error: NetworkError) -> None:
+        """Nobody waits."""

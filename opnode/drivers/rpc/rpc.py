@@ -31,10 +31,13 @@ from opnode.protocols.rpc.datagrams import (
     REQUEST_TYPE,
     OtherNetworkError,
     Sender,
+    encode_request,
+    largest_reply,
 )
 from opnode.protocols.rpc.messages import (
     MAX_DETAIL,
     NETWORK_ID_LENGTH,
+    TRANSACTION_ID_LENGTH,
     Failure,
     FailureCode,
     Ping,
@@ -207,6 +210,20 @@ class Rpc:
             await trio.lowlevel.checkpoint()
             return observed
         return (await self.request(endpoint, Ping())).observed
+
+    def last_heard(self, endpoint: Endpoint) -> float | None:
+        """When this address last answered us; None if it never did, or long ago."""
+        return self._asker.last_heard(endpoint)
+
+    def draw_secret(self) -> bytes:
+        """32 bytes that nobody can guess, others at every call."""
+        return self._secrets.draw()
+
+    def unanswered(self, body: Request, destination: Endpoint) -> bytes:
+        """A request to be sent from another socket, whose answer nobody waits for."""
+        transaction_id = self._secrets.draw()[:TRANSACTION_ID_LENGTH]
+        size = largest_reply(body, destination)
+        return encode_request(self._station.sender, transaction_id, b"", body, size)
 
     def token_for(self, endpoint: Endpoint) -> bytes:
         """The token that this node gave us and still accepts, or nothing."""

@@ -15,9 +15,13 @@ from opnode.core.ids import NodeId
 from opnode.core.text import printable
 from opnode.protocols.rpc.messages import (
     CHECK_ROOM,
+    DIAL_BACK_SIZE,
+    DIAL_SIZE,
     MAX_CONTACTS,
     MAX_DATAGRAM,
     TOKEN_LENGTH,
+    Dial,
+    DialBack,
     Failure,
     FindNode,
     FindValue,
@@ -219,7 +223,8 @@ def _header(data: bytes) -> tuple[int, bytes, bytes, bytes, int, bytes, int]:
 def largest_reply(body: Request, destination: Endpoint) -> int:
     """Bytes of the largest reply to ``body``; what an unknown asker pads to.
 
-    For FIND_NODE with room for the PINGs that verify the asker.
+    For FIND_NODE with room for the PINGs that verify the asker; for DIAL_BACK and DIAL
+    with room for what they make the asked node send to others.
 
     A reply to a request without a valid token is never larger than the request, so
     that the size of the question decides how much of an answer fits.
@@ -233,5 +238,9 @@ def largest_reply(body: Request, destination: Endpoint) -> int:
             return overhead + 8 + MAX_CONTACTS * (40 if wide else 28) + CHECK_ROOM
         case FindValue() | Introduce() | Offer():
             return MAX_DATAGRAM
+        case DialBack():
+            return DIAL_BACK_SIZE
+        case Dial():
+            return DIAL_SIZE
         case _:
             return overhead + 8

@@ -25,6 +25,10 @@ CHECK_ROOM: Final = 2 * (73 + 48)
 """Two PINGs (one sent again) with their IPv6 and UDP headers, by which the asked node
 verifies the asker's address. A request that is to make its sender known has room for
 them besides its reply."""
+DIAL_SIZE: Final = 2 * (68 + 48) + 80
+"""DIAL pays for two DIALLED (one sent again) with headers, and for its own answer."""
+DIAL_BACK_SIZE: Final = 2 * (DIAL_SIZE + 48) + 80
+"""DIAL_BACK pays for two DIAL with headers, and for its own answer."""
 MAX_CONTACTS: Final = 20
 """One bucket's worth (k of the Kademlia paper) is all a lookup step can use."""
 MAX_RECORDS: Final = 32

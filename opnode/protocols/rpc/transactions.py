@@ -309,6 +309,11 @@ class Transactions(Generic[Context]):
         limit = self._config.token_use_s if is_sure else self._config.token_try_s
         return peer.token if now - peer.token_at < limit else b""
 
+    def last_heard(self, endpoint: Endpoint) -> float | None:
+        """When this address last answered us; None if it never did, or long ago."""
+        peer = self._peers.get(endpoint)
+        return peer.token_at if peer is not None else None
+
     def observed_by(self, endpoint: Endpoint) -> Endpoint | None:
         """Our address as that node last saw it."""
         peer = self._peers.get(endpoint)
