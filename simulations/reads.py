@@ -4,7 +4,7 @@ Owns the judgement of what a read returned. Refuses to know the network and its 
 """
 
 from collections.abc import Awaitable, Callable, Sequence
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 import msgspec
 import trio
@@ -16,6 +16,9 @@ from opnode.core.records import SignedRecord
 from opnode.drivers.dht.dht import Dht
 from opnode.testing.dht_nodes import DhtNetwork, DhtNode
 from opnode.testing.keys import seeded_signing_key
+
+_HOUR_OF_LOOKUPS: Final = 8
+"""One for each bucket of a table of a thousand nodes."""
 
 
 class Publication(NamedTuple):
@@ -81,6 +84,13 @@ async def publish(
         writer = network.rng.choice(writers)
         through += await writer.dht.put(publication.versions[version]) > 0
     return through
+
+
+async def settle(network: DhtNetwork, askers: Sequence[DhtNode]) -> None:
+    """Let these nodes run as many lookups as refreshing does in their first hour."""
+    for asker in askers:
+        for _ in range(_HOUR_OF_LOOKUPS):
+            await asker.dht.closest_nodes(network.rng.randbytes(20))
 
 
 async def read_first(dht: Dht, publication: Publication) -> list[SignedRecord]:

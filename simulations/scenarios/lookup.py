@@ -1,8 +1,9 @@
 """Are stored records always found, and how long does a lookup take?
 
-Nodes join one by one, each through a random earlier one. Peer files are put by random
-nodes, then some nodes may die at once, then others read. The closest sets that lookups
-end with are compared with the true ones.
+Nodes join one by one, each through a random earlier one, and the askers run as many
+lookups as anybody does in the first hour. Peer files are put by random nodes, then some
+nodes may die at once, then the askers read. The closest sets that lookups end with are
+compared with the true ones.
 """
 
 from collections.abc import Sequence
@@ -20,6 +21,7 @@ from simulations.reads import (
     quantile,
     read_first,
     read_many,
+    settle,
 )
 from simulations.runs import LATENCY_S, Figures, Scenario
 
@@ -43,7 +45,10 @@ class LookupFigures(Figures, frozen=True, kw_only=True):
 
 
 class LookupScenario(Scenario[LookupFigures], frozen=True, kw_only=True):
-    """``dead``: share of nodes that die after the puts; ``gets``: all once if 0."""
+    """``dead``: share of the nodes that die after the puts, none of the ``askers``.
+
+    ``gets``: how many reads; each record once if 0.
+    """
 
     name: ClassVar[str] = "lookup"
 
@@ -51,6 +56,7 @@ class LookupScenario(Scenario[LookupFigures], frozen=True, kw_only=True):
     dead: float = 0.0
     records: int = 50
     gets: int = 0
+    askers: int = 50
 
     async def measure(
         self, network: DhtNetwork, nursery: trio.Nursery
@@ -59,17 +65,19 @@ class LookupScenario(Scenario[LookupFigures], frozen=True, kw_only=True):
         del nursery
         joined = network.network.statistics().sent
         tables = [len(node.dht.contacts()) for node in network.nodes]
+        nodes = network.rng.sample(network.nodes, self.nodes)
+        askers, others = nodes[: self.askers], nodes[self.askers :]
+        await settle(network, askers)
         publications = [draft(network, f"owner {n}") for n in range(self.records)]
-        await publish(network, network.nodes, publications)
-        dead = network.rng.sample(network.nodes, int(self.dead * self.nodes))
+        await publish(network, nodes, publications)
+        dead = others[: int(self.dead * self.nodes)]
         for node in dead:
             network.kill(node)
         network.network.link = Link(latency_s=LATENCY_S, loss=self.loss)
-        gone = {node.rpc.node_id for node in dead}
-        alive = [node for node in network.nodes if node.rpc.node_id not in gone]
         gets = self.gets or self.records
-        first = await read_many(network, alive, publications, read_first, gets)
-        exact, closest_s = await _closest(network, alive, publications[:_MAX_CLOSEST])
+        first = await read_many(network, askers, publications, read_first, gets)
+        some = publications[:_MAX_CLOSEST]
+        exact, closest_s = await _closest(network, askers, dead, some)
         bar = _SUCCESS_HALF_DEAD if self.dead >= _HALF else _SUCCESS_ALL
         return LookupFigures(
             met=first.success >= bar and not first.forged,
@@ -83,15 +91,17 @@ class LookupScenario(Scenario[LookupFigures], frozen=True, kw_only=True):
 
 
 async def _closest(
-    network: DhtNetwork, alive: Sequence[DhtNode], publications: Sequence[Publication]
+    network: DhtNetwork,
+    askers: Sequence[DhtNode],
+    dead: Sequence[DhtNode],
+    publications: Sequence[Publication],
 ) -> tuple[float, float]:
     """The share of the true closest nodes that lookups end with; their median time."""
-    gone = {node.rpc.node_id for node in network.nodes}
-    gone.difference_update(node.rpc.node_id for node in alive)
+    gone = {node.rpc.node_id for node in dead}
     seconds = []
     exact = wanted = 0
     for publication in publications:
-        asker = network.rng.choice(alive)
+        asker = network.rng.choice(askers)
         started_at = trio.current_time()
         found = await asker.dht.closest_nodes(publication.key)
         seconds.append(trio.current_time() - started_at)

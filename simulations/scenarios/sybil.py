@@ -19,12 +19,11 @@ from simulations.reads import (
     read_first,
     read_latest,
     read_many,
+    settle,
 )
 from simulations.runs import Figures, Scenario
 
 _SUCCESS: Final = 0.99
-_EARLIER_LOOKUPS: Final = 8
-"""Of random ids; refreshing the table makes as many within the first hour."""
 
 
 class SybilFigures(Figures, frozen=True, kw_only=True):
@@ -56,9 +55,7 @@ class SybilScenario(Scenario[SybilFigures], frozen=True, kw_only=True):
         """Plant, turn, publish, read; for every key anew."""
         honest = list(network.nodes)
         askers = network.rng.sample(honest, min(self.askers, len(honest)))
-        for asker in askers:
-            for _ in range(_EARLIER_LOOKUPS):
-                await asker.dht.closest_nodes(network.rng.randbytes(20))
+        await settle(network, askers)
         publications = [draft(network, f"victim {n}") for n in range(self.keys)]
         for publication in publications:
             planted = await plant(network, publication.key, self.sybils, network.rng)

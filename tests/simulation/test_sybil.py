@@ -12,11 +12,10 @@ def test_active_sybils_at_addresses_of_their_own_hide_no_record(checked):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("active", [False, True])
-@pytest.mark.parametrize("sybils", [20, 50, 100])
+@pytest.mark.parametrize(("sybils", "active"), [(50, False), (100, True)])
 def test_sybils_hide_no_record_among_many_nodes(checked, sybils, active):
     checked(
         SybilScenario(
-            nodes=300, seed=1, public=True, active=active, sybils=sybils, keys=1
+            nodes=200, seed=1, public=True, active=active, sybils=sybils, keys=1
         )
     )
