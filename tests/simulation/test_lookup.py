@@ -16,13 +16,13 @@ def check_exact(outcome):
 
 @pytest.mark.parametrize("seed", SEEDS)
 def test_all_records_are_found_among_50_nodes(seed):
-    check_exact(run(LookupScenario(nodes=50, seed=seed, records=25)))
+    check_exact(run(LookupScenario(nodes=50, seed=seed, records=25, askers=10)))
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", SEEDS)
 def test_all_records_are_found_among_a_thousand_nodes(seed):
-    check_exact(run(LookupScenario(nodes=1000, seed=seed, records=25)))
+    check_exact(run(LookupScenario(nodes=1000, seed=seed, records=25, askers=10)))
 
 
 @pytest.mark.slow
@@ -31,22 +31,24 @@ def test_half_of_the_nodes_may_die_at_once(checked):
 
 
 def test_the_same_seed_gives_the_same_digest_and_another_seed_another():
-    scenario = LookupScenario(nodes=30, seed=7, records=5)
+    scenario = LookupScenario(nodes=30, seed=7, records=5, askers=5)
     first = run(scenario)
     assert first == run(scenario)
-    other = run(LookupScenario(nodes=30, seed=8, records=5))
+    other = run(LookupScenario(nodes=30, seed=8, records=5, askers=5))
     assert other.digest != first.digest
 
 
 def test_a_fifth_of_dead_nodes_and_loss_cost_no_record(checked):
-    checked(LookupScenario(nodes=50, seed=1, dead=0.2, loss=0.02, records=20))
+    checked(
+        LookupScenario(nodes=50, seed=1, dead=0.2, loss=0.02, records=20, askers=10)
+    )
 
 
 def test_records_are_found_where_every_node_has_a_network_of_its_own(checked):
-    checked(LookupScenario(nodes=50, seed=1, public=True, records=25))
+    checked(LookupScenario(nodes=50, seed=1, public=True, records=25, askers=10))
 
 
 def test_the_command_of_a_run_names_every_option_that_is_not_the_default():
-    outcome = run(LookupScenario(nodes=10, seed=3, public=True, records=2))
-    wanted = "python -m simulations lookup --nodes 10 --seed 3 --public --records 2"
+    outcome = run(LookupScenario(nodes=10, seed=3, public=True, records=2, askers=5))
+    wanted = "python -m simulations lookup --nodes 10 --seed 3 --public --records 2 --askers 5"
     assert outcome.command == wanted
