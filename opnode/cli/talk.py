@@ -19,9 +19,17 @@ from opnode.cli.options import common_options, peer_argument
 from opnode.cli.output import Output, ms_text, set_up_logging
 from opnode.cli.progress import TransferBar
 from opnode.cli.signals import run_until_signal
+from opnode.cli.status_view import (
+    duration_text,
+    flat,
+    node_rows,
+    table_lines,
+    traffic_lines,
+)
 from opnode.core.errors import ConfigError
 from opnode.daemon import control_messages as messages
 from opnode.daemon.control_messages import Event, Request
+from opnode.daemon.figures import read_figures
 
 Show = Callable[[Event, Output], None]
 
@@ -41,17 +49,20 @@ def id_(*, data: Path | None, is_json: bool, is_verbose: bool) -> None:
 
 
 @click.command()
+@click.option("--all", "is_all", is_flag=True, help="Show every counter there is.")
 @common_options
-def status(*, data: Path | None, is_json: bool, is_verbose: bool) -> None:
-    """Show how your running node is: contacts, connections, traffic.
+def status(*, is_all: bool, data: Path | None, is_json: bool, is_verbose: bool) -> None:
+    """Show how your running node is: role, table, records, traffic, connections.
 
     \b
     Examples:
         opnode status
+        opnode status --all | less
         opnode status --json | jq .node.contacts
     """
     set_up_logging(is_verbose=is_verbose)
-    ask_node(messages.Status(), data, Output(is_json=is_json), _show_status)
+    show = _show_every_figure if is_all else _show_status
+    ask_node(messages.Status(), data, Output(is_json=is_json), show)
 
 
 @click.command()
@@ -197,15 +208,44 @@ def _show_identity(event: Event, output: Output) -> None:
 def _show_status(event: Event, output: Output) -> None:
     if not isinstance(event, messages.StatusReport):
         return
+    try:
+        figures = read_figures(event.node)
+    except msgspec.ValidationError:
+        # A node of another version has other figures: show them as they are.
+        _show_every_figure(event, output)
+        return
+    rows = {"you": event.peer_id or "nobody: a seed", **node_rows(figures)}
+    output.table(f"opnode {event.version}, up {duration_text(event.uptime_s)}", rows)
+    _show_lines(
+        "routing table, by bits shared", table_lines(figures.dht.buckets), output
+    )
+    _show_lines("traffic, in datagrams", traffic_lines(figures.rpc.traffic), output)
+    _show_connections(event, output)
+
+
+def _show_every_figure(event: Event, output: Output) -> None:
+    if not isinstance(event, messages.StatusReport):
+        return
     rows: dict[str, object] = {
         "version": event.version,
         "peer id": event.peer_id or "none (seed)",
         "up": f"{event.uptime_s:.0f} s",
     }
     output.table("opnode", rows)
-    output.table("node", _flat(event.node))
+    output.table("node", flat(event.node))
     if event.services:
-        output.table("services", _flat(event.services))
+        output.table("services", flat(event.services))
+    _show_connections(event, output)
+
+
+def _show_lines(title: str, lines: list[str], output: Output) -> None:
+    if lines:
+        output.text(title, style="italic")
+    for line in lines:
+        output.text(f" {line}")
+
+
+def _show_connections(event: messages.StatusReport, output: Output) -> None:
     for row in event.connections:
         name = str(row.get("name") or row.get("peer_id"))
         output.table(f"connection to {name}", _connection_rows(row))
@@ -216,27 +256,7 @@ def _connection_rows(row: dict[str, object]) -> dict[str, object]:
         return connection_rows(row)
     except msgspec.ValidationError:
         # A node of another version has other figures: show them as they are.
-        return _flat(row)
-
-
-def _flat(values: dict[str, object], prefix: str = "") -> dict[str, object]:
-    """Put nested values side by side: {"a": {"b": 1}} becomes {"a b": 1}."""
-    flat: dict[str, object] = {}
-    for name, value in values.items():
-        words = f"{prefix}{name}".replace("_", " ")
-        if isinstance(value, dict):
-            flat |= _flat(value, f"{words} ")
-        elif isinstance(value, list):
-            flat[words] = ", ".join(map(_cell, value)) or "none"
-        else:
-            flat[words] = _cell(value)
-    return flat
-
-
-def _cell(value: object) -> str:
-    if isinstance(value, dict):
-        return " ".join(map(_cell, value.values()))
-    return f"{value:.6g}" if isinstance(value, float) else str(value)
+        return flat(row)
 
 
 def _show_found(event: Event, output: Output) -> None:

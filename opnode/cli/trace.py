@@ -89,10 +89,9 @@ def verdict(end: messages.Traced) -> tuple[str, bool]:
     """One line on what came of a lookup, and whether that is what was wanted."""
     if not end.asked:
         return "nobody to ask: this node knows no other (see opnode doctor)", False
-    effort = f"{end.answered} of {_count(end.asked, 'node')} answered"
-    effort += f" on {_count(end.paths, 'path')} in {end.took_ms:.0f} ms"
+    effort = f"{end.answered} of {end.asked} asked answered, {end.took_ms:.0f} ms"
     if not end.complete:
-        effort += "; ended at a limit, so there may be more"
+        effort += "; ended at a limit"
     if end.nodes:
         return f"done: {effort}", end.complete and end.answered > 0
     if end.records:
@@ -100,9 +99,9 @@ def verdict(end: messages.Traced) -> tuple[str, bool]:
         if end.holders:
             found += f" at {_count(end.holders, 'node')}"
         else:
-            found += " held here, by nobody that was asked"
+            found += " held here alone"
         if end.first_record_ms is not None:
-            found += f", the first after {end.first_record_ms:.0f} ms"
+            found += f", first after {end.first_record_ms:.0f} ms"
         return f"{found}; {effort}", True
     if end.holders:
         handed_out = _count(end.holders, "node")

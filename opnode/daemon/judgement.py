@@ -175,8 +175,7 @@ def _table_text(contacts: int, dht: DhtFigures) -> str:
     if dht.buckets:
         filled = sum(bucket.contacts > 0 for bucket in dht.buckets)
         sure = sum(bucket.sure for bucket in dht.buckets)
-        text += f", in {filled} of {_count(len(dht.buckets), 'bucket')}"
-        text += f"; {sure} answered when last asked"
+        text += f", {sure} sure, {filled} of {len(dht.buckets)} buckets filled"
     return text
 
 

@@ -42,22 +42,71 @@ def test_id_of_a_leaf_says_that_nobody_joins_through_it(opnode, node, tmp_path):
     assert json.loads(ended.out)["invite"] is None
 
 
-def test_status_shows_every_counter(opnode, node, tmp_path):
-    node.answers[messages.Status] = [
-        messages.StatusReport(
-            version="1",
-            peer_id=None,
-            uptime_s=5.0,
-            connections=[{"name": "ann", "path": "direct"}],
-            node={"contacts": 3, "traffic": {"bytes_out": 77}, "observed": []},
-            services={"channels": 9},
-        )
-    ]
-    out = opnode("status", "--data", tmp_path).out
-    for text in ("contacts", "traffic bytes out", "77", "connection to ann", "none"):
+def status_report(node, **changes):
+    fields = {
+        "version": "1",
+        "peer_id": None,
+        "uptime_s": 3725.0,
+        "connections": [],
+        "node": node,
+        "services": {"channels": 9},
+    }
+    return messages.StatusReport(**{**fields, **changes})
+
+
+def test_status_shows_role_table_records_and_traffic(opnode, node, tmp_path):
+    figures = {
+        "role": "server",
+        "contacts": 3,
+        "joined": True,
+        "dht": {
+            "records": 7,
+            "buckets": [{"depth": 0, "contacts": 3, "sure": 3, "prefix": 0}],
+        },
+        "rpc": {
+            "traffic": [
+                {
+                    "message": "FIND_NODE",
+                    "side": "asked",
+                    "datagrams_in": 1,
+                    "bytes_in": 70,
+                    "datagrams_out": 2,
+                    "bytes_out": 3000,
+                }
+            ]
+        },
+    }
+    connections = [{"name": "ann", "path": "direct"}]
+    node.answers[messages.Status] = [status_report(figures, connections=connections)]
+    ended = opnode("status", "--data", tmp_path)
+    lines = ended.out.splitlines()
+    assert lines[0] == "opnode 1, up 1 h 2 min"
+    assert " you      nobody: a seed" in lines
+    assert " network  joined, 3 contacts" in lines
+    assert " records  7 held here" in lines
+    assert "   0 bits ###.................    3" in lines
+    assert any(line.startswith(" FIND_NODE asked") for line in lines)
+    assert "connection to ann" in lines
+    assert (ended.code, ended.err) == (0, "")
+
+
+def test_status_all_shows_every_counter(opnode, node, tmp_path):
+    figures = {"contacts": 3, "traffic": {"bytes_out": 77}, "observed": []}
+    node.answers[messages.Status] = [status_report(figures)]
+    out = opnode("status", "--all", "--data", tmp_path).out
+    for text in ("contacts", "traffic bytes out", "77", "channels", "none"):
         assert text in out
     ended = opnode("status", "--data", tmp_path, "--json")
     assert json.loads(ended.out)["node"]["traffic"]["bytes_out"] == 77
+
+
+def test_status_of_a_node_whose_figures_are_not_ours_shows_them_all(
+    opnode, node, tmp_path
+):
+    node.answers[messages.Status] = [status_report({"dht": {"buckets": "dozens"}})]
+    out = opnode("status", "--data", tmp_path).out
+    assert "dht buckets" in out
+    assert "dozens" in out
 
 
 def test_status_of_a_node_with_other_figures_shows_them_as_they_are(

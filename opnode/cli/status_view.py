@@ -1,0 +1,179 @@
+"""The status of a node, in at most eighty columns for people.
+
+Owns the order, the wording and the rounding. Refuses to know where the figures come
+from; what a node does not tell is left out.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+from opnode.cli.output import size_text
+from opnode.daemon.figures import (
+    Bucket,
+    Budget,
+    DhtFigures,
+    NodeFigures,
+    RpcFigures,
+    TrafficLine,
+)
+
+BAR: Final = 20
+"""Characters of a full bucket's bar: one for each contact (k of the Kademlia paper)."""
+
+ROLES: Final = {
+    "server": "server: others find things through it",
+    "leaf": "leaf: it serves nobody",
+    "auto": "leaf until others have proven that they can reach it",
+}
+
+
+def node_rows(node: NodeFigures) -> dict[str, str]:
+    """What the node is and how it fares, by label."""
+    dht = node.dht
+    rows = {
+        "address": _address(node),
+        "role": ROLES.get(node.role or "", node.role),
+        "network": _network(node),
+        "alarm": dht.alarm or None,
+        "records": _records(dht),
+        "watching": _watching(dht),
+        "lookups": _lookups(dht),
+        "refused": _refused(dht, node.rpc),
+        "budget": _budget(node.rpc.budget) if node.rpc.budget else None,
+    }
+    return {label: text for label, text in rows.items() if text}
+
+
+def table_lines(buckets: Sequence[Bucket]) -> list[str]:
+    """A line for each depth of the routing table: nearest to the node last."""
+    by_depth: dict[int, list[Bucket]] = {}
+    for bucket in buckets:
+        by_depth.setdefault(bucket.depth, []).append(bucket)
+    return [_depth_line(depth, by_depth[depth]) for depth in sorted(by_depth)]
+
+
+def traffic_lines(traffic: Sequence[TrafficLine]) -> list[str]:
+    """A title and a line for each cause, the most expensive first."""
+    if not traffic:
+        return []
+    lines = [f"{'cause':<22} {'out':>9} {'bytes':>9} {'in':>9} {'bytes':>9}"]
+    ordered = sorted(traffic, key=lambda line: -(line.bytes_in + line.bytes_out))
+    for line in ordered:
+        cause = f"{line.message} {line.side}"
+        lines.append(
+            f"{cause:<22} {line.datagrams_out:>9} {size_text(line.bytes_out):>9} "
+            f"{line.datagrams_in:>9} {size_text(line.bytes_in):>9}"
+        )
+    return lines
+
+
+def duration_text(seconds: float) -> str:
+    """Write a time in its two largest units: 3 h 12 min."""
+    whole = int(seconds)
+    days, hours = divmod(whole // 3600, 24)
+    minutes = whole // 60 % 60
+    if days:
+        return f"{days} d {hours} h"
+    if hours:
+        return f"{hours} h {minutes} min"
+    return f"{minutes} min {whole % 60} s" if minutes else f"{whole} s"
+
+
+def flat(values: Mapping[str, object], prefix: str = "") -> dict[str, object]:
+    """Put nested values side by side: {"a": {"b": 1}} becomes {"a b": 1}."""
+    result: dict[str, object] = {}
+    for name, value in values.items():
+        words = f"{prefix}{name}".replace("_", " ")
+        if isinstance(value, dict):
+            result |= flat(value, f"{words} ")
+        elif isinstance(value, list):
+            result[words] = ", ".join(map(_cell, value)) or "none"
+        else:
+            result[words] = _cell(value)
+    return result
+
+
+def _cell(value: object) -> str:
+    if isinstance(value, dict):
+        return " ".join(map(_cell, value.values()))
+    return f"{value:.6g}" if isinstance(value, float) else str(value)
+
+
+def _address(node: NodeFigures) -> str | None:
+    if node.endpoint is None:
+        return None
+    seen = [endpoint for endpoint in node.observed if endpoint != node.endpoint]
+    text = node.endpoint
+    if seen:
+        text += f", seen by others as {', '.join(seen)}"
+    return f"{text}, behind a NAT" if node.behind_nat else text
+
+
+def _network(node: NodeFigures) -> str | None:
+    if node.contacts is None:
+        return None
+    text = "" if node.joined is None else "joined, " if node.joined else "not joined, "
+    text += _count(node.contacts, "contact")
+    size = node.dht.network_size
+    return text if size is None else f"{text} of about {_count(round(size), 'node')}"
+
+
+def _records(dht: DhtFigures) -> str | None:
+    parts = []
+    if dht.records is not None:
+        parts.append(f"{dht.records} held here")
+    if dht.own_records is not None:
+        parts.append(f"{dht.own_records} of its own kept alive")
+    if dht.equivocations:
+        parts.append(f"{dht.equivocations} with two contents under one number")
+    return ", ".join(parts)
+
+
+def _watching(dht: DhtFigures) -> str | None:
+    if not (dht.watchers or dht.watching):
+        return None
+    return f"{dht.watchers or 0} by others here, {dht.watching or 0} by this node"
+
+
+def _lookups(dht: DhtFigures) -> str | None:
+    if not dht.lookups or dht.queries is None:
+        return None
+    return f"{dht.lookups}, {dht.queries / dht.lookups:.1f} questions each"
+
+
+def _refused(dht: DhtFigures, rpc: RpcFigures) -> str | None:
+    counts = {
+        "malformed datagrams": rpc.malformed,
+        "requests beyond the limits": rpc.limited,
+        "bad records": dht.bad_records,
+    }
+    return ", ".join(f"{number} {what}" for what, number in counts.items() if number)
+
+
+def _budget(budget: Budget) -> str:
+    text = (
+        f"{budget.packets_per_s_used:.1f} of {budget.packets_per_s:.0f} packets/s, "
+        f"{budget.endpoints_per_min_used:.0f} of {budget.endpoints_per_min:.0f} "
+        "new addresses/min"
+    )
+    if budget.is_spent:
+        return f"{text}: spent"
+    return f"{text}: background waits" if budget.is_short else text
+
+
+def _depth_line(depth: int, buckets: Sequence[Bucket]) -> str:
+    contacts = sum(bucket.contacts for bucket in buckets)
+    sure = sum(bucket.sure for bucket in buckets)
+    waiting = sum(bucket.replacements for bucket in buckets)
+    # Of several buckets at one depth the bar shows the average.
+    filled = min(BAR, round(contacts / len(buckets)))
+    text = f"{depth:>3} bits {'#' * filled:.<{BAR}} {contacts:>4}"
+    if len(buckets) > 1:
+        text += f" in {len(buckets)} buckets"
+    if sure < contacts:
+        text += f", {contacts - sure} unsure"
+    return f"{text}, {waiting} waiting" if waiting else text
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

@@ -1,0 +1,140 @@
+"""`status_view`: what there is, in eighty columns, and nothing made up."""
+
+import msgspec
+import pytest
+
+from opnode.cli.status_view import (
+    duration_text,
+    flat,
+    node_rows,
+    table_lines,
+    traffic_lines,
+)
+from opnode.daemon.figures import (
+    Bucket,
+    Budget,
+    DhtFigures,
+    NodeFigures,
+    RpcFigures,
+    TrafficLine,
+    read_figures,
+)
+
+FULL = NodeFigures(
+    role="auto",
+    endpoint="203.0.113.5:4848",
+    observed=("203.0.113.5:4848", "203.0.113.5:9"),
+    behind_nat=True,
+    joined=True,
+    contacts=31,
+    dht=DhtFigures(
+        records=12,
+        own_records=2,
+        equivocations=1,
+        lookups=10,
+        queries=123,
+        bad_records=4,
+        network_size=1234.4,
+        alarm="key ab12: 9 nodes where 2 are expected",
+        watchers=3,
+        watching=1,
+    ),
+    rpc=RpcFigures(
+        malformed=5,
+        limited=6,
+        budget=Budget(
+            packets_per_s=50.0,
+            packets_per_s_used=1.25,
+            endpoints_per_min=60.0,
+            endpoints_per_min_used=7.0,
+            is_short=True,
+        ),
+    ),
+)
+
+
+def line(message, side="asked", out=1, size_out=1, size_in=1):
+    return TrafficLine(
+        message=message,
+        side=side,
+        datagrams_in=1,
+        bytes_in=size_in,
+        datagrams_out=out,
+        bytes_out=size_out,
+    )
+
+
+def test_every_figure_has_its_words():
+    assert node_rows(FULL) == {
+        "address": "203.0.113.5:4848, seen by others as 203.0.113.5:9, behind a NAT",
+        "role": "leaf until others have proven that they can reach it",
+        "network": "joined, 31 contacts of about 1234 nodes",
+        "alarm": "key ab12: 9 nodes where 2 are expected",
+        "records": "12 held here, 2 of its own kept alive, 1 with two contents under"
+        " one number",
+        "watching": "3 by others here, 1 by this node",
+        "lookups": "10, 12.3 questions each",
+        "refused": "5 malformed datagrams, 6 requests beyond the limits, 4 bad records",
+        "budget": "1.2 of 50 packets/s, 7 of 60 new addresses/min: background waits",
+    }
+
+
+def test_what_a_node_does_not_tell_is_left_out():
+    assert node_rows(NodeFigures()) == {}
+    assert table_lines(()) == []
+    assert traffic_lines(()) == []
+    quiet = read_figures({"contacts": 1, "joined": False, "dht": {"watchers": 0}})
+    assert node_rows(quiet) == {"network": "not joined, 1 contact"}
+
+
+def test_a_role_of_another_version_is_shown_as_it_is():
+    assert node_rows(NodeFigures(role="relay")) == {"role": "relay"}
+
+
+def test_a_spent_budget_says_so():
+    budget = msgspec.structs.replace(FULL.rpc.budget, is_spent=True)
+    rows = node_rows(NodeFigures(rpc=RpcFigures(budget=budget)))
+    assert rows["budget"].endswith(": spent")
+
+
+def test_each_depth_of_the_table_has_a_bar():
+    buckets = [
+        Bucket(depth=2, contacts=0, sure=0),
+        Bucket(depth=1, contacts=20, sure=18, replacements=7),
+        Bucket(depth=2, contacts=9, sure=9),
+    ]
+    assert table_lines(buckets) == [
+        f"  1 bits {'#' * 20}   20, 2 unsure, 7 waiting",
+        f"  2 bits {'#' * 4}{'.' * 16}    9 in 2 buckets",
+    ]
+
+
+def test_the_dearest_cause_comes_first_and_columns_fit_eighty():
+    traffic = [
+        line("PING"),
+        line("REGISTER", "served", out=123_456_789, size_out=10**14),
+        line("FIND_VALUE", size_in=5000),
+    ]
+    title, *lines = traffic_lines(traffic)
+    assert [text.split()[0] for text in lines] == ["REGISTER", "FIND_VALUE", "PING"]
+    assert {len(text) for text in lines} == {len(title)}
+    assert len(title) < 80
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (0.9, "0 s"),
+        (61.0, "1 min 1 s"),
+        (3599.9, "59 min 59 s"),
+        (3725.0, "1 h 2 min"),
+        (90_000.0, "1 d 1 h"),
+    ],
+)
+def test_a_time_has_its_two_largest_units(seconds, text):
+    assert duration_text(seconds) == text
+
+
+def test_nested_values_stand_side_by_side():
+    values = {"a": {"b_c": 1}, "d": [{"e": 1.5}, "f"], "g": [], "h": None}
+    assert flat(values) == {"a b c": "1", "d": "1.5, f", "g": "none", "h": "None"}
