@@ -74,11 +74,7 @@ class DhtStatistics:
 
 
 class Dht:
-    """One node's part in the DHT.
-
-    Attributes:
-        prober: asks single nodes about one record.
-    """
+    """One node's part in the DHT."""
 
     def __init__(
         self,
@@ -103,7 +99,6 @@ class Dht:
         counts = self._counts
         self._contacts = Contacts(rpc, self._config, rng, counts)
         self._lookups = Lookups(rpc, self._contacts, self._config, rng, counts)
-        self.prober = Prober(self._lookups)
         self._finishing = Finishing(
             self._config.finishing, self._config.lookup_deadline_s, rpc.has_room
         )
@@ -124,18 +119,10 @@ class Dht:
             counts=counts,
         )
         self._own = OwnRecords(self._config, wall_clock, rng)
-        nearest = self._contacts.nearest_packed
-        self._service = DhtService(rpc, store, wall_clock, nearest)
-        self._holdings = Holdings(
-            rpc,
-            self._contacts,
-            self._writer,
-            store,
-            wall_clock=wall_clock,
-            rng=rng,
-            config=self._config.holdings,
-            k=self._config.lookup.k,
+        self._service = DhtService(
+            rpc, store, wall_clock, self._contacts.nearest_packed
         )
+        self._holdings = self._hold()
         self._service.on_stored = self._holdings.seen
         self._watch_service = WatchService(rpc, self._config.watch)
         self._watches = Watches(
@@ -146,6 +133,11 @@ class Dht:
         self._delegation_service = DelegationService(
             rpc, self._run_for_another, self._config.delegation
         )
+
+    @property
+    def prober(self) -> Prober:
+        """Asks single nodes about one record."""
+        return Prober(self._lookups)
 
     def contacts(self) -> list[Contact]:
         """The contacts in the routing table."""
@@ -413,6 +405,18 @@ class Dht:
             rng=self._rng,
             config=self._config.delegation,
             counts=self._counts,
+        )
+
+    def _hold(self) -> Holdings:
+        return Holdings(
+            self._rpc,
+            self._contacts,
+            self._writer,
+            self._store,
+            wall_clock=self._wall_clock,
+            rng=self._rng,
+            config=self._config.holdings,
+            k=self._config.lookup.k,
         )
 
     def _accepted(self, record: SignedRecord) -> None:
