@@ -36,6 +36,7 @@ from opnode.daemon.daemon import (
     DaemonEvent,
     DaemonSettings,
     Ready,
+    RoleChanged,
     run_daemon,
     run_seed,
 )
@@ -318,6 +319,8 @@ class DaemonView:
                 self._show_report(event)
             case Ready():
                 self._show_ready(event)
+            case RoleChanged():
+                self._show_role(event)
             case FileProgress():
                 self._show_progress(event)
             case FileArrived():
@@ -359,6 +362,15 @@ class DaemonView:
                     " write that one instead)"
                 )
         self.output.text("ready", style="bold green")
+
+    def _show_role(self, change: RoleChanged) -> None:
+        role = change.role.value
+        self.output.event({"event": "role", "role": role, "invite": change.invite})
+        if change.role is Role.SERVER:
+            self.output.text("role: server, as others can reach this node")
+            self.output.text(f"others join through it with: {change.invite}")
+        else:
+            self.output.text("role: leaf, as others do not reach this node any more")
 
     def _show_progress(self, progress: FileProgress) -> None:
         """A line at every percent for programs, and at every quarter for people."""

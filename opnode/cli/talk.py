@@ -200,8 +200,8 @@ def _show_identity(event: Event, output: Output) -> None:
     output.table("", rows)
     if event.invite is None:
         output.text(
-            "a leaf: others cannot join through it (run with --role server where"
-            " others can reach you)"
+            "a leaf: others do not reach this node, so they cannot join through it"
+            " (--role server says that they do)"
         )
 
 

@@ -18,6 +18,7 @@ from opnode.daemon.control import ControlServer
 from opnode.daemon.control_verbs import Daemon, Verbs
 from opnode.daemon.peer_connections import PeerConnections
 from opnode.daemon.services import AcceptPolicy, Ask, ServiceEvent, Services
+from opnode.node.config import Role
 from opnode.node.data_directory import DataDirectory, control_socket_path
 from opnode.node.joining import JoinReport
 from opnode.node.node import OverlayNode
@@ -38,7 +39,15 @@ class Ready:
     seconds: float
 
 
-DaemonEvent: TypeAlias = JoinReport | Ready | ServiceEvent
+@dataclass(frozen=True, slots=True)
+class RoleChanged:
+    """The node found out that it is a server, or a leaf; ``invite`` as in `Ready`."""
+
+    role: Role
+    invite: str | None
+
+
+DaemonEvent: TypeAlias = JoinReport | Ready | RoleChanged | ServiceEvent
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,6 +95,7 @@ async def run_daemon(
         await nursery.start(connections.run)
         await _serve_control(nursery, daemon, directory)
         nursery.start_soon(_report_joining, node, settings.notify)
+        nursery.start_soon(_report_roles, node, settings.notify)
         started_at = trio.current_time()
         await node.wait_joined()
         await node.wait_published()
@@ -112,6 +122,7 @@ async def run_seed(
         )
         await _serve_control(nursery, daemon, directory)
         nursery.start_soon(_report_joining, node, settings.notify)
+        nursery.start_soon(_report_roles, node, settings.notify)
         started_at = trio.current_time()
         await node.wait_joined()
         settings.notify(_ready(node, trio.current_time() - started_at))
@@ -130,6 +141,13 @@ async def _report_joining(
     async for report in node.reports:
         notify(report)
     await trio.sleep_forever()
+
+
+async def _report_roles(
+    node: OverlayNode, notify: Callable[[DaemonEvent], None]
+) -> None:
+    async for role in node.role_changes:
+        notify(RoleChanged(role, node.invite()))
 
 
 def _ready(node: OverlayNode, seconds: float) -> Ready:

@@ -10,7 +10,7 @@ from opnode.cli.run import SEED_LISTEN, DaemonView, RunOptions
 from opnode.core.addresses import Endpoint
 from opnode.core.errors import PeerUnreachable
 from opnode.core.ids import PeerId, format_peer_id
-from opnode.daemon.daemon import Ready
+from opnode.daemon.daemon import Ready, RoleChanged
 from opnode.daemon.services import (
     AcceptPolicy,
     ChatLine,
@@ -223,6 +223,18 @@ def test_the_invite_of_a_leaf_is_null_for_programs(capsys):
     leaf = dataclasses.replace(READY, peer_id="op1x", invite=None)
     view(is_json=True).show(leaf)
     assert json.loads(capsys.readouterr().out)["invite"] is None
+
+
+def test_a_change_of_role_is_shown_with_the_invite(capsys):
+    view().show(RoleChanged(Role.SERVER, "opnode://key@192.0.2.1:4848"))
+    view().show(RoleChanged(Role.LEAF, None))
+    out = capsys.readouterr().out
+    assert "role: server" in out
+    assert "opnode://key@192.0.2.1:4848" in out
+    assert "role: leaf" in out
+    view(is_json=True).show(RoleChanged(Role.LEAF, None))
+    event = json.loads(capsys.readouterr().out)
+    assert event == {"event": "role", "role": "leaf", "invite": None}
 
 
 def test_a_node_without_entries_says_how_to_name_one(capsys):

@@ -36,7 +36,7 @@ def test_id_of_a_leaf_says_that_nobody_joins_through_it(opnode, node, tmp_path):
         messages.Identity(peer_id="op1x", node_id="ab", endpoint="e", invite=None)
     ]
     out = opnode("id", "--data", tmp_path).out
-    assert "a leaf: others cannot join through it (run with --role server" in out
+    assert "a leaf: others do not reach this node" in out
     assert "invite" not in out
     ended = opnode("id", "--data", tmp_path, "--json")
     assert json.loads(ended.out)["invite"] is None

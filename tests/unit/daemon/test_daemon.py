@@ -11,9 +11,16 @@ from opnode.core.errors import StorageError
 from opnode.core.ids import NodeId, PeerId, format_peer_id
 from opnode.daemon import control_messages as messages
 from opnode.daemon.control_messages import EVENTS, JsonLines
-from opnode.daemon.daemon import DaemonSettings, Ready, run_daemon, run_seed
+from opnode.daemon.daemon import (
+    DaemonSettings,
+    Ready,
+    RoleChanged,
+    run_daemon,
+    run_seed,
+)
 from opnode.daemon.services import AcceptPolicy
 from opnode.node.bootstrap import BootstrapEntry, Verdict, VerdictKind
+from opnode.node.config import Role
 from opnode.node.data_directory import DataDirectory, control_socket_path
 from opnode.node.joining import JoinReport
 
@@ -40,6 +47,7 @@ class FakeNode:
         self.joined = trio.Event()
         self.published = trio.Event()
         self.reports_in, self.reports = trio.open_memory_channel(8)
+        self.roles_in, self.role_changes = trio.open_memory_channel(8)
 
     def invite(self):
         return "opnode://key@192.0.2.1:4000"
@@ -99,6 +107,14 @@ async def test_a_node_is_ready_once_it_is_joined_and_published(
     assert isinstance(ready, Ready)
     assert (ready.peer_id, ready.contacts) == (format_peer_id(ME), 1)
     assert ready.endpoint == "192.0.2.1:4000"
+
+
+async def test_a_change_of_role_is_told_with_the_invite(directory, tmp_path, nursery):
+    node, events = FakeNode(ME), []
+    nursery.start_soon(run_daemon, node, directory, settings(tmp_path, events))
+    node.roles_in.send_nowait(Role.SERVER)
+    await trio.testing.wait_all_tasks_blocked()
+    assert events == [RoleChanged(Role.SERVER, node.invite())]
 
 
 async def test_a_node_can_be_asked_while_it_is_still_joining(
