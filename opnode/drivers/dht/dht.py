@@ -99,16 +99,9 @@ class Dht:
         counts = self._counts
         self._contacts = Contacts(rpc, self._config, rng, counts)
         self._lookups = Lookups(rpc, self._contacts, self._config, rng, counts)
-        self._finishing = Finishing(
-            self._config.finishing, self._config.lookup_deadline_s, rpc.has_room
-        )
+        self._finishing = Finishing(self._config, rpc.has_room)
         self._reader = Reader(
-            self._lookups,
-            store,
-            wall_clock,
-            finishing=self._finishing,
-            repairs=self._config.lookup.k,
-            counts=counts,
+            self._lookups, store, wall_clock, self._finishing, counts=counts
         )
         self._writer = Writer(
             rpc,

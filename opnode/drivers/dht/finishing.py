@@ -8,25 +8,17 @@ from collections.abc import Awaitable, Callable
 
 import trio
 
-from opnode.drivers.dht.config import FinishingConfig
+from opnode.drivers.dht.config import DhtConfig
 from opnode.drivers.dht.search import Search
 
 
 class Finishing:
     """The background task of one node."""
 
-    def __init__(
-        self, config: FinishingConfig, deadline_s: float, may_ask: Callable[[], bool]
-    ) -> None:
-        """Prepare; it works while ``run`` does.
-
-        Args:
-            config: limits.
-            deadline_s: for each search, from its turn on.
-            may_ask: whether a question that nobody waits for may be sent now.
-        """
-        self._config = config
-        self._deadline_s = deadline_s
+    def __init__(self, config: DhtConfig, may_ask: Callable[[], bool]) -> None:
+        """``may_ask``: whether a question that nobody waits for may be sent now."""
+        self._config = config.finishing
+        self._deadline_s = config.lookup_deadline_s
         self._may_ask = may_ask
         self._waiting: deque[tuple[Search, Callable[[], Awaitable[None]]]] = deque()
         self._news: trio.Event | None = None

@@ -73,6 +73,11 @@ class Lookups:
             most=config.max_suspects, remembered_s=config.suspected_s
         )
 
+    @property
+    def k(self) -> int:
+        """How many nodes a lookup ends with, and a record is meant to have."""
+        return self._config.lookup.k
+
     def radius(self) -> int:
         """Nodes that are nearer to a key than this are in its region; 0: not known."""
         return self._contacts.radius(self._config.lookup.k) or 0

@@ -42,18 +42,16 @@ class Reader:
         lookups: Lookups,
         store: RecordStore,
         wall_clock: WallClock,
-        *,
         finishing: Finishing,
-        repairs: int,
+        *,
         counts: Counter[str],
     ) -> None:
-        """``repairs``: at most so many copies are put after one read."""
+        """Read with these lookups, and what ``store`` holds first."""
         self._lookups = lookups
         self._store = store
         self._wall_clock = wall_clock
         self._counts = counts
         self._finishing = finishing
-        self._repairs = repairs
 
     async def find_first(
         self, key: bytes, wanted: Wanted, on_newer: OnNewer | None = None
@@ -182,7 +180,7 @@ class Reader:
                 for record in best
                 if record.wire not in wires
             ]
-        questions = (stale + bare)[: self._repairs]
+        questions = (stale + bare)[: self._lookups.k]
         if questions:
             batch = await self._lookups.ask_all(questions)
             stored = sum(isinstance(reply, Stored) for _, _, reply in batch.answers)

@@ -3,12 +3,15 @@
 import trio
 
 from opnode.core.ids import claim_key
-from opnode.drivers.dht.config import FinishingConfig
+from opnode.drivers.dht.config import DhtConfig, FinishingConfig
 from opnode.drivers.dht.finishing import Finishing
 from opnode.drivers.dht.lookups import FindNodes
 
 KEY = claim_key("somebody")
-CONFIG = FinishingConfig(waiting=2, delay_s=1.0, pace_s=0.1)
+CONFIG = DhtConfig(
+    finishing=FinishingConfig(waiting=2, delay_s=1.0, pace_s=0.1),
+    lookup_deadline_s=5.0,
+)
 
 
 def search_of(node):
@@ -26,7 +29,7 @@ async def test_a_search_is_finished_after_a_while_at_its_pace(autojump_clock, ne
         ends.append(trio.current_time())
 
     async with trio.open_nursery() as nursery:
-        finishing = Finishing(CONFIG, 60.0, lambda: True)
+        finishing = Finishing(CONFIG, lambda: True)
         assert not finishing.has_room
         await nursery.start(finishing.run)
         started_at = trio.current_time()
@@ -51,7 +54,7 @@ async def test_only_so_many_wait_and_none_is_left_open(autojump_clock, network):
         await trio.lowlevel.checkpoint()
 
     async with trio.open_nursery() as nursery:
-        finishing = Finishing(CONFIG, 60.0, lambda: True)
+        finishing = Finishing(CONFIG, lambda: True)
         await nursery.start(finishing.run)
         for _ in range(2):
             assert finishing.has_room
@@ -73,7 +76,7 @@ async def test_nothing_is_asked_while_there_is_no_room_in_the_budget(
         await trio.lowlevel.checkpoint()
 
     async with trio.open_nursery() as nursery:
-        finishing = Finishing(CONFIG, 5.0, lambda: False)
+        finishing = Finishing(CONFIG, lambda: False)
         await nursery.start(finishing.run)
         search = search_of(network.nodes[3])
         finishing.take(search, end)
