@@ -26,12 +26,14 @@ from opnode.cli.options import (
     qlog_option,
 )
 from opnode.cli.output import Output, set_up_logging, size_text
+from opnode.cli.patience import told_if_slow
 from opnode.cli.prompt import TerminalPrompt
 from opnode.cli.signals import run_until_signal
 from opnode.core.addresses import Endpoint
 from opnode.core.crypto import random_bytes
 from opnode.core.errors import ConfigError, LocalProtocolError
 from opnode.core.ids import PeerId, format_peer_id
+from opnode.daemon.contact_watch import ContactsChanged
 from opnode.daemon.daemon import (
     DaemonEvent,
     DaemonSettings,
@@ -51,7 +53,7 @@ from opnode.node.bootstrap import BootstrapEntry, read_seeds_file
 from opnode.node.config import NodeConfig, Role
 from opnode.node.data_directory import default_data_directory
 from opnode.node.joining import JoinReport
-from opnode.node.node import open_node
+from opnode.node.node import OverlayNode, open_node
 
 SEED_PORT: Final = 4848
 """A fixed port, so that a seed's invite stays true after a restart."""
@@ -60,6 +62,9 @@ ANY_PORT: Final = Endpoint("0.0.0.0", 0)  # noqa: S104 - every interface, on pur
 SEED_LISTEN: Final = Endpoint("0.0.0.0", SEED_PORT)  # noqa: S104 - as above
 SEEDS_FILE: Final = "bootstrap_seeds.json"
 NETWORK_NAME: Final = "main"
+
+SLOW_LEAVE_S: Final = 0.3
+"""What takes longer is told: whoever pressed Ctrl-C should know why it goes on."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -263,22 +268,34 @@ async def _run_node(options: RunOptions, view: "DaemonView") -> None:
         qlog_dir=options.qlog,
         network_name=NETWORK_NAME,
     )
-    async with open_node(config) as node:
-        directory = node.data_directory
-        if directory is None:
-            raise LocalProtocolError("a node on disk has no data directory")
-        can_ask = sys.stdin.isatty() and not view.output.is_json
-        settings = DaemonSettings(
-            inbox=options.inbox,
-            policy=options.accept,
-            notify=view.show,
-            ask=TerminalPrompt(view.output).ask if can_ask else None,
-            rng=random.Random(random_bytes(16)),  # noqa: S311 - jitter
-        )
-        peer_id = node.statistics().peer_id
-        view.started(peer_id, str(node.endpoint), len(options.bootstrap))
-        run = run_seed if options.is_seed else run_daemon
-        await run(node, directory, settings)
+    async with (
+        told_if_slow(SLOW_LEAVE_S, view.leaving) as leaving,
+        open_node(config) as node,
+    ):
+        try:
+            await _run_daemon(node, options, view)
+        finally:
+            leaving.set()
+
+
+async def _run_daemon(
+    node: OverlayNode, options: RunOptions, view: "DaemonView"
+) -> None:
+    directory = node.data_directory
+    if directory is None:
+        raise LocalProtocolError("a node on disk has no data directory")
+    can_ask = sys.stdin.isatty() and not view.output.is_json
+    settings = DaemonSettings(
+        inbox=options.inbox,
+        policy=options.accept,
+        notify=view.show,
+        ask=TerminalPrompt(view.output).ask if can_ask else None,
+        rng=random.Random(random_bytes(16)),  # noqa: S311 - jitter
+    )
+    peer_id = node.statistics().peer_id
+    view.started(peer_id, str(node.endpoint), len(options.bootstrap))
+    run = run_seed if options.is_seed else run_daemon
+    await run(node, directory, settings)
 
 
 class DaemonView:
@@ -312,6 +329,11 @@ class DaemonView:
                 style="yellow",
             )
 
+    def leaving(self) -> None:
+        """The node is still busy with leaving the network."""
+        self.output.event({"event": "leaving"})
+        self.output.text("saying good-bye to the network")
+
     def show(self, event: DaemonEvent) -> None:
         """Show one event."""
         match event:
@@ -321,6 +343,8 @@ class DaemonView:
                 self._show_ready(event)
             case RoleChanged():
                 self._show_role(event)
+            case ContactsChanged(contacts=contacts):
+                self._show_contacts(contacts)
             case FileProgress():
                 self._show_progress(event)
             case FileArrived():
@@ -371,6 +395,16 @@ class DaemonView:
             self.output.text(f"others join through it with: {change.invite}")
         else:
             self.output.text("role: leaf, as others do not reach this node any more")
+
+    def _show_contacts(self, contacts: int) -> None:
+        self.output.event({"event": "contacts", "contacts": contacts})
+        if contacts:
+            plural = "" if contacts == 1 else "s"
+            text = f"in touch with others: {contacts} contact{plural}"
+            self.output.text(text, style="green")
+        else:
+            text = "the last contact is gone: this node tries to join again"
+            self.output.text(text, style="yellow")
 
     def _show_progress(self, progress: FileProgress) -> None:
         """A line at every percent for programs, and at every quarter for people."""

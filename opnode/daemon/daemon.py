@@ -14,6 +14,7 @@ import trio
 
 from opnode.core.ids import format_peer_id
 from opnode.daemon.address_book import AddressBook
+from opnode.daemon.contact_watch import ContactsChanged, watch_contacts
 from opnode.daemon.control import ControlServer
 from opnode.daemon.control_verbs import Daemon, Verbs
 from opnode.daemon.peer_connections import PeerConnections
@@ -47,7 +48,9 @@ class RoleChanged:
     invite: str | None
 
 
-DaemonEvent: TypeAlias = JoinReport | Ready | RoleChanged | ServiceEvent
+DaemonEvent: TypeAlias = (
+    JoinReport | Ready | RoleChanged | ContactsChanged | ServiceEvent
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,6 +99,7 @@ async def run_daemon(
         await _serve_control(nursery, daemon, directory)
         nursery.start_soon(_report_joining, node, settings.notify)
         nursery.start_soon(_report_roles, node, settings.notify)
+        nursery.start_soon(watch_contacts, node, settings.notify)
         started_at = trio.current_time()
         await node.wait_joined()
         await node.wait_published()
@@ -123,6 +127,7 @@ async def run_seed(
         await _serve_control(nursery, daemon, directory)
         nursery.start_soon(_report_joining, node, settings.notify)
         nursery.start_soon(_report_roles, node, settings.notify)
+        nursery.start_soon(watch_contacts, node, settings.notify)
         started_at = trio.current_time()
         await node.wait_joined()
         settings.notify(_ready(node, trio.current_time() - started_at))

@@ -10,6 +10,7 @@ from opnode.cli.run import SEED_LISTEN, DaemonView, RunOptions
 from opnode.core.addresses import Endpoint
 from opnode.core.errors import PeerUnreachable
 from opnode.core.ids import PeerId, format_peer_id
+from opnode.daemon.contact_watch import ContactsChanged
 from opnode.daemon.daemon import Ready, RoleChanged
 from opnode.daemon.services import (
     AcceptPolicy,
@@ -282,3 +283,22 @@ def test_programs_see_what_peers_do(capsys, tmp_path):
         "started",
     ]
     assert all(line["peer_id"] == format_peer_id(ANN) for line in lines)
+
+
+def test_being_alone_and_its_end_are_told(capsys):
+    view().show(ContactsChanged(0))
+    view().show(ContactsChanged(1))
+    view().leaving()
+    assert capsys.readouterr().out == (
+        "the last contact is gone: this node tries to join again\n"
+        "in touch with others: 1 contact\n"
+        "saying good-bye to the network\n"
+    )
+    programs = view(is_json=True)
+    programs.show(ContactsChanged(2))
+    programs.leaving()
+    lines = capsys.readouterr().out.splitlines()
+    assert [json.loads(line) for line in lines] == [
+        {"event": "contacts", "contacts": 2},
+        {"event": "leaving"},
+    ]

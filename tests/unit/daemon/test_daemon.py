@@ -55,6 +55,9 @@ class FakeNode:
     def statistics(self):
         return Statistics(self.peer_id)
 
+    def contacts(self):
+        return ["somebody"]
+
     async def wait_joined(self):
         await self.joined.wait()
 
