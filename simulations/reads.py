@@ -93,11 +93,15 @@ async def settle(network: DhtNetwork, askers: Sequence[DhtNode]) -> None:
             await asker.dht.closest_nodes(network.rng.randbytes(20))
 
 
-async def read_first(dht: Dht, publication: Publication) -> list[SignedRecord]:
+async def read_first(
+    dht: Dht,
+    publication: Publication,
+    on_newer: Callable[[SignedRecord], None] | None = None,
+) -> list[SignedRecord]:
     """The first read that a node offers: any version of the owner's will do."""
-    owner = publication.versions[0].owner
+    key, owner = publication.key, publication.versions[0].owner
     try:
-        return await dht.find_first(publication.key, lambda r: r.owner == owner)
+        return await dht.find_first(key, lambda r: r.owner == owner, on_newer)
     except RecordNotFound:
         return []
 

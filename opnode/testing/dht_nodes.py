@@ -131,10 +131,13 @@ class DhtNetwork:
                 await node.dht.join([other.hub.local for other in earlier])
             await trio.sleep(pause_s)
 
-    def maintain(self) -> None:
-        """Run everybody's periodic work from now on; lookups alone need none."""
-        self._maintained = True
-        for node in self.nodes:
+    def maintain(self, *nodes: DhtNode) -> None:
+        """Run the periodic work of these nodes, or else of all that are and come.
+
+        Lookups need none, but for what they do in the background.
+        """
+        self._maintained = self._maintained or not nodes
+        for node in nodes or self.nodes:
             node.life.start_soon(node.dht.run)
 
     def next_address(self) -> str:

@@ -2,17 +2,20 @@
 
 All nodes join honestly and the first version of every record is stored. Then the liars
 turn, at once, knowing all first versions. Honest nodes put the second version, through
-the liars, and read it: as the newest of the whole region, as the first that verifies,
-and as the first that is new enough for a reader who knows of the change.
+the liars, and the askers read it: as the newest of the whole region, as the first that
+verifies, and as the first that is new enough for a reader who knows of the change.
 """
 
 from typing import ClassVar, Final
 
 import trio
 
+from opnode.core.records import SignedRecord
+from opnode.drivers.dht.dht import Dht
 from opnode.testing.adversaries import Gang, Lie, choose_liars
 from opnode.testing.dht_nodes import DhtNetwork
 from simulations.reads import (
+    Publication,
     Reads,
     draft,
     publish,
@@ -20,6 +23,7 @@ from simulations.reads import (
     read_latest,
     read_many,
     read_newest,
+    settle,
 )
 from simulations.runs import Figures, Scenario
 
@@ -35,12 +39,15 @@ class LiarsFigures(Figures, frozen=True, kw_only=True):
     Attributes:
         put: share of the second versions that at least one node acknowledged.
         first: first reads; any version of the owner's may end one.
+        uncorrected: first reads that brought an older version, and no newer one in the
+            background either.
         newest: first reads by readers who know of the change.
         latest: reads of the whole region.
     """
 
     put: float
     first: Reads
+    uncorrected: int
     newest: Reads
     latest: Reads
 
@@ -54,6 +61,7 @@ class LiarsScenario(Scenario[LiarsFigures], frozen=True, kw_only=True):
     lie: str = MIXED
     records: int = 50
     gets: int = 0
+    askers: int = 50
 
     async def measure(self, network: DhtNetwork, nursery: trio.Nursery) -> LiarsFigures:
         """Put, turn, put again, read."""
@@ -63,19 +71,46 @@ class LiarsScenario(Scenario[LiarsFigures], frozen=True, kw_only=True):
         gang.seen.update((p.key, p.versions[0].wire) for p in publications)
         lies = list(Lie) if self.lie == MIXED else [Lie(self.lie)]
         honest = choose_liars(network, self.share, lies, gang)
+        askers = network.rng.sample(honest, min(self.askers, len(honest)))
+        network.maintain(*askers)
+        await settle(network, askers)
         put = await publish(network, honest, publications, 1)
         gets = self.gets or self.records
+        pursued = _Pursued()
         first, newest, latest = [
-            await read_many(network, honest, publications, read, gets)
-            for read in (read_first, read_newest, read_latest)
+            await read_many(network, askers, publications, read, gets)
+            for read in (pursued.read, read_newest, read_latest)
         ]
         bar = _SUCCESS_HALF if self.share >= _HALF else _SUCCESS_THIRD
         forged = first.forged + newest.forged + latest.forged
-        older = newest.older + latest.older
+        older = newest.older + latest.older + pursued.uncorrected()
         return LiarsFigures(
             met=min(newest.success, latest.success) >= bar and not forged + older,
             put=put / self.records,
             first=first,
+            uncorrected=pursued.uncorrected(),
             newest=newest,
             latest=latest,
+        )
+
+
+class _Pursued:
+    """First reads, and what turned up after them."""
+
+    def __init__(self) -> None:
+        self._seen: list[tuple[Publication, list[SignedRecord]]] = []
+
+    async def read(self, dht: Dht, publication: Publication) -> list[SignedRecord]:
+        """Read like ``read_first``, and go on listening."""
+        seen: list[SignedRecord] = []
+        self._seen.append((publication, seen))
+        found = await read_first(dht, publication, seen.append)
+        seen += found
+        return found
+
+    def uncorrected(self) -> int:
+        """Reads that brought a version, and never the newest."""
+        return sum(
+            bool(seen) and publication.versions[-1] not in seen
+            for publication, seen in self._seen
         )
