@@ -11,7 +11,8 @@ so that nobody profits of what it learned of the dead before.
 Records are signed claims, which every holder and every reader verifies: the harder of
 the two. Unsigned, immutable chunks are measured in networks of their own, in the
 measures that start with ``chunk_``. A put's time includes signing. ``get`` ends at
-the first record that verifies; ``latest`` asks all holders. A reader that happens to
+the first record that verifies, and its lookup goes on behind; CPU time and datagrams
+are counted to the end of that. ``latest`` asks all holders. A reader that happens to
 be a holder reads its own copy, also in the other systems' figures.
 """
 
