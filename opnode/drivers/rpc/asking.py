@@ -22,6 +22,7 @@ from opnode.protocols.rpc.datagrams import (
     largest_reply,
 )
 from opnode.protocols.rpc.messages import (
+    Changed,
     Delegate,
     Dial,
     DialBack,
@@ -40,6 +41,9 @@ from opnode.protocols.rpc.transactions import Pending, Transactions
 _RELAYED: Final = frozenset({Introduce, Offer, Delegate})
 # What they make the asked node send is paid for, token or not.
 _PADDED: Final = frozenset({Ping, DialBack, Dial})
+# Whoever gets these asked for them, as for a reply: a crowd of such takes no place in
+# our memory of nodes, is no witness of our address and no cost of our own asking.
+_INVITED: Final = frozenset({Changed})
 # There is nobody else to ask.
 _PATIENT: Final = frozenset({Introduce, Offer, Register})
 
@@ -145,14 +149,16 @@ class Asker:
             exchange.listener.failed(RequestRefused(body.code, body.detail))
             return
         observed = reply.observed
-        self._transactions.heard(source, reply.token, observed, now)
-        self.surroundings.heard(source.host, now)
-        contact = Contact(reply.sender, source)
         asked = exchange.body
+        is_invited = type(asked) in _INVITED
+        if not is_invited:
+            self._transactions.heard(source, reply.token, observed, now)
+            self.surroundings.heard(source.host, now)
+        contact = Contact(reply.sender, source)
         rtt_s = now - pending.sent_at
         answer = Answer(body, contact, rtt_s, observed, reply.leaf)
         # Whoever was asked for a proof is believed after it was found good, not before.
-        if not (type(asked) is Ping and asked.prove):
+        if not (is_invited or (type(asked) is Ping and asked.prove)):
             if station.on_answered is not None:
                 station.on_answered(answer)
             if station.on_observed is not None:
@@ -195,6 +201,8 @@ class Asker:
             is_relayed=kind in _RELAYED,
             now=now,
         )
+        if kind in _INVITED:
+            pending.is_measured = False
         self._station.counts["requests_sent"] += 1
         # The timer is only ever brought forward: waking once for nothing costs less
         # than moving it for each of the 50 requests of a lookup (3 µs each).
@@ -207,7 +215,8 @@ class Asker:
         tally = self._station.traffic.asked[type(pending.context.body)]
         tally.datagrams_out += 1
         tally.bytes_out += len(datagram)
-        self.budget.spend(destination, now)
+        if type(pending.context.body) not in _INVITED:
+            self.budget.spend(destination, now)
         # A full kernel buffer is a loss like any other: the timer repairs it.
         self._station.hub.send(datagram, destination)
 

@@ -7,6 +7,7 @@ from opnode.core.errors import RefusalCode, RequestRefused
 from opnode.core.ids import claim_key
 from opnode.core.records import RecordKind, build_record
 from opnode.drivers.dht.config import DhtConfig
+from opnode.drivers.rpc.config import RpcConfig
 from opnode.protocols.rpc.datagrams import Sender, encode_request
 from opnode.protocols.rpc.messages import (
     MAIN_NETWORK,
@@ -17,6 +18,7 @@ from opnode.protocols.rpc.messages import (
     Watch,
     Watching,
 )
+from opnode.protocols.rpc.transactions import TransactionConfig
 from opnode.protocols.watching import WatchConfig
 from opnode.testing.clock import DEFAULT_BASE
 from opnode.testing.keys import seeded_signing_key
@@ -133,6 +135,32 @@ async def test_a_crowd_of_dead_watchers_is_asked_at_a_bounded_rate_and_given_up(
     await holder.dht.put(claim(4))
     await trio.sleep(10)
     assert holder.rpc.statistics().requests_sent - sent <= 3
+
+
+async def test_a_crowd_of_watchers_takes_no_place_in_what_the_holder_knows(
+    autojump_clock, network
+):
+    small = RpcConfig(transactions=TransactionConfig(peers=4))
+    holder = await network.add(host="8.8.8.8", maintained=True, rpc_config=small)
+    friend = await network.add(host="9.9.9.9")
+    crowd = [
+        await network.add(host=f"11.0.{number}.1", leaf=True) for number in range(20)
+    ]
+    heard = [hears(member) for member in crowd]
+    for member in crowd:
+        await member.rpc.request(holder.hub.local, Watch(KEY, 600))
+    await holder.rpc.request(friend.hub.local, Ping())
+    witnesses = []
+    holder.rpc.on_observed = lambda reporter, _: witnesses.append(reporter)
+    spent = holder.rpc.statistics().budget
+    await holder.dht.put(claim(1))
+    await trio.sleep(1)
+    assert all(heard)
+    assert holder.rpc.token_for(friend.hub.local)
+    # The lookup of the put asked the friend, and nobody else counts.
+    assert set(witnesses) <= {friend.hub.local}
+    used = holder.rpc.statistics().budget
+    assert used.endpoints_per_min_used == spent.endpoints_per_min_used
 
 
 async def test_a_node_that_cannot_send_requests_any_more_goes_on(
