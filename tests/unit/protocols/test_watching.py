@@ -1,5 +1,7 @@
 """`watching`: who is told of a change, how fast, and what it may cost."""
 
+import tracemalloc
+
 import pytest
 
 from opnode.core.addresses import Endpoint
@@ -101,6 +103,44 @@ def test_every_slot_that_changed_is_sent():
     expected = {(endpoint(n), slot[1]) for n in range(3) for slot in slots}
     assert set(holder.told) == expected
     assert len(holder.told) == len(expected)
+
+
+def test_a_slot_that_changes_again_does_not_hide_another_that_changed_before():
+    holder = Holder()
+    holder.watch()
+    other = (4, b"other")
+    for slot, wire in ((SLOT, b"1"), (other, b"2"), (SLOT, b"3")):
+        holder.desk.changed(KEY, slot, wire)
+    holder.run(5)
+    assert holder.told == [(ANNA, b"2"), (ANNA, b"3")]
+
+
+def test_who_joins_while_others_are_told_hears_of_later_changes_only():
+    holder = Holder(notices_at_once=1)
+    for number in range(3):
+        holder.watch(endpoint(number))
+    for slot in (SLOT, (4, b"other")):
+        holder.desk.changed(KEY, slot, b"old")
+    holder.step()
+    holder.watch()
+    holder.run(5)
+    assert ANNA not in {who for who, _ in holder.told}
+    holder.desk.changed(KEY, SLOT, b"new")
+    holder.run(5)
+    assert (ANNA, b"new") in holder.told
+
+
+def test_the_watches_of_a_crowd_take_a_bounded_part_of_memory():
+    holder = Holder()
+    tracemalloc.start()
+    try:
+        before, _ = tracemalloc.get_traced_memory()
+        for number in range(8000):
+            holder.watch(endpoint(number))
+        after, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert (after - before) / 8000 < 1200
 
 
 def test_eight_thousand_watchers_of_one_record_are_all_told_at_the_pace():

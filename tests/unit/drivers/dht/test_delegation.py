@@ -15,6 +15,7 @@ from opnode.protocols.rpc.messages import (
     FindValue,
     Found,
     Nodes,
+    Ping,
     Values,
     pack_contact,
 )
@@ -246,6 +247,20 @@ async def test_one_dead_server_holds_nothing_up(autojump_clock, network):
         began_at = trio.current_time()
         assert await work()
         assert trio.current_time() - began_at < 2
+
+
+async def test_those_come_first_to_whom_there_is_a_mapping(autojump_clock, network):
+    await grow(network, 30)
+    leaf = await frugal_leaf(network)
+    # Longer than a token is relied on; nobody was asked meanwhile.
+    leaf.dht._contacts.tick = lambda _: None
+    await trio.sleep(300)
+    talked_to = network.nodes[3:6]
+    for node in talked_to:
+        await leaf.rpc.request(node.hub.local, Ping())
+    await leaf.dht.closest_nodes(KEY)
+    assert set(leaf.dht._delegation._servers) <= {n.contact for n in talked_to}
+    assert len(leaf.dht._delegation._servers) >= 2
 
 
 async def test_servers_have_no_network_in_common(autojump_clock, network):

@@ -241,7 +241,7 @@ async def test_a_holder_that_lies_is_not_believed(autojump_clock, network):
         for wire in (forged, claim(network, 4).wire, newest.wire):
             await holder.rpc.request(leaf.hub.local, Changed(wire))
         with pytest.raises(RequestRefused) as refusal:
-            await holder.rpc.request(leaf.hub.local, Changed(b"no record"))
+            await holder.rpc.request(leaf.hub.local, Changed(b"no record" * 20))
         assert refusal.value.code == FailureCode.MALFORMED_RECORD
         assert await is_silent(watched)
         assert leaf.dht.statistics().bad_records == 2
