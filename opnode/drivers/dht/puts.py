@@ -198,7 +198,7 @@ class _Placement:
 
     def question(self, query: Query) -> Request:
         """STORE for the region's members, if their neighbours can be asked along."""
-        is_holder = query.is_inside and self._has_room
+        is_holder = query.is_holder and self._has_room
         if is_holder:
             self.asked.add(query.contact)
         body = self._questions.get((query.near, is_holder))

@@ -31,12 +31,13 @@ class Query(NamedTuple):
     Attributes:
         contact: whom.
         near: 20 bytes; the target, or another point of its region.
-        is_inside: the contact lies in the region.
+        is_holder: the contact lies in the region, or is of the k closest where all
+            known members of the region have answered: what is put belongs there.
     """
 
     contact: Contact
     near: bytes
-    is_inside: bool
+    is_holder: bool
 
 
 class _Path:
@@ -66,7 +67,8 @@ class Lookup:
     Attributes:
         region: the ids whose nodes are all asked.
         asks_region_at_once: its members are to be asked anyway, so alpha does not
-            count there. For puts and whole reads; a search may end at the first.
+            count there, and others are asked when the members that are known have
+            answered. For puts and whole reads; a search may end at the first.
     """
 
     def __init__(
@@ -96,7 +98,8 @@ class Lookup:
         self._order: list[tuple[int, int, Candidate]] = []
         self._candidates: dict[Contact, Candidate] = {}
         self._asked: list[Candidate] = []
-        self._in_flight = self._in_flight_inside = self._stragglers = 0
+        self._in_flight = self._stragglers = 0
+        self._has_members = False
         # Candidates in the region that are to be asked or have to answer.
         self._open_inside = 0
         self._groups: dict[bytes, int] = {}
@@ -155,6 +158,7 @@ class Lookup:
         candidate = self._candidates.get(contact)
         if candidate is None:
             return
+        self._has_members = self._has_members or candidate.is_inside
         if candidate.state is _ASKED:
             self._pace.answered()
         elif candidate.state is _SLOW:
@@ -204,13 +208,13 @@ class Lookup:
 
     def _pick(self) -> Candidate | None:
         """Who is next: paths take turns, members of the region go first in each."""
-        alpha = self._pace.alpha
-        in_flight = self._in_flight
-        has_room = in_flight < alpha
-        may_go_inside = has_room
+        has_room = may_go_inside = self._in_flight < self._pace.alpha
         if self.asks_region_at_once:
-            may_go_inside = in_flight < self._config.region_alpha
-            has_room = in_flight - self._in_flight_inside < alpha
+            may_go_inside = self._in_flight < self._config.region_alpha
+            # Members may name nearer ones than the best of the others.
+            if self._has_members:
+                has_room = may_go_inside
+            has_room = has_room and not self._open_inside
         if not (has_room or may_go_inside):
             return None
         if has_room:
@@ -247,16 +251,14 @@ class Lookup:
         candidate.become(_ASKED)
         self._asked.append(candidate)
         self._in_flight += 1
-        self._in_flight_inside += candidate.is_inside
         self._count_group(candidate, 1)
-        return Query(candidate.contact, near, candidate.is_inside)
+        is_next_best = self._has_members and not self._open_inside
+        return Query(candidate.contact, near, candidate.is_inside or is_next_best)
 
     def _leave(self, candidate: Candidate, state: CandidateState) -> None:
         if candidate.state is _ASKED:
             self._in_flight -= 1
-            if candidate.is_inside:
-                self._in_flight_inside -= 1
-                self._open_inside -= 1
+            self._open_inside -= candidate.is_inside
         elif candidate.state is _SLOW:
             self._stragglers -= 1
         candidate.become(state)

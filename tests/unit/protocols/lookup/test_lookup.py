@@ -234,7 +234,7 @@ def test_each_path_asks_for_the_neighbours_of_another_point_in_turn():
     points = {path: [] for path in range(4)}
     while queries := lookup.next_queries():
         for query in queries:
-            assert query.is_inside
+            assert query.is_holder
             path = lookup._candidates[query.contact].path
             points[path].append(query.near)
             lookup.heard(query.contact, [])
