@@ -20,11 +20,8 @@ from opnode.daemon.figures import (
 BAR: Final = 20
 """Characters of a full bucket's bar: one for each contact (k of the Kademlia paper)."""
 
-ROLES: Final = {
-    "server": "server: others find things through it",
-    "leaf": "leaf: it serves nobody",
-    "auto": "leaf until others have proven that they can reach it",
-}
+TOLD: Final = ("server", "leaf")
+"""Roles that a node can be told; what it was not told, it finds out by itself."""
 
 
 def node_rows(node: NodeFigures) -> dict[str, str]:
@@ -32,7 +29,7 @@ def node_rows(node: NodeFigures) -> dict[str, str]:
     dht = node.dht
     rows = {
         "address": _address(node),
-        "role": ROLES.get(node.role or "", node.role),
+        "role": _role(node),
         "network": _network(node),
         "alarm": dht.alarm or None,
         "records": _records(dht),
@@ -97,6 +94,21 @@ def _cell(value: object) -> str:
     if isinstance(value, dict):
         return " ".join(map(_cell, value.values()))
     return f"{value:.6g}" if isinstance(value, float) else str(value)
+
+
+def _role(node: NodeFigures) -> str | None:
+    """The role in force, and why it is."""
+    proof = node.reachability
+    if node.configured_role in TOLD:
+        return f"{node.role}, as it was told"
+    if proof is None:
+        return node.role
+    if proof.is_proven:
+        networks = _count(proof.networks, "unrelated network")
+        return f"{node.role}: {networks} dialled back"
+    if proof.failures:
+        return f"{node.role}: nobody got through in {_count(proof.failures, 'round')}"
+    return f"{node.role} until others have proven that they can reach it"
 
 
 def _address(node: NodeFigures) -> str | None:

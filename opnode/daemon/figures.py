@@ -69,11 +69,21 @@ class RpcFigures(msgspec.Struct, frozen=True, kw_only=True):
     budget: Budget | None = None
 
 
+class Reachability(msgspec.Struct, frozen=True, kw_only=True):
+    """What others proved of the node's port."""
+
+    is_proven: bool
+    networks: int
+    failures: int
+
+
 class NodeFigures(msgspec.Struct, frozen=True, kw_only=True):
     """Of a whole node."""
 
     node_id: str | None = None
     role: str | None = None
+    configured_role: str | None = None
+    reachability: Reachability | None = None
     endpoint: str | None = None
     observed: tuple[str, ...] = ()
     behind_nat: bool | None = None

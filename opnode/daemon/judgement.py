@@ -109,16 +109,23 @@ def judge_reachable(figures: NodeFigures) -> Finding:
     """Whether strangers can reach the node, and how that is known."""
     name = "reachable"
     seen = ", ".join(figures.observed)
-    where = f"others see it at {seen}" if seen else "no two others told its address"
+    where = f"others see it at {seen}" if seen else "too few others told its address"
     if figures.behind_nat:
         where += ", behind a NAT"
-    if figures.role == "server":
-        text = f"it serves others as {figures.endpoint}; {where}"
+    proof = figures.reachability
+    if figures.configured_role == "leaf":
+        return Finding(name, Health.OK, f"not needed by a leaf; {where}")
+    if proof is not None and proof.is_proven:
+        text = f"{_count(proof.networks, 'unrelated network')} dialled back; {where}"
         return Finding(name, Health.OK, text)
-    if figures.role == "leaf":
-        text = f"a leaf: it serves nobody; {where}"
-        return Finding(name, Health.OK, text)
-    return Finding(name, Health.UNKNOWN, f"nobody dialled back; {where}")
+    if figures.configured_role == "server":
+        text = f"a server because it was told so, without a proof; {where}"
+        return Finding(name, Health.UNKNOWN, text)
+    if proof is not None and proof.failures:
+        text = f"nobody got through in {_count(proof.failures, 'round')}; {where}"
+        advice = "a leaf works all the same; to serve others, forward its UDP port"
+        return Finding(name, Health.WARN, text, advice)
+    return Finding(name, Health.UNKNOWN, f"nobody dialled back yet; {where}")
 
 
 def judge_clock(facts: ClockFacts) -> Finding:

@@ -64,6 +64,7 @@ from opnode.node.keys import (
 )
 from opnode.node.peer_watch import PeerWatch
 from opnode.node.presence import PresenceKeeper
+from opnode.protocols.reachability import ReachabilityStatistics
 
 logger = logging.getLogger(__name__)
 
@@ -86,11 +87,17 @@ class PeerView:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NodeStatistics:
-    """The node at one instant."""
+    """The node at one instant.
+
+    ``role`` is the one in force, ``configured_role`` what the node was told;
+    ``reachability`` is the evidence, ``None`` where the role does not depend on it.
+    """
 
     node_id: NodeId
     peer_id: PeerId | None
     role: Role
+    configured_role: Role
+    reachability: ReachabilityStatistics | None
     endpoint: Endpoint
     observed: tuple[Endpoint, ...]
     behind_nat: bool
@@ -322,6 +329,8 @@ class OverlayNode:
             node_id=self.node_id,
             peer_id=identity.peer_id if identity else None,
             role=parts.roles.in_force,
+            configured_role=parts.roles.configured,
+            reachability=parts.roles.evidence(),
             endpoint=self.endpoint,
             observed=parts.observed.agreed,
             behind_nat=parts.observed.behind_nat,

@@ -14,6 +14,7 @@ from opnode.drivers.dht.dht import Dht
 from opnode.drivers.dht.reachability import ReachabilityCheck
 from opnode.drivers.rpc.rpc import Rpc
 from opnode.node.config import Role
+from opnode.protocols.reachability import ReachabilityStatistics
 
 logger = logging.getLogger(__name__)
 
@@ -50,6 +51,15 @@ class RoleKeeper:
     def in_force(self) -> Role:
         """``SERVER`` or ``LEAF``."""
         return Role.LEAF if self._rpc.leaf else Role.SERVER
+
+    @property
+    def configured(self) -> Role:
+        """What the node was told."""
+        return self._configured
+
+    def evidence(self) -> ReachabilityStatistics | None:
+        """What is known of our port; None where the role does not depend on it."""
+        return self._check.statistics()
 
     def moved(self, address: Endpoint) -> None:
         """Others see us at this address now."""

@@ -47,6 +47,21 @@ class Standing(enum.Enum):
     PROVEN = enum.auto()
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReachabilityStatistics:
+    """What is known of our port at this instant.
+
+    Attributes:
+        is_proven: strangers reached us.
+        networks: unrelated ones that did, in the last round that succeeded.
+        failures: rounds in a row that did not succeed since.
+    """
+
+    is_proven: bool
+    networks: int
+    failures: int
+
+
 class Question(NamedTuple):
     """One helper to ask, and the secret that whoever dials us has to bring."""
 
@@ -79,6 +94,7 @@ class Reachability:
         self._ends_at: float | None = None
         self._next_at = now + self._config.settle_s
         self._failures = 0
+        self._proven_by = 0
 
     @property
     def standing(self) -> Standing:
@@ -89,6 +105,15 @@ class Reachability:
     def is_asking(self) -> bool:
         """Whether a round is under way."""
         return self._ends_at is not None
+
+    def statistics(self) -> ReachabilityStatistics:
+        """The evidence."""
+        is_proven = self._standing is Standing.PROVEN
+        return ReachabilityStatistics(
+            is_proven=is_proven,
+            networks=self._proven_by if is_proven else 0,
+            failures=self._failures,
+        )
 
     def next_deadline(self) -> float:
         """When ``handle_deadline`` or a new round is due."""
@@ -165,6 +190,7 @@ class Reachability:
 
     def _succeed(self, now: float) -> None:
         self._standing = Standing.PROVEN
+        self._proven_by = len(self._networks)
         self._failures = 0
         self._end()
         self._next_at = now + self._config.check_s

@@ -16,7 +16,12 @@ from opnode.core.errors import RequestTimeout
 from opnode.core.ids import Contact
 from opnode.drivers.rpc.exchange import IncomingRequest, Indifferent
 from opnode.drivers.rpc.rpc import Rpc
-from opnode.protocols.reachability import Reachability, ReachabilityConfig, Standing
+from opnode.protocols.reachability import (
+    Reachability,
+    ReachabilityConfig,
+    ReachabilityStatistics,
+    Standing,
+)
 from opnode.protocols.rpc.messages import (
     DialBack,
     Dialled,
@@ -62,6 +67,10 @@ class ReachabilityCheck:
         """Whether strangers reach us, as far as was proven."""
         machine = self._machine
         return machine is not None and machine.standing is Standing.PROVEN
+
+    def statistics(self) -> ReachabilityStatistics | None:
+        """The evidence; None for a node that does not look for any."""
+        return None if self._machine is None else self._machine.statistics()
 
     def moved(self, address: Endpoint) -> None:
         """Others see us at this address now. Called with every answer: cheap."""

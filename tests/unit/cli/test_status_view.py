@@ -15,13 +15,16 @@ from opnode.daemon.figures import (
     Budget,
     DhtFigures,
     NodeFigures,
+    Reachability,
     RpcFigures,
     TrafficLine,
     read_figures,
 )
 
 FULL = NodeFigures(
-    role="auto",
+    role="server",
+    configured_role="auto",
+    reachability=Reachability(is_proven=True, networks=3, failures=0),
     endpoint="203.0.113.5:4848",
     observed=("203.0.113.5:4848", "203.0.113.5:9"),
     behind_nat=True,
@@ -67,7 +70,7 @@ def line(message, side="asked", out=1, size_out=1, size_in=1):
 def test_every_figure_has_its_words():
     assert node_rows(FULL) == {
         "address": "203.0.113.5:4848, seen by others as 203.0.113.5:9, behind a NAT",
-        "role": "leaf until others have proven that they can reach it",
+        "role": "server: 3 unrelated networks dialled back",
         "network": "joined, 31 contacts of about 1234 nodes",
         "alarm": "key ab12: 9 nodes where 2 are expected",
         "records": "12 held here, 2 of its own kept alive, 1 with two contents under"
@@ -85,6 +88,21 @@ def test_what_a_node_does_not_tell_is_left_out():
     assert traffic_lines(()) == []
     quiet = read_figures({"contacts": 1, "joined": False, "dht": {"watchers": 0}})
     assert node_rows(quiet) == {"network": "not joined, 1 contact"}
+
+
+@pytest.mark.parametrize(
+    ("told", "role", "failures", "text"),
+    [
+        ("auto", "leaf", 0, "leaf until others have proven that they can reach it"),
+        ("auto", "leaf", 1, "leaf: nobody got through in 1 round"),
+        ("leaf", "leaf", 0, "leaf, as it was told"),
+        ("server", "server", 5, "server, as it was told"),
+    ],
+)
+def test_a_role_has_its_reason(told, role, failures, text):
+    proof = Reachability(is_proven=False, networks=0, failures=failures)
+    node = NodeFigures(role=role, configured_role=told, reachability=proof)
+    assert node_rows(node) == {"role": text}
 
 
 def test_a_role_of_another_version_is_shown_as_it_is():

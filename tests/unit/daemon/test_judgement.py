@@ -2,7 +2,14 @@
 
 import pytest
 
-from opnode.daemon.figures import Bucket, Budget, DhtFigures, NodeFigures, RpcFigures
+from opnode.daemon.figures import (
+    Bucket,
+    Budget,
+    DhtFigures,
+    NodeFigures,
+    Reachability,
+    RpcFigures,
+)
 from opnode.daemon.judgement import (
     ENTRY_ADVICE,
     DiskFacts,
@@ -59,6 +66,11 @@ def budget(**changes):
     return NodeFigures(rpc=RpcFigures(budget=Budget(**{**fields, **changes})))
 
 
+def role(told, *, networks=0, failures=0):
+    proof = Reachability(is_proven=networks > 0, networks=networks, failures=failures)
+    return NodeFigures(configured_role=told, reachability=proof)
+
+
 def disk(damage=None, aside=0, free=10**11):
     return DiskFacts(damage, aside, free)
 
@@ -72,16 +84,17 @@ JUDGED = [
     (judge_joined(ALONE), Health.BAD, "knows no other node"),
     (judge_joined(NodeFigures()), Health.BAD, "knows no other node"),
     (judge_joined(NodeFigures(contacts=0, joined=True)), Health.WARN, "first node"),
-    (judge_reachable(NodeFigures(role="auto")), Health.UNKNOWN, "nobody dialled back"),
-    (judge_reachable(NodeFigures(role="leaf")), Health.OK, "serves nobody"),
+    (judge_reachable(NodeFigures()), Health.UNKNOWN, "nobody dialled back yet"),
+    (judge_reachable(role("auto")), Health.UNKNOWN, "nobody dialled back yet"),
+    (judge_reachable(role("auto", failures=2)), Health.WARN, "in 2 rounds"),
+    (judge_reachable(role("auto", networks=3)), Health.OK, "3 unrelated networks"),
+    (judge_reachable(role("leaf")), Health.OK, "not needed by a leaf"),
     (
         judge_reachable(
-            NodeFigures(
-                role="server", endpoint="h:1", observed=("h:1",), behind_nat=True
-            )
+            NodeFigures(configured_role="server", observed=("h:1",), behind_nat=True)
         ),
-        Health.OK,
-        "serves others as h:1; others see it at h:1, behind a NAT",
+        Health.UNKNOWN,
+        "told so, without a proof; others see it at h:1, behind a NAT",
     ),
     (judge_clock(clock()), Health.UNKNOWN, "not known"),
     (judge_clock(clock(agree=5)), Health.OK, "within 2 minutes of 5 of 5 nodes"),

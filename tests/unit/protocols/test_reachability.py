@@ -8,6 +8,7 @@ from opnode.core.addresses import Endpoint
 from opnode.protocols.reachability import (
     Reachability,
     ReachabilityConfig,
+    ReachabilityStatistics,
     Standing,
     network_of,
 )
@@ -165,3 +166,20 @@ def test_networks_are_16_bits_of_ipv4_32_of_ipv6_and_a_private_host_is_its_own()
     one, two = network_of("2a00:1450:1::1"), network_of("2a00:1450:2::1")
     assert one == two != network_of("2a00:1451::1")
     assert network_of("10.0.0.1") != network_of("10.0.0.2")
+
+
+def test_the_evidence_names_the_networks_of_the_last_proof_and_failures_since(machine):
+    assert machine.statistics() == (
+        ReachabilityStatistics(is_proven=False, networks=0, failures=0)
+    )
+    prove(machine, 30.0)
+    proven = ReachabilityStatistics(is_proven=True, networks=3, failures=0)
+    assert machine.statistics() == proven
+    fail(machine)
+    assert machine.statistics() == (
+        ReachabilityStatistics(is_proven=True, networks=3, failures=1)
+    )
+    fail(machine)
+    assert machine.statistics() == (
+        ReachabilityStatistics(is_proven=False, networks=0, failures=2)
+    )
