@@ -28,13 +28,21 @@ ExceptionInfo: TypeAlias = (
 )
 
 
+class PipeConsole(Console):
+    """A console whose reader may go away, as with `| head`, in the midst of a task."""
+
+    def on_broken_pipe(self) -> None:
+        """Leave as the error that it is; rich would end the program here."""
+        raise BrokenPipeError
+
+
 class Output:
     """Where a command reports; ``is_json`` decides for whom."""
 
     def __init__(self, *, is_json: bool) -> None:
         """Nothing is written yet."""
         self.is_json = is_json
-        self.console = Console(highlight=False, soft_wrap=True)
+        self.console = PipeConsole(highlight=False, soft_wrap=True)
 
     def event(self, event: object) -> None:
         """Write one JSON object in one line, at once; silent for people.

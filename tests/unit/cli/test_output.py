@@ -1,6 +1,7 @@
 import io
 import json
 import logging
+import os
 
 import pytest
 from rich.console import Console
@@ -34,6 +35,18 @@ def test_people_get_text_and_no_json(capsys):
     assert "[bold]as it is[/bold]\n" in out
     assert "na[me]" in out
     assert "event" not in out
+
+
+def test_a_reader_that_went_away_is_an_error_like_others():
+    reader, writer = os.pipe()
+    os.close(reader)
+    with os.fdopen(writer, "w") as file:
+        output = Output(is_json=False)
+        output.console.file = file
+        with pytest.raises(BrokenPipeError):
+            output.text("hello")
+        # What is left in the buffer has nowhere to go when the file is closed.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), writer)
 
 
 @pytest.mark.parametrize(
