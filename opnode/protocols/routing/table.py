@@ -162,6 +162,9 @@ class Table(RoutingTable):
         if known_at is not None:
             entry.known_at = min(now, known_at)
         if is_asker and len(self) >= self._config.stocked:
+            if not self._may_take_asker(now):
+                # Others that were pinged at the same time have answered meanwhile.
+                return
             self._askers[contact.node_id] = now
         self.add_contact(entry)
 
@@ -349,13 +352,7 @@ class Table(RoutingTable):
 
     def _is_neighbour(self, long_id: int, now: float) -> bool:
         """Whether an asker is one of the k nearest to us, and there is room for it."""
-        askers = self._askers
-        while askers:
-            first = next(iter(askers))
-            if now - askers[first] < _CONFIRMED_S:
-                break
-            del askers[first]
-        if len(askers) >= max(self._config.neighbours, len(self) // 10):
+        if not self._may_take_asker(now):
             return False
         own = self.node.long_id
         if self._reach is None:
@@ -363,6 +360,16 @@ class Table(RoutingTable):
             is_full = len(near) >= self.ksize
             self._reach = near[-1].long_id ^ own if is_full else _LAST_ID
         return long_id ^ own <= self._reach
+
+    def _may_take_asker(self, now: float) -> bool:
+        """Whether not too many entered lately because they asked us."""
+        askers = self._askers
+        while askers:
+            first = next(iter(askers))
+            if now - askers[first] < _CONFIRMED_S:
+                break
+            del askers[first]
+        return len(askers) < max(self._config.neighbours, len(self) // 10)
 
     def _may_split(self, bucket: Bucket) -> bool:
         lower, upper = bucket.range

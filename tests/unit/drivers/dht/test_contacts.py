@@ -15,6 +15,7 @@ from opnode.protocols.rpc.messages import (
     pack_contact,
 )
 from opnode.testing.dht_nodes import DhtNetwork
+from opnode.testing.flooding import flood_forged, flood_fresh
 
 KEY = claim_key("somebody")
 
@@ -181,3 +182,49 @@ async def test_a_forged_private_source_has_nobody_pinged_next_door(
     network.network.carry(data, Endpoint("7.7.7.7", 53), node.hub.local)
     await trio.sleep(0.1)
     assert node.rpc.statistics().requests_sent == before + 1
+
+
+async def test_nobody_is_in_a_table_who_did_not_answer_there(autojump_clock, network):
+    await network.grow(40)
+    victim = network.nodes[11]
+    await flood_forged(network, victim, 300)
+    await flood_fresh(network, victim, 300)
+    await trio.sleep(1)
+    table = victim.dht._contacts.table
+    answered = {e.contact for e in table.entries() if e.answered_at > float("-inf")}
+    assert answered == set(victim.dht.contacts())
+    known = {node.contact for node in network.nodes}
+    asked = {entry.contact for entry in table.entries()} - known
+    assert len(asked) <= victim.dht._config.routing.neighbours
+
+
+async def test_a_flood_pushes_out_nobody_and_fills_no_memory(autojump_clock, network):
+    await network.grow(60)
+    await trio.sleep(1)
+    victim = network.nodes[20]
+    established = set(victim.dht.contacts())
+    assert len(established) > 30
+    await flood_fresh(network, victim, 1000)
+    contacts = victim.dht._contacts
+    assert established <= set(victim.dht.contacts())
+    limit = len(established) + victim.dht._config.routing.neighbours
+    assert len(contacts.table._places) <= limit
+    assert len(contacts.table._checks) <= 2 * limit + 64
+    assert not contacts._checks
+
+
+async def test_a_node_that_becomes_a_leaf_leaves_tables_at_its_next_word(
+    autojump_clock, network
+):
+    await network.grow(5)
+    await trio.sleep(1)
+    node, other = network.nodes[1], network.nodes[3]
+    assert node.contact in other.dht.contacts()
+    node.rpc.leaf = True
+    await node.rpc.request(other.hub.local, Ping())
+    await node.rpc.request(other.hub.local, FindNode(KEY))
+    assert node.contact not in other.dht.contacts()
+    for third in network.nodes:
+        if third is not node and node.contact in third.dht.contacts():
+            await third.rpc.request(node.hub.local, Ping())
+            assert node.contact not in third.dht.contacts()
