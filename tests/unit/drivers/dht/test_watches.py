@@ -308,3 +308,49 @@ async def test_a_node_that_knows_nobody_tries_again_ever_more_slowly(
         lookups = lonely.dht.statistics().lookups
         await trio.sleep(3600)
         assert lonely.dht.statistics().lookups - lookups < 60
+
+
+class StrictNat:
+    """In front of one node: lets in only who was sent to in the last 30 seconds."""
+
+    def __init__(self, node):
+        self.sent_at = {}
+        self.kept_out = 0
+        send, receive = node.hub.send, node.hub.rpc_handler
+
+        def send_out(data, destination, *rest, **options):
+            self.sent_at[destination] = trio.current_time()
+            return send(data, destination, *rest, **options)
+
+        def let_in(data, source):
+            if trio.current_time() - self.sent_at.get(source, -99) <= 30:
+                receive(data, source)
+            else:
+                self.kept_out += 1
+
+        node.hub.send, node.hub.rpc_handler = send_out, let_in
+
+
+@pytest.mark.parametrize("is_known", [True, False])
+async def test_behind_a_strict_nat_notices_come_in_because_renewals_keep_it_open(
+    autojump_clock, network, is_known
+):
+    await grow(network, 8)
+    leaf = await leaf_of(network)
+    nat = StrictNat(leaf)
+    leaf.dht.watch_behind_nat(lambda: is_known)
+    # Each put goes to all, so that only the NAT decides what arrives.
+    owner, heard = network.nodes[3], []
+    async with leaf.dht.watch(KEY) as watched:
+        await wait_watching(network, 2)
+        for seq in range(1, 20):
+            await trio.sleep(47)
+            await owner.dht.put(claim(network, seq))
+            with trio.move_on_after(1):
+                heard.append((await watched.__anext__()).seq)
+    if is_known:
+        assert heard == list(range(1, 20))
+    else:
+        # The NAT is real: who does not know of it misses most.
+        assert len(heard) < 10
+        assert nat.kept_out > 0
