@@ -55,6 +55,7 @@ _PAUSE_S = 0.06
 # A loaded one has no time for newcomers anyway, and floods are slow to simulate.
 _LOADED_PAUSE_S = 0.005
 _FLOOD_PER_S = 4000
+_DIAL_PAUSE_S = 3.0
 _KEY = seeded_signing_key("amplification")
 _BAG_NAME = "crowded"
 
@@ -228,9 +229,10 @@ class Scan:
             self.send(self._datagram(probe, source, token), source)
             await trio.sleep(pause_s)
 
-    async def run_named(self, lengths: Sequence[int]) -> None:
+    async def run_named(self) -> None:
         """Have others contacted by messages from addresses that proved themselves."""
-        for length in lengths:
+        size = m.DIAL_SIZE
+        for length in (size // 2, size - 1, size, size, size + 1, MAX_LENGTH):
             source, named = self.address(), self.address()
             token = await self.token_of(source)
             account = self._open_account("DIAL of another address", named)
@@ -238,7 +240,8 @@ class Scan:
             data = self.request(body, source, token, length)
             account.datagrams_in, account.bytes_in = 1, len(data)
             self.send(data, source)
-            await trio.sleep(_PAUSE_S)
+            # A node dials one every two seconds.
+            await trio.sleep(_DIAL_PAUSE_S)
 
     async def run_conversations(self, count: int) -> None:
         """Many datagrams from one address: long ones, shorter repetitions, all types.
@@ -385,7 +388,7 @@ async def scan_state(state: str, lengths: Sequence[int], seed: int) -> list[Acco
                 nursery.cancel_scope.cancel()
         else:
             await scan.run(lengths, _PAUSE_S)
-            await scan.run_named(lengths[-8:])
+            await scan.run_named()
             await scan.run_conversations(len(lengths))
         await trio.sleep(_SETTLE_S)
         return scan.accounts

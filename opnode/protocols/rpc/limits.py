@@ -133,17 +133,24 @@ class Buckets(Generic[Key]):
 class _Ration:
     """The buckets of one scope, for askers with or without a token."""
 
-    __slots__ = ("address_s", "addresses", "subnet_s", "subnets", "total_s", "totals")
+    __slots__ = (
+        *("address_s", "addresses", "is_one", "subnet_s", "subnets"),
+        *("total_s", "totals"),
+    )
 
     def __init__(self, rates: Rates, share: float, config: LimitConfig) -> None:
         self.address_s = 1.0 / (share * rates.address)
         self.subnet_s = 1.0 / (share * rates.subnet)
         self.total_s = 1.0 / (share * rates.total)
+        # Whether the wider buckets say nothing that the total does not: loopback.
+        self.is_one = min(rates.address, rates.subnet) >= rates.total
         self.addresses: Buckets[str] = Buckets(config.burst_s, config.tracked)
         self.subnets: Buckets[bytes] = Buckets(config.burst_s, config.tracked)
         self.totals: Buckets[None] = Buckets(config.burst_s, 1)
 
     def take(self, host: str, subnet: bytes, units: float, now: float) -> bool:
+        if self.is_one:
+            return self.totals.take(None, units * self.total_s, now)
         return (
             self.addresses.take(host, units * self.address_s, now)
             and self.subnets.take(subnet, units * self.subnet_s, now)

@@ -10,8 +10,12 @@ from opnode.core.errors import RecordNotFound
 from opnode.core.ids import claim_key
 from opnode.core.records import RecordKind, build_record
 from opnode.drivers.dht.config import DhtConfig
+from opnode.drivers.rpc.config import RpcConfig
+from opnode.drivers.rpc.exchange import Indifferent
+from opnode.protocols.rpc.budget import BudgetConfig
 from opnode.protocols.rpc.messages import (
     FindValue,
+    Ping,
 )
 from opnode.testing.keys import seeded_signing_key
 
@@ -77,3 +81,29 @@ async def test_a_disk_that_fails_is_reported_once_and_the_node_goes_on(
     with pytest.raises(RecordNotFound):
         await node.dht.find_first(other.key, anything)
     assert await node.dht.find_all(other.key) == []
+
+
+async def test_liveness_and_refreshes_wait_while_people_use_the_budget(
+    autojump_clock, network
+):
+    budget = BudgetConfig(endpoints_per_min=1.0, endpoints_burst=20.0)
+    node = await network.add(
+        host="8.8.8.8", maintained=True, rpc_config=RpcConfig(budget=budget)
+    )
+    others = [await network.add(host=f"{first}.9.9.9") for first in range(20, 26)]
+    for other in others:
+        await node.rpc.request(other.hub.local, Ping())
+    await trio.sleep(60)
+    before = node.rpc.statistics()
+    # People look up what is far away: the budget is overdrawn for half an hour.
+    for port in range(1, 40):
+        node.rpc.start(Endpoint("7.7.7.7", port), Ping(), Indifferent())
+    await trio.sleep(900)
+    after = node.rpc.statistics()
+    assert after.budget.is_short
+    assert after.budget.waits > before.budget.waits
+    assert after.requests_sent - before.requests_sent == 39
+    # And when they are done, there is room again.
+    await trio.sleep(3600)
+    assert not node.rpc.statistics().budget.is_short
+    assert node.rpc.statistics().requests_sent > after.requests_sent
