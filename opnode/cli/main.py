@@ -186,4 +186,7 @@ def _fail_with_group(group: BaseExceptionGroup[BaseException]) -> None:
     error: BaseException = ours
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
+    if isinstance(error, BrokenPipeError):
+        _drop_output()
+        sys.exit(FAILED)
     fail(error)

@@ -159,3 +159,14 @@ def test_a_reader_that_goes_away_is_no_error_text():
         command, shell=True, capture_output=True, text=True, check=False
     )
     assert result.stderr == ""
+
+
+def test_a_reader_that_goes_away_in_the_midst_of_a_task_is_no_error_text(
+    opnode, monkeypatch
+):
+    dropped = []
+    monkeypatch.setattr(main_module, "_drop_output", lambda: dropped.append(1))
+    raising(monkeypatch, ExceptionGroup("a", [BrokenPipeError()]))
+    ended = opnode()
+    assert (ended.code, ended.out, ended.err) == (1, "", "")
+    assert dropped == [1]
