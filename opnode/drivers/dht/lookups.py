@@ -4,6 +4,7 @@ Owns how a search starts from the routing table, its deadline, and what is count
 it. Refuses to know records.
 """
 
+import bisect
 import random
 from collections import Counter
 from collections.abc import Iterable
@@ -92,7 +93,9 @@ class Lookups:
             # All in the region: they may be one gang, ground next to the key. The way
             # around it starts at those beyond.
             more = self._contacts.table.nearest(key, _SEEDS * config.k)
-            inside = sum(distance(c.node_id, key) < region.radius for c in more)
+            inside = bisect.bisect_left(
+                more, region.radius, key=lambda c: distance(c.node_id, key)
+            )
             seeds = more[: inside + config.paths]
         lookup = Lookup(seeds, region, config, suspects=self._suspects)
         read = self._contacts.read_untrusted

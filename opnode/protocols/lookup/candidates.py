@@ -5,6 +5,7 @@ Owns their states. Refuses to know whom to ask next.
 
 import enum
 from functools import lru_cache
+from typing import Final
 
 from opnode.core.addresses import is_public, subnet_group
 from opnode.core.ids import Contact
@@ -60,7 +61,7 @@ class Candidate:
         self.named_by = named_by
         self.is_inside = False
         self.group = _subnet_of(contact.endpoint.host)
-        self.state = CandidateState.NEW
+        self.state = _NEW
         self.may_answer = True
 
     def become(self, state: CandidateState) -> None:
@@ -69,7 +70,9 @@ class Candidate:
         self.may_answer = state in _MAY_ANSWER
 
 
-_MAY_ANSWER = (CandidateState.NEW, CandidateState.ASKED, CandidateState.ANSWERED)
+# Looked up once: an Enum's attributes cost as much as the rest of a candidate.
+_NEW: Final = CandidateState.NEW
+_MAY_ANSWER: Final = (_NEW, CandidateState.ASKED, CandidateState.ANSWERED)
 
 
 @lru_cache(maxsize=4096)

@@ -106,7 +106,11 @@ class Lookup:
         self._surplus: list[Candidate] = []
         self._is_surveyed = False
         self._is_settled = False
-        self._add(seeds, None)
+        self._dealt = 0
+        self._last_path = -1
+        # A search that ends at its first answer never looks at the others.
+        self._seeds = list(seeds)
+        self._deal(self._config.paths)
 
     @property
     def asked(self) -> int:
@@ -116,7 +120,7 @@ class Lookup:
     @property
     def known(self) -> int:
         """Candidates heard of so far, whatever became of them."""
-        return len(self._candidates)
+        return len(self._candidates) + len(self._seeds) - self._dealt
 
     @property
     def has_stragglers(self) -> bool:
@@ -133,6 +137,7 @@ class Lookup:
             return not self._in_flight
         if self._open_inside:
             return False
+        self._deal()
         self._survey()
         return self._is_settled
 
@@ -142,15 +147,18 @@ class Lookup:
 
     def next_queries(self, most: int | None = None) -> list[Query]:
         """Whom to ask now; each contact is handed out once."""
+        if self._asked or self.asks_region_at_once:
+            self._deal()
         left = self._config.queries - len(self._asked)
         if most is not None:
             left = min(left, most)
         queries: list[Query] = []
         while left > len(queries):
             candidate = self._pick()
-            if candidate is None:
+            if candidate is not None:
+                queries.append(self._ask(candidate))
+            elif self._in_flight >= self._pace.alpha or not self._deal():
                 break
-            queries.append(self._ask(candidate))
         return queries
 
     def heard(self, contact: Contact, contacts: Iterable[Contact]) -> None:
@@ -264,21 +272,30 @@ class Lookup:
         candidate.become(state)
         self._is_surveyed = False
 
+    def _deal(self, most: int | None = None) -> bool:
+        """Deal our own contacts to the paths, so many or all; whether any was left."""
+        if self._dealt >= len(self._seeds):
+            return False
+        seeds = self._seeds[self._dealt : most]
+        self._dealt += len(seeds)
+        self._add(seeds, None)
+        return True
+
     def _add(self, contacts: Iterable[Contact], named_by: Candidate | None) -> None:
-        """Take in who was named; our own contacts are dealt to the paths.
+        """Take in who was named; our own contacts go to one path after the other.
 
         Every first answer brings twenty: one loop, 1 µs for each of them.
         """
         known, order, paths = self._candidates, self._order, self._paths
         target, radius = self.region.target, self.region.radius
         most = self._config.path_candidates
-        number = named_by.path if named_by is not None else -1
+        number = named_by.path if named_by is not None else self._last_path
         self._is_surveyed = False
         for contact in contacts:
             if contact in known:
                 continue
             if named_by is None:
-                number = (number + 1) % len(paths)
+                self._last_path = number = (number + 1) % len(paths)
             path = paths[number]
             if path.held >= most:
                 continue
@@ -328,11 +345,11 @@ class Lookup:
         for _, _, candidate in self._order:
             if not candidate.may_answer:
                 continue
-            if candidate.group is not None:
-                count = groups.get(candidate.group, 0)
-                if count >= self._config.subnet_cap:
+            group = candidate.group
+            if group is not None and candidate.state is _NEW:
+                groups[group] = count = groups.get(group, 0) + 1
+                if count + self._groups.get(group, 0) > self._config.subnet_cap:
                     continue
-                groups[candidate.group] = count + 1
             alive.append(candidate)
             if len(alive) == k:
                 break
