@@ -162,6 +162,8 @@ class DhtConfig:
         max_lost: contacts that fell silent and are asked when nobody else is left.
         max_shunned: addresses kept out; a full seeds file has four each.
         max_own: own records that are republished.
+        own_per_tick: of them put in one round; all of them then take 20 minutes.
+        own_retry_s: after a put that no holder took, a quarter more or less.
         max_suspects: addresses remembered that failed lately; 200 B each.
         suspected_s: ... for so long: until the pings of those who know them took them
             out of their tables, and a short outage of ours is forgiven soon.
@@ -184,6 +186,8 @@ class DhtConfig:
     max_lost: int = 64
     max_shunned: int = 1024
     max_own: int = 1024
+    own_per_tick: int = 8
+    own_retry_s: float = 60.0
     max_suspects: int = 1024
     suspected_s: float = 60.0
     lookup_deadline_s: float = 20.0

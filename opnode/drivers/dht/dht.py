@@ -56,6 +56,8 @@ class DhtStatistics:
     contacts: int
     records: int
     own_records: int
+    own_put_again: int
+    own_failed: int
     lookups: int
     queries: int
     stored: int
@@ -143,6 +145,8 @@ class Dht:
             contacts=len(self._contacts),
             records=self._store.statistics().records,
             own_records=len(self._own),
+            own_put_again=self._own.put_again,
+            own_failed=self._own.failed,
             lookups=counts["lookups"],
             queries=counts["queries"],
             stored=counts["stored"],
@@ -298,6 +302,8 @@ class Dht:
         if republish and expected_seq is not None:
             # Not before it was accepted: another device's record may be the newer.
             self._own.keep(record)
+        if republish and not accepted:
+            self._own.nobody_took(record)
         return accepted
 
     async def _put(self, record: SignedRecord, expected_seq: int | None) -> int:
@@ -419,3 +425,5 @@ class Dht:
     async def _republish(self, record: SignedRecord) -> None:
         holders = await self._put(record, None)
         logger.debug("%r is held by %d nodes again", record, holders)
+        if not holders:
+            self._own.nobody_took(record)

@@ -21,11 +21,18 @@ class _Own:
 
 
 class OwnRecords:
-    """Records to be put again and again until they expire."""
+    """Records to be put again and again until they expire.
+
+    Attributes:
+        put_again: puts that were due since the start.
+        failed: of those, how many no holder took.
+    """
 
     def __init__(
         self, config: DhtConfig, wall_clock: WallClock, rng: random.Random
     ) -> None:
+        self.put_again = 0
+        self.failed = 0
         self._config = config
         self._wall_clock = wall_clock
         self._rng = rng
@@ -49,15 +56,27 @@ class OwnRecords:
         self._own[key] = _Own(record, self._next_put_at(record))
 
     def due(self, now: float) -> list[SignedRecord]:
-        """The records to put now; each is scheduled anew."""
+        """The records to put now, at most a few; each is scheduled anew."""
         wall_now = self._wall_clock()
         for key, own in list(self._own.items()):
             if own.record.expires_at <= wall_now:
                 del self._own[key]
-        due = [own for own in self._own.values() if own.due_at <= now]
+        late = [own for own in self._own.values() if own.due_at <= now]
+        late.sort(key=lambda own: own.due_at)
+        due = late[: self._config.own_per_tick]
         for own in due:
             own.due_at = self._next_put_at(own.record)
+        self.put_again += len(due)
         return [own.record for own in due]
+
+    def nobody_took(self, record: SignedRecord) -> None:
+        """Put a record again soon: the last put reached no holder."""
+        self.failed += 1
+        kind, owner = slot_of(record)
+        own = self._own.get((record.key, kind, owner))
+        if own is not None and own.record == record:
+            retry_s = self._config.own_retry_s * self._rng.uniform(0.75, 1.25)
+            own.due_at = min(own.due_at, trio.current_time() + retry_s)
 
     def _next_put_at(self, record: SignedRecord) -> float:
         remaining_s = max(0.0, record.expires_at - self._wall_clock())

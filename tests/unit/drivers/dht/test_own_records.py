@@ -1,5 +1,7 @@
 """`own_records`: own records are put again until they expire."""
 
+import random
+
 import pytest
 import trio
 
@@ -7,6 +9,8 @@ from opnode.core.errors import StorageError
 from opnode.core.ids import claim_key
 from opnode.core.records import RecordKind, build_chunk, build_record
 from opnode.drivers.dht.config import DhtConfig
+from opnode.drivers.dht.own_records import OwnRecords
+from opnode.testing.clock import VirtualWallClock
 from opnode.testing.keys import seeded_signing_key
 
 KEY = claim_key("somebody")
@@ -50,3 +54,40 @@ async def test_own_records_are_bounded(autojump_clock, network):
     await node.dht.put(chunk, republish=True)
     with pytest.raises(StorageError, match="limit"):
         await node.dht.put(claim(network), republish=True)
+
+
+async def test_a_put_that_nobody_took_is_tried_again_soon(autojump_clock, network):
+    await network.grow(2)
+    owner = await network.add(maintained=True, leaf=True)
+    record = claim(network)
+    assert await owner.dht.put(record, republish=True) == 0
+    assert owner.dht.statistics().own_failed == 1
+    await trio.sleep(200)
+    assert owner.dht.statistics().own_failed > 1, "there still is nobody to ask"
+    await owner.dht.join([network.nodes[0].hub.local])
+    await trio.sleep(100)
+    assert network.nodes[0].store.records(KEY, network.wall_clock()) == [record]
+    failed = owner.dht.statistics().own_failed
+    await trio.sleep(1000)
+    assert owner.dht.statistics().own_failed == failed
+
+
+async def test_many_own_records_are_put_again_a_few_at_a_time(autojump_clock):
+    config = DhtConfig(own_per_tick=3)
+    wall_clock = VirtualWallClock()
+    own = OwnRecords(config, wall_clock, random.Random(1))
+    records = [
+        build_chunk(bytes([number]), int(wall_clock()) + 10**7) for number in range(10)
+    ]
+    for record in records:
+        own.keep(record)
+    assert own.due(trio.current_time()) == []
+    await trio.sleep(1.25 * config.republish_s)
+    rounds = []
+    while due := own.due(trio.current_time()):
+        rounds.append(due)
+    assert [len(due) for due in rounds] == [3, 3, 3, 1]
+    put = [record for due in rounds for record in due]
+    assert sorted(r.payload for r in put) == [r.payload for r in records]
+    assert put != records, "each has a schedule of its own"
+    assert own.put_again == 10
