@@ -1,9 +1,10 @@
 """Are records found while a share of the nodes lies, and is a lie ever believed?
 
-All nodes join honestly and the first version of every record is stored. Then the liars
-turn, at once, knowing all first versions. Honest nodes put the second version, through
-the liars, and the askers read it: as the newest of the whole region, as the first that
-verifies, and as the first that is new enough for a reader who knows of the change.
+All nodes join honestly, the askers run as many lookups as anybody does in the first
+hour, and the first version of every record is stored. Then the liars turn, at once,
+knowing all first versions. The askers put the second version, through the liars, and
+read it: as the newest of the whole region, as the first that verifies, and as the first
+that is new enough for a reader who knows of the change.
 """
 
 from typing import ClassVar, Final
@@ -65,16 +66,17 @@ class LiarsScenario(Scenario[LiarsFigures], frozen=True, kw_only=True):
 
     async def measure(self, network: DhtNetwork, nursery: trio.Nursery) -> LiarsFigures:
         """Put, turn, put again, read."""
+        some = network.rng.sample(network.nodes, min(self.askers, self.nodes))
+        await settle(network, some)
         publications = [draft(network, f"owner {n}", 2) for n in range(self.records)]
         await publish(network, network.nodes, publications, 0)
         gang = Gang(network, nursery, network.rng)
         gang.seen.update((p.key, p.versions[0].wire) for p in publications)
         lies = list(Lie) if self.lie == MIXED else [Lie(self.lie)]
         honest = choose_liars(network, self.share, lies, gang)
-        askers = network.rng.sample(honest, min(self.askers, len(honest)))
+        askers = [node for node in some if node in honest]
         network.maintain(*askers)
-        await settle(network, askers)
-        put = await publish(network, honest, publications, 1)
+        put = await publish(network, askers, publications, 1)
         gets = self.gets or self.records
         pursued = _Pursued()
         first, newest, latest = [
