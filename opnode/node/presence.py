@@ -7,6 +7,7 @@ know lookups and connections.
 import contextlib
 import itertools
 import logging
+import math
 from dataclasses import dataclass
 from typing import Final
 
@@ -86,9 +87,12 @@ class PresenceKeeper:
         self._is_reported = False
         self._record: SignedRecord | None = None
         self._has_left = False
+        self._closest: list[Contact] = []
         self._holders: list[Contact] = []
+        self._is_one_silent = False
         self._missed: list[Contact] = []
         self._look_at = 0.0
+        self._looked_at = -math.inf
 
     def adopt(self, location: Location) -> None:
         """Publish under a renewed certificate from the next time on."""
@@ -109,7 +113,7 @@ class PresenceKeeper:
             is_due = entries != self._entries or now >= self._publish_at
             if entries and is_due and not self._has_left:
                 await self._publish(entries)
-            if not entries or not self._entries:
+            if not entries or entries != self._entries:
                 await trio.sleep(RETRY_S)
                 continue
             await self._rest()
@@ -152,19 +156,20 @@ class PresenceKeeper:
         async with trio.open_nursery() as nursery:
             for contact in list(self._registered):
                 nursery.start_soon(self._register, contact)
+            if self._is_one_silent:
+                # When it is gone, others are needed; when most are, at once.
+                nursery.start_soon(self._look_around)
         if len(self._registered) < INTRODUCERS:
+            if not self._is_one_silent:
+                await self._look_around()
             await self._find_introducers()
+        self._is_one_silent = False
         kept = sorted(self._registered.items(), key=lambda item: item[0].node_id)
         return tuple(entry for _, entry in kept[:INTRODUCERS])
 
     async def _find_introducers(self) -> None:
-        """Ask the servers nearest to our identity until three have agreed."""
-        key = peer_key(self._identity.peer_id)
-        candidates = [
-            contact
-            for contact in await self._dht.closest_nodes(key)
-            if contact not in self._registered
-        ]
+        """Ask the servers nearest to our presence until three have agreed."""
+        candidates = [c for c in self._closest if c not in self._registered]
         while candidates and len(self._registered) < INTRODUCERS:
             missing = INTRODUCERS - len(self._registered)
             asked, candidates = candidates[:missing], candidates[missing:]
@@ -213,17 +218,36 @@ class PresenceKeeper:
 
     async def _put_presence(self, record: SignedRecord) -> bool:
         """Renew at the holders of last time; look for the closest now and then."""
+        few = PRESENCE_HOLDERS // 2
         now = trio.current_time()
-        if now >= self._look_at or len(self._holders) < PRESENCE_HOLDERS // 2:
-            closest = await self._dht.closest_nodes(record.key)
-            self._holders = closest[:PRESENCE_HOLDERS]
-            self._look_at = now + LOOK_EVERY_S
+        is_look_due = now >= self._look_at or len(self._holders) < few
+        # The round that this put belongs to may have looked already.
+        is_look_due = is_look_due and now - self._looked_at > RETRY_S
+        if is_look_due:
+            await self._look_around()
+        is_held = await self._put_at_holders(record)
+        is_fresh = trio.current_time() - self._looked_at <= RETRY_S
+        if not is_fresh and len(self._holders) < few:
+            # Most of them died since the last time, so readers look elsewhere, too.
+            await self._look_around()
+            is_held = await self._put_at_holders(record) or is_held
+        if not is_held:
+            self._report("no node would hold the presence")
+        return is_held
+
+    async def _look_around(self) -> None:
+        """Find the nodes nearest to our presence: holders and introducers."""
+        key = peer_key(self._identity.peer_id)
+        self._closest = await self._dht.closest_nodes(key)
+        self._holders = self._closest[:PRESENCE_HOLDERS]
+        self._looked_at = trio.current_time()
+        self._look_at = self._looked_at + LOOK_EVERY_S
+
+    async def _put_at_holders(self, record: SignedRecord) -> bool:
         is_held_here = self._dht.hold_if_close(record, self._holders)
         asked = self._holders
         self._holders = await self._dht.put_at(record, asked)
         self._missed = [holder for holder in asked if holder not in self._holders]
-        if not (self._holders or is_held_here):
-            self._report("no node would hold the presence")
         return bool(self._holders) or is_held_here
 
     async def _put_where_missed(self, record: SignedRecord) -> None:
@@ -270,6 +294,7 @@ class PresenceKeeper:
             if asked and left_s > pause_s:
                 introducer = asked[next(turns) % len(asked)]
                 if not await self._introductions.is_registered(introducer):
+                    self._is_one_silent = True
                     return
 
 

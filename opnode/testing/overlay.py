@@ -100,19 +100,30 @@ class Overlay:
         self.entries.append(entry_of(node))
         return node
 
-    async def user(self, *, max_unaccepted: int = 64) -> OverlayNode:
-        """Start one more end-user node, on the next host."""
+    async def user(
+        self, *, max_unaccepted: int = 64, role: Role = Role.AUTO
+    ) -> OverlayNode:
+        """Start one more end-user node, on the next host, and wait until it is found.
+
+        Nothing is translated on a virtual network, so whoever may becomes a server.
+        """
         address, rng = self._next()
-        return await self._stack.enter_async_context(
-            open_user(
-                self.entries[:1],
+        config = NodeConfig(
+            listen=Endpoint(address, 4000),
+            bootstrap=tuple(self.entries[:1]),
+            max_unaccepted=max_unaccepted,
+            role=role,
+        )
+        node = await self._stack.enter_async_context(
+            open_node(
+                config,
                 network=self.network.host(address),
                 wall_clock=self.wall_clock,
                 rng=rng,
-                listen=Endpoint(address, 4000),
-                max_unaccepted=max_unaccepted,
             )
         )
+        await node.wait_published()
+        return node
 
     def _next(self) -> tuple[str, random.Random]:
         self._hosts += 1

@@ -24,7 +24,7 @@ from opnode.node.acquaintances import (
     SAVE_AFTER_S,
     Acquaintances,
 )
-from opnode.node.config import NodeConfig
+from opnode.node.config import NodeConfig, Role
 from opnode.node.node import open_node
 from opnode.testing.clock import DEFAULT_BASE
 from opnode.testing.overlay import open_overlay
@@ -206,7 +206,7 @@ async def test_when_all_seeds_and_nine_of_ten_servers_die_those_who_met_meet_aga
     autojump_clock,
 ):
     async with open_overlay(20) as overlay:
-        people = [await overlay.user() for _ in range(20)]
+        people = [await overlay.user(role=Role.LEAF) for _ in range(20)]
         pairs = list(zip(people[::2], people[1::2], strict=True))
         for one, other in pairs:
             await part(await one.connect(other.peer_id), other)
@@ -232,9 +232,32 @@ async def test_when_all_seeds_and_nine_of_ten_servers_die_those_who_met_meet_aga
         assert max(took_s) < 1
 
 
+async def test_when_nine_of_ten_servers_die_strangers_find_each_other_again_soon(
+    autojump_clock,
+):
+    async with open_overlay(20) as overlay:
+        people = [await overlay.user(role=Role.LEAF) for _ in range(6)]
+        await trio.sleep(60)
+        for number in range(1, 19):
+            overlay.network.kill(f"10.0.0.{number}")
+        # Eight seconds until one of us is asked that died, and four for all the rest.
+        await trio.sleep(15)
+        alive = {"10.0.0.19", "10.0.0.20"}
+        for person in people:
+            hosts = {e.endpoint.host for e in person.statistics().introducers}
+            assert hosts
+            assert hosts <= alive
+        for one, other in zip(people[::2], people[1::2], strict=True):
+            with trio.fail_after(10):
+                assert await (await one.connect(other.peer_id)).ping() > 0
+
+
 async def test_they_meet_again_when_nobody_else_is_left_at_all(autojump_clock):
     async with open_overlay(3) as overlay:
-        alice, bob = await overlay.user(), await overlay.user()
+        alice, bob = (
+            await overlay.user(role=Role.LEAF),
+            await overlay.user(role=Role.LEAF),
+        )
         await part(await alice.connect(bob.peer_id), bob)
         for number in range(1, 4):
             overlay.network.kill(f"10.0.0.{number}")
@@ -249,7 +272,10 @@ async def test_both_calling_at_once_without_anybody_else_make_one_connection(
     autojump_clock,
 ):
     async with open_overlay(1) as overlay:
-        alice, bob = await overlay.user(), await overlay.user()
+        alice, bob = (
+            await overlay.user(role=Role.LEAF),
+            await overlay.user(role=Role.LEAF),
+        )
         await part(await alice.connect(bob.peer_id), bob)
         overlay.network.kill("10.0.0.1")
         await trio.sleep(400)
@@ -268,7 +294,10 @@ async def test_a_peer_that_declines_does_so_to_those_who_know_its_address(
     autojump_clock,
 ):
     async with open_overlay(1) as overlay:
-        alice, bob = await overlay.user(), await overlay.user()
+        alice, bob = (
+            await overlay.user(role=Role.LEAF),
+            await overlay.user(role=Role.LEAF),
+        )
         await part(await alice.connect(bob.peer_id), bob)
         bob.connector.may_connect = lambda _: False
         with pytest.raises(Exception, match="declined"):
@@ -279,8 +308,11 @@ async def test_whoever_took_over_the_old_address_cannot_keep_us_from_the_peer(
     autojump_clock,
 ):
     async with open_overlay(2) as overlay:
-        alice, bob = await overlay.user(), await overlay.user()
-        mallory = await overlay.user()
+        alice, bob = (
+            await overlay.user(role=Role.LEAF),
+            await overlay.user(role=Role.LEAF),
+        )
+        mallory = await overlay.user(role=Role.LEAF)
         await part(await alice.connect(bob.peer_id), bob)
         known = alice._parts.acquaintances
         (presence,) = known.presences_of(bob.peer_id)
@@ -304,7 +336,10 @@ async def test_a_peer_that_is_gone_for_good_is_unreachable_in_bounded_time(
     autojump_clock,
 ):
     async with open_overlay(1) as overlay:
-        alice, bob = await overlay.user(), await overlay.user()
+        alice, bob = (
+            await overlay.user(role=Role.LEAF),
+            await overlay.user(role=Role.LEAF),
+        )
         await part(await alice.connect(bob.peer_id), bob)
         overlay.network.kill("10.0.0.3")
         with trio.fail_after(25), pytest.raises(PeerUnreachable):
@@ -317,6 +352,7 @@ async def on_disk(overlay, path, address):
         listen=Endpoint(address, 4000),
         bootstrap=tuple(overlay.entries[:1]),
         data_dir=path,
+        role=Role.LEAF,
     )
     async with open_node(
         config,
@@ -331,7 +367,7 @@ async def test_a_node_that_restarts_after_everybody_died_calls_those_it_knew(
     autojump_clock, tmp_path
 ):
     async with open_overlay(2) as overlay:
-        alice = await overlay.user()
+        alice = await overlay.user(role=Role.LEAF)
         async with on_disk(overlay, tmp_path / "bob", "10.1.0.1") as bob:
             await bob.wait_published()
             await alice.connect(bob.peer_id)
@@ -349,7 +385,7 @@ async def test_a_node_that_restarts_is_called_by_those_who_knew_it(
     autojump_clock, tmp_path
 ):
     async with open_overlay(2) as overlay:
-        alice = await overlay.user()
+        alice = await overlay.user(role=Role.LEAF)
         async with on_disk(overlay, tmp_path / "bob", "10.1.0.1") as bob:
             await bob.wait_published()
             await bob.connect(alice.peer_id)

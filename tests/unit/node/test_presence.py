@@ -32,6 +32,7 @@ class RecordingDht:
         self.nodes = nodes
         self.put_records = []
         self.deaf_once = set()
+        self.dead = set()
         self.asked_at = []
         self.holders = 1
 
@@ -47,7 +48,7 @@ class RecordingDht:
     async def put_at(self, record, holders):
         await trio.sleep(0.01)
         self.put_records.append(record)
-        deaf = [holder for holder in holders if holder in self.deaf_once]
+        deaf = [holder for holder in holders if holder in self.deaf_once | self.dead]
         self.deaf_once -= set(deaf)
         self.asked_at.append([holder for holder in holders if holder not in deaf])
         return list(self.asked_at[-1]) if self.holders else []
@@ -176,6 +177,48 @@ async def test_when_most_introducers_die_at_once_they_are_replaced_within_ten_se
         nursery.cancel_scope.cancel()
     ports = [e.endpoint.port for e in dht.presences()[-1].introducers]
     assert ports == [4, 5, 6]
+
+
+async def test_when_most_holders_died_the_presence_goes_to_others_at_once(
+    autojump_clock,
+):
+    nodes = [contact(n) for n in range(1, 9)]
+    dht = RecordingDht(nodes)
+    introductions = RecordingIntroductions()
+    keeper = make_keeper(dht, introductions)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(keeper.run)
+        await trio.sleep(100)
+        # The dead do not answer, and lookups find others.
+        introductions.dead.update(nodes)
+        dht.dead = set(nodes)
+        dht.nodes = [contact(n) for n in range(11, 14)]
+        began_at = trio.current_time()
+        await trio.sleep(15)
+        nursery.cancel_scope.cancel()
+    assert dht.asked_at[-1] == dht.nodes
+    assert trio.current_time() - began_at < 16
+    ports = [e.endpoint.port for e in dht.presences()[-1].introducers]
+    assert ports == [11, 12, 13]
+
+
+async def test_a_presence_that_nobody_would_hold_is_put_again_within_seconds(
+    autojump_clock,
+):
+    dht = RecordingDht([contact(1)])
+    introductions = RecordingIntroductions()
+    keeper = make_keeper(dht, introductions)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(keeper.run)
+        await trio.sleep(20)
+        dht.nodes = [contact(2)]
+        introductions.dead.add(contact(1))
+        dht.holders = 0
+        await trio.sleep(20)
+        dht.holders = 1
+        await trio.sleep(5)
+        nursery.cancel_scope.cancel()
+    assert keeper.introducers[0].endpoint.port == 2
 
 
 async def test_who_has_a_new_address_registers_again_at_once(autojump_clock):
