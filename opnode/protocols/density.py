@@ -138,7 +138,8 @@ class Density:
         near, outlier = samples, self._config.outlier
         # Twice, as outliers pull the median by which they are told.
         for _ in range(2):
-            median = near[len(near) // 2]
+            # Of two, the lower: what a crowd adds makes the region too small.
+            median = near[(len(near) - 1) // 2]
             near = [s for s in samples if median / outlier <= s <= median * outlier]
         return sum(near) / len(near)
 
