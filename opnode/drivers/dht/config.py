@@ -76,6 +76,10 @@ class HoldingsConfig:
             be dead or a liar.
         neighbours: watched for newcomers. The k closest of any record that we should
             hold are among the 3 k closest to ourselves.
+        give_s: a newcomer is given records for so long; 100 of them take 5 s, what is
+            missing then is put again within the hour.
+        max_refused: so many in a row that a newcomer does not take are enough: it is
+            full or silent. A single one may be older than what it has.
         settle_s: after a restart with records, everybody met at first is no newcomer.
         forget_s: who was away longer than this is a newcomer again.
         max_known: neighbours that left and are remembered, for ``forget_s``.
@@ -94,6 +98,8 @@ class HoldingsConfig:
     patience: int = 4
     givers: int = 2
     neighbours: int = 60
+    give_s: float = 120.0
+    max_refused: int = 4
     settle_s: float = 600.0
     forget_s: float = 3600.0
     max_known: int = 1024

@@ -112,7 +112,9 @@ class Holdings:
             if self._rpc.leaf:
                 continue
             for newcomer in self._look_around():
-                await self._give(newcomer)
+                # A newcomer that answers slowly must not hold up the care for others.
+                with trio.move_on_after(self._config.give_s):
+                    await self._give(newcomer)
             for key in self._due():
                 await self._put(key)
 
@@ -191,6 +193,7 @@ class Holdings:
             for contact in self._neighbours
             if contact.node_id != newcomer.node_id
         ]
+        refused = 0
         cursor = b""
         while keys := self._store.keys_after(cursor, self._config.keys_per_step):
             cursor = keys[-1]
@@ -198,13 +201,17 @@ class Holdings:
                 if not self._is_ours_to_give(key, newcomer, others):
                     continue
                 for record in self._store.records(key, self._wall_clock()):
-                    await self._spend([record], 1)
-                    if not await self._writer.put_at(record, [newcomer]):
-                        if not self._is_alive(newcomer):
-                            return
-                        continue
-                    self._given += 1
+                    refused = 0 if await self._gave(record, newcomer) else refused + 1
+                if refused > self._config.max_refused:
+                    return
             await trio.lowlevel.checkpoint()
+
+    async def _gave(self, record: SignedRecord, newcomer: Contact) -> bool:
+        await self._spend([record], 1)
+        if not await self._writer.put_at(record, [newcomer]):
+            return False
+        self._given += 1
+        return True
 
     def _is_ours_to_give(
         self, key: bytes, newcomer: Contact, others: Sequence[int]
@@ -216,10 +223,6 @@ class Holdings:
             return False
         new = _place(newcomer.node_id) ^ place
         return _nearer(others, place, new, self._k) + (own < new) < self._k
-
-    def _is_alive(self, contact: Contact) -> bool:
-        entry = self._contacts.table.entry(contact.node_id)
-        return entry is not None and not entry.failures
 
     def _due(self) -> list[StorageKey]:
         """The next few of all bags that are held, if nobody put them for long."""

@@ -12,7 +12,7 @@ from opnode.core.peerfile import (
 from opnode.core.records import RecordKind, build_record
 from opnode.drivers.dht.config import DhtConfig, HoldingsConfig
 from opnode.protocols.lookup.config import LookupConfig
-from opnode.protocols.rpc.messages import Store
+from opnode.protocols.rpc.messages import FailureCode, Refuse, Store, Stored
 from opnode.testing.keys import seeded_signing_key, seeded_static_key
 
 HOUR_S = 3600.0
@@ -233,3 +233,55 @@ async def test_who_was_away_for_long_is_a_newcomer_again(
     await one.dht.join([network.nodes[0].hub.local])
     await trio.sleep(60)
     assert (one in holders(network, record)) is (away_s > HOUR_S)
+
+
+async def test_a_newcomer_that_refuses_everything_is_soon_left_alone(
+    autojump_clock, network
+):
+    await grow(network, 6)
+    records = [claim(network, f"name {number}") for number in range(40)]
+    for record in records:
+        hold(network, record, network.nodes)
+    await trio.sleep(60)
+    newcomer = await add_next_to(network, records[0].key, 3)
+
+    def refuse(request):
+        refused.append(request.body)
+        raise Refuse(FailureCode.STORE_FULL, "full")
+
+    refused = []
+    newcomer.rpc.serve(Store, refuse)
+    await trio.sleep(120)
+    assert 0 < len(refused) <= 5 * 6, "five from each of those who may give"
+
+
+async def test_a_newcomer_that_answers_slowly_gets_its_minutes_and_no_more(
+    autojump_clock, network
+):
+    brief = DhtConfig(lookup=LookupConfig(k=K), holdings=HoldingsConfig(give_s=20.0))
+    await grow(network, 6, brief)
+    records = [claim(network, f"name {number}") for number in range(200)]
+    for record in records:
+        hold(network, record, network.nodes)
+    await trio.sleep(60)
+    slow = await add_next_to(network, records[0].key, 3)
+
+    async def answer_late(request):
+        await trio.sleep(1.4)
+        answered.append(request.body)
+        slow.rpc.reply(request, Stored())
+
+    answered = []
+    async with trio.open_nursery() as late:
+
+        def serve(request):
+            late.start_soon(answer_late, request)
+
+        slow.rpc.serve(Store, serve)
+        await trio.sleep(40)
+        prompt = await add_next_to(network, records[0].key, 2)
+        await trio.sleep(200)
+        late.cancel_scope.cancel()
+    assert prompt in holders(network, records[0])
+    # Six givers, each asks twice as the answer is late.
+    assert 0 < len(answered) <= 2 * 6 * (1 + 20 / 1.4)
