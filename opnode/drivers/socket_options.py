@@ -8,7 +8,7 @@ import contextlib
 import socket
 import struct
 import sys
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 # Linux numbers; the socket module of Python 3.11 does not name them.
 _SOL_UDP = 17
@@ -131,6 +131,10 @@ def forbid_fragments(raw: socket.socket, *, is_v6: bool) -> None:
             raw.setsockopt(level, option, _PMTUDISC_PROBE)
 
 
+# What nearly every datagram outside of a connection tells: 0.3 µs less for each.
+_NOTHING: Final = Told(0, 0)
+
+
 def parse_ancillary(ancillary: Ancillary) -> Told:
     """Read GRO's segment size and the IP codepoint from control messages."""
     segment_size = ecn = 0
@@ -141,4 +145,4 @@ def parse_ancillary(ancillary: Ancillary) -> Told:
         elif kind in _ECN_KINDS.get(level, ()):
             # One byte for IPv4, an integer of the machine for IPv6.
             ecn = int.from_bytes(value, _ORDER) & _ECN_MASK
-    return Told(segment_size, ecn)
+    return Told(segment_size, ecn) if segment_size or ecn else _NOTHING
