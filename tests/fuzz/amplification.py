@@ -58,6 +58,7 @@ _FLOOD_PER_S = 4000
 _DIAL_PAUSE_S = 3.0
 _KEY = seeded_signing_key("amplification")
 _BAG_NAME = "crowded"
+_FOREIGN = "PING of another network"
 
 
 @dataclass(slots=True)
@@ -177,6 +178,7 @@ class Scan:
         packed = m.pack_endpoint(self.victim)
         return {
             "PING": m.Ping(),
+            _FOREIGN: m.Ping(),
             "PING with nonce": m.Ping(bytes(32), packed),
             "FIND_NODE": m.FindNode(bytes(20)),
             "FIND_VALUE": m.FindValue(self.bag_key),
@@ -273,7 +275,10 @@ class Scan:
 
     def _datagram(self, probe: Probe, source: Endpoint, token: bytes) -> bytes:
         if probe.body is not None:
-            return self.request(probe.body, source, token, probe.length)
+            data = self.request(probe.body, source, token, probe.length)
+            if probe.label.startswith(_FOREIGN):
+                data = (data[:1] + b"another!" + data[9:])[: probe.length]
+            return data
         if probe.first < b"\x04":
             # A STUN message (RFC 8489 §5): type, length, cookie, transaction.
             rest = max(0, probe.length - 20)

@@ -124,6 +124,10 @@ class Answerer:
 
     def answer_stranger_untrusted(self, data: bytes, source: Endpoint) -> None:
         """Tell a PING of another network so; nothing else gets an answer."""
+        now = trio.current_time()
+        if not self._limits.admits(source.host, verified=False, units=1.0, now=now):
+            self._station.counts["limited"] += 1
+            return
         theirs = data[1 : 1 + NETWORK_ID_LENGTH]
         try:
             datagram = decode_request_untrusted(data, theirs)

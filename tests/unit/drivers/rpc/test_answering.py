@@ -4,9 +4,7 @@ import pytest
 import trio
 
 from opnode.core.errors import RefusalCode, RequestRefused
-from opnode.protocols.rpc.datagrams import (
-    decode_reply_untrusted,
-)
+from opnode.protocols.rpc.datagrams import decode_reply_untrusted, encode_request
 from opnode.protocols.rpc.limits import LimitConfig, Rates
 from opnode.protocols.rpc.messages import (
     MAIN_NETWORK,
@@ -23,8 +21,15 @@ from opnode.protocols.rpc.messages import (
     Ping,
     Refuse,
     Values,
+    network_id_of,
 )
-from tests.unit.drivers.rpc.wires import CONTACTS, ask_raw, receive, request_bytes
+from tests.unit.drivers.rpc.wires import (
+    CONTACTS,
+    SENDER,
+    ask_raw,
+    receive,
+    request_bytes,
+)
 
 
 async def test_a_reply_is_never_larger_than_a_request_without_a_valid_token(
@@ -197,3 +202,16 @@ async def test_a_shorter_repetition_does_not_get_the_longer_answer(autojump_cloc
     assert await receive(socket) is None
     socket.send(long, rpc.local)
     assert len(await receive(socket)) > 1000
+
+
+async def test_pings_of_another_network_are_rationed_too(autojump_clock, net):
+    rpc, socket = await net.rpc(1, limits=SCARCE), await net.raw()
+    sender = SENDER._replace(network=network_id_of("another"))
+    for number in range(100):
+        data = encode_request(sender, b"%08d" % number, b"", Ping(), 200)
+        socket.send(data, rpc.local)
+    answers = 0
+    while await receive(socket):
+        answers += 1
+    assert answers in (5, 6)
+    assert rpc.statistics().limited == 100 - answers
