@@ -77,6 +77,9 @@ class Asker:
             self._wakes_at = math.inf if due_at is None else due_at
             with trio.CancelScope(deadline=self._wakes_at) as self._timer:
                 await trio.sleep_forever()
+            # A busy machine is no dead node: first hear who answered meanwhile.
+            await trio.lowlevel.checkpoint()
+            await trio.lowlevel.checkpoint()
             self.handle_deadline(trio.current_time())
 
     def start(
