@@ -123,6 +123,7 @@ class Dht:
         self._watches = Watches(
             rpc, self._lookups, wall_clock, rng, self._config.watches
         )
+        self._watches.find_nodes = self.closest_nodes
         store.on_accepted = self._accepted
         self._delegation = self._delegate()
         self._delegation_service = DelegationService(

@@ -7,7 +7,7 @@ record is verified here. Refuses to know what records mean and how lookups work.
 import contextlib
 import random
 from collections import Counter, OrderedDict
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from typing import Self
 
 import trio
@@ -46,6 +46,8 @@ from opnode.protocols.rpc.messages import (
     Watch,
     Watching,
 )
+
+FindNodes = Callable[[bytes], Awaitable[list[Contact]]]
 
 
 class Watched:
@@ -144,6 +146,7 @@ class Watches:
 
     Attributes:
         is_behind_nat: asked before each renewal.
+        find_nodes: finds the nodes nearest to a key, nearest first.
     """
 
     def __init__(
@@ -156,6 +159,7 @@ class Watches:
     ) -> None:
         """Serve CHANGED on ``rpc``."""
         self.is_behind_nat: Callable[[], bool] = _open
+        self.find_nodes: FindNodes = lookups.closest_nodes
         self._rpc = rpc
         self._lookups = lookups
         self._wall_clock = wall_clock
@@ -243,7 +247,7 @@ class Watches:
     async def _look(self, watched: Watched, wanted: int) -> None:
         """Watch at the nearest nodes that take it, and at no others."""
         kept: list[Endpoint] = []
-        nearest = await self._lookups.closest_nodes(watched.key)
+        nearest = await self.find_nodes(watched.key)
         while nearest and len(kept) < wanted:
             missing = wanted - len(kept)
             batch, nearest = nearest[:missing], nearest[missing:]

@@ -1,4 +1,5 @@
 import contextlib
+import random
 
 import pytest
 import trio
@@ -14,7 +15,7 @@ from opnode.core.errors import (
 )
 from opnode.core.ids import peer_id_of
 from opnode.drivers.connections import PathKind
-from opnode.node.config import NodeConfig
+from opnode.node.config import NodeConfig, Role
 from opnode.node.node import GOODBYE_S, open_node
 from opnode.testing.overlay import open_overlay
 from opnode.testing.virtual_network import Link
@@ -313,3 +314,29 @@ async def open_bob(overlay, stack, data_dir=None):
     )
     await node.wait_published()
     return node.peer_id
+
+
+async def test_a_leaf_with_few_nat_mappings_finds_and_is_found(autojump_clock):
+    async with open_overlay(30) as overlay:
+        alice = await overlay.user()
+        config = NodeConfig(
+            listen=Endpoint("10.1.0.1", 4000),
+            bootstrap=tuple(overlay.entries[:1]),
+            role=Role.LEAF,
+            few_bindings=True,
+        )
+        async with open_node(
+            config,
+            network=overlay.network.host("10.1.0.1"),
+            wall_clock=overlay.wall_clock,
+            rng=random.Random(1),
+        ) as bob:
+            await bob.wait_published()
+            connection = await alice.connect(bob.peer_id)
+            assert await connection.ping() > 0
+            await connection.aclose()
+            before = bob.statistics().dht
+            await bob.lookup(alice.peer_id)
+            after = bob.statistics().dht
+            assert after.delegated == before.delegated + 1
+            assert after.queries == before.queries

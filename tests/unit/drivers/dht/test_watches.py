@@ -6,7 +6,7 @@ import trio
 from opnode.core.errors import LocalProtocolError, RequestRefused
 from opnode.core.ids import claim_key
 from opnode.core.records import RecordKind, build_record
-from opnode.drivers.dht.config import DhtConfig, WatchesConfig
+from opnode.drivers.dht.config import DelegationConfig, DhtConfig, WatchesConfig
 from opnode.protocols.rpc.messages import Changed, FailureCode
 from opnode.testing.keys import seeded_signing_key
 
@@ -354,3 +354,18 @@ async def test_behind_a_strict_nat_notices_come_in_because_renewals_keep_it_open
         # The NAT is real: who does not know of it misses most.
         assert len(heard) < 10
         assert nat.kept_out > 0
+
+
+async def test_who_keeps_few_nat_mappings_has_servers_find_the_holders(
+    autojump_clock, network
+):
+    frugal = DhtConfig(delegation=DelegationConfig(few_bindings=True))
+    await grow(network, 40)
+    leaf = await leaf_of(network, dht_config=frugal)
+    leaf.dht.watch_behind_nat(lambda: True)
+    queries = leaf.dht.statistics().queries
+    async with leaf.dht.watch(KEY) as watched:
+        await wait_watching(network, 2)
+        assert leaf.dht.statistics().queries == queries
+        await network.nodes[3].dht.put(claim(network, 1))
+        assert (await next_of(watched)).seq == 1
