@@ -107,11 +107,14 @@ def is_public(host: str) -> bool:
     The table is our own, because the answer of Python's ``is_global`` changes between
     the versions that we run on.
     """
-    address = ipaddress.ip_address(host)
-    if isinstance(address, ipaddress.IPv4Address):
-        return not any(address in network for network in _IPV4_RESERVED)
-    return address in _IPV6_UNICAST and not any(
-        address in network for network in _IPV6_RESERVED
+    # Plain numbers: a flood from forged addresses asks for one that no cache knows each
+    # time (1.5 instead of 6 µs).
+    packed = host_bytes(host)
+    value = int.from_bytes(packed, "big")
+    if len(packed) == _IPV4_SIZE:
+        return not any(value & mask == start for start, mask in _IPV4_RESERVED)
+    return value & _IPV6_UNICAST[1] == _IPV6_UNICAST[0] and not any(
+        value & mask == start for start, mask in _IPV6_RESERVED
     )
 
 
@@ -210,10 +213,17 @@ def _host_text(packed: bytes) -> str | None:
     return None if packed == b"\xff\xff\xff\xff" else str(address)
 
 
+def _range(
+    network: ipaddress.IPv4Network | ipaddress.IPv6Network,
+) -> tuple[int, int]:
+    """First address and mask of a network, as numbers."""
+    return int(network.network_address), int(network.netmask)
+
+
 # IANA's registry of IPv4 special-purpose addresses (RFC 6890 and successors), with
 # multicast; what it calls globally reachable is not listed.
 _IPV4_RESERVED = tuple(
-    ipaddress.IPv4Network(text)
+    _range(ipaddress.IPv4Network(text))
     for text in (
         "0.0.0.0/8",
         "10.0.0.0/8",
@@ -239,8 +249,8 @@ _IPV4_NOBODYS = (
 )
 # Only 2000::/3 is handed out (RFC 4291 §2.4); inside it Teredo and other protocol
 # assignments, documentation and 6to4 are no address that a node may rely on.
-_IPV6_UNICAST = ipaddress.IPv6Network("2000::/3")
+_IPV6_UNICAST = _range(ipaddress.IPv6Network("2000::/3"))
 _IPV6_RESERVED = tuple(
-    ipaddress.IPv6Network(text)
+    _range(ipaddress.IPv6Network(text))
     for text in ("2001::/23", "2001:db8::/32", "2002::/16", "3fff::/20")
 )

@@ -1,5 +1,7 @@
 """Endpoints: text and bytes, what is public, which site an address belongs to."""
 
+import ipaddress
+
 import pytest
 
 from opnode.core.addresses import (
@@ -176,6 +178,38 @@ def test_an_internet_address_is_public(host: str):
 )
 def test_a_special_purpose_address_is_not_public(host: str):
     assert not is_public(host)
+
+
+@pytest.mark.parametrize(
+    ("first", "last"),
+    [
+        ("10.0.0.0", "10.255.255.255"),
+        ("100.64.0.0", "100.127.255.255"),
+        ("169.254.0.0", "169.254.255.255"),
+        ("172.16.0.0", "172.31.255.255"),
+        ("192.0.2.0", "192.0.2.255"),
+        ("192.88.99.0", "192.88.99.255"),
+        ("192.168.0.0", "192.168.255.255"),
+        ("198.18.0.0", "198.19.255.255"),
+        ("2001::", "2001:1ff:ffff:ffff:ffff:ffff:ffff:ffff"),
+        ("2001:db8::", "2001:db8:ffff:ffff:ffff:ffff:ffff:ffff"),
+        ("2002::", "2002:ffff:ffff:ffff:ffff:ffff:ffff:ffff"),
+        ("3fff::", "3fff:fff:ffff:ffff:ffff:ffff:ffff:ffff"),
+    ],
+)
+def test_a_reserved_network_ends_where_its_neighbours_begin(first, last):
+    inside = (ipaddress.ip_address(first), ipaddress.ip_address(last))
+    assert not any(is_public(str(address)) for address in inside)
+    assert is_public(str(inside[0] - 1))
+    assert is_public(str(inside[1] + 1))
+
+
+@pytest.mark.parametrize(("first", "last"), [("2000::", "3fff:ffff::")])
+def test_only_an_eighth_of_ipv6_is_handed_out(first, last):
+    assert is_public(first)
+    assert is_public(last)
+    assert not is_public("1fff:ffff::1")
+    assert not is_public("4000::1")
 
 
 def test_loopback_is_told_from_everything_else():
