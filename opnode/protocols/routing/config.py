@@ -20,7 +20,7 @@ class RoutingConfig:
             cannot fill it. Public addresses only.
         table_subnet_cap: the same in the whole table (discv5).
         failures: requests in a row without answer until a contact is dropped.
-        stocked: with so many contacts the table has enough of its own to ask, and
+        stocked: with so many contacts (two buckets) the table has enough to ask, and
             nobody enters any more because it asked us, neighbours apart.
         neighbours: contacts that may have entered within the hour because they asked
             us, as our own neighbours must; or a tenth of the table if that is more.
@@ -37,7 +37,7 @@ class RoutingConfig:
     subnet_cap: int = 2
     table_subnet_cap: int = 10
     failures: int = 2
-    stocked: int = 20
+    stocked: int = 40
     neighbours: int = 40
     check_s: float = 1020.0
     check_power: float = 0.39

@@ -185,7 +185,7 @@ async def test_a_forged_private_source_has_nobody_pinged_next_door(
 
 
 async def test_nobody_is_in_a_table_who_did_not_answer_there(autojump_clock, network):
-    await network.grow(40)
+    await network.grow(70)
     victim = network.nodes[11]
     await flood_forged(network, victim, 300)
     await flood_fresh(network, victim, 300)
