@@ -278,7 +278,7 @@ class PresenceKeeper:
         logger.log(level, "publishing: %s; trying again", problem)
 
     async def _rest(self) -> None:
-        """Wait until the registrations are due again, or an introducer is gone.
+        """Wait until the registrations are due again, or somebody moved or is gone.
 
         The introducers are asked in turn, each as often as the mapping of a NAT needs
         it. So they cost no more than keeping mappings open does (one exchange of 120
@@ -287,9 +287,13 @@ class PresenceKeeper:
         """
         due_at = trio.current_time() + self._config.registration_lifetime_s / 2
         turns = itertools.count()
+        own = self.own_endpoint()
         while (left_s := due_at - trio.current_time()) > 0:
             pause_s = self._config.nat_keepalive_s / INTRODUCERS
             await trio.sleep(min(pause_s, left_s))
+            if self.own_endpoint() != own:
+                # A server is its own introducer, a leaf is not: callers must know.
+                return
             asked = list(self._registered)
             if asked and left_s > pause_s:
                 introducer = asked[next(turns) % len(asked)]

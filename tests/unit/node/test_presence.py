@@ -271,6 +271,25 @@ async def test_a_server_is_its_own_introducer(autojump_clock):
     assert introductions.registered == []
 
 
+async def test_who_becomes_a_server_or_a_leaf_again_tells_it_within_ten_seconds(
+    autojump_clock,
+):
+    dht = RecordingDht([contact(1)])
+    keeper = make_keeper(dht, RecordingIntroductions())
+    own = None
+    keeper.own_endpoint = lambda: own
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(keeper.run)
+        await trio.sleep(30)
+        own = Endpoint("203.0.113.5", 9)
+        await trio.sleep(10)
+        assert dht.presences()[-1].introducers[0].endpoint == own
+        own = None
+        await trio.sleep(10)
+        assert dht.presences()[-1].introducers[0].endpoint == contact(1).endpoint
+        nursery.cancel_scope.cancel()
+
+
 async def test_it_is_not_published_until_somebody_holds_it(autojump_clock):
     dht = RecordingDht([contact(1)])
     dht.holders = 0
