@@ -39,11 +39,12 @@ CREATE INDEX IF NOT EXISTS owned_by_owner ON record (owner, key) WHERE kind <> 3
 
 # ``expires_at`` is how long we keep a record: no longer than it lives.
 _EXPIRE: Final = (
-    "DELETE FROM record WHERE expires_at <= ? RETURNING key, length(wire), source"
+    "DELETE FROM record WHERE expires_at <= ? "
+    "RETURNING key, coalesce(length(wire), 0), coalesce(CAST(source AS BLOB), x'')"
 )
 _DELETE: Final = (
     "DELETE FROM record WHERE key = ? AND kind = ? AND owner = ? "
-    "RETURNING key, length(wire), source"
+    "RETURNING key, coalesce(length(wire), 0), coalesce(CAST(source AS BLOB), x'')"
 )
 _COUNT_OF_OWNER: Final = (
     "SELECT count(*) FROM (SELECT 1 FROM record WHERE kind <> 3 AND owner = ? LIMIT ?)"
@@ -51,12 +52,22 @@ _COUNT_OF_OWNER: Final = (
 _EVICT_YOUNGEST: Final = (
     "DELETE FROM record WHERE rowid = "
     "(SELECT max(rowid) FROM record WHERE kind < 3 AND source = ?) "
-    "RETURNING key, length(wire), source"
+    "RETURNING key, coalesce(length(wire), 0), coalesce(CAST(source AS BLOB), x'')"
 )
 _PROLONG: Final = (
     "UPDATE record SET expires_at = ? WHERE key = ? AND kind = ? AND owner = ?"
 )
-_BAG: Final = "SELECT wire, source, expires_at FROM record WHERE key = ? ORDER BY rowid"
+# A damaged row may have values of other types than its columns; none gets out.
+_BAG: Final = (
+    "SELECT coalesce(CAST(wire AS BLOB), x''), coalesce(CAST(source AS BLOB), x''), "
+    "coalesce(CAST(expires_at AS INTEGER), 0) "
+    "FROM record WHERE key = ? ORDER BY rowid"
+)
+_GROUPS: Final = (
+    "SELECT coalesce(CAST(source AS BLOB), x'') AS brought_by, count(*) "
+    "FROM record GROUP BY brought_by"
+)
+_SIZE: Final = "SELECT coalesce(sum(length(wire)), 0) FROM record"
 _KEYS_AFTER: Final = (
     "SELECT DISTINCT key FROM record WHERE key > ? ORDER BY key LIMIT ?"
 )
@@ -71,6 +82,8 @@ _WRITE: Final = (
 )
 
 
+# Python cannot even decode SQLite's own complaint when it quotes a damaged file.
+_FAULTS: Final = (sqlite3.Error, UnicodeDecodeError)
 # Not a database, a damaged one, or (ERROR) one with other tables than ours.
 _DAMAGE: Final = frozenset(
     (sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_ERROR)
@@ -88,11 +101,11 @@ class Scope(enum.Enum):
 _EVICT: Final = {
     Scope.GROUP: (
         "DELETE FROM record WHERE kind >= 3 AND source = ? AND key = ? "
-        "RETURNING key, length(wire), source"
+        "RETURNING key, coalesce(length(wire), 0), coalesce(CAST(source AS BLOB), x'')"
     ),
     Scope.OWNER: (
         "DELETE FROM record WHERE kind >= 3 AND kind <> 3 AND owner = ? AND key = ? "
-        "RETURNING key, length(wire), source"
+        "RETURNING key, coalesce(length(wire), 0), coalesce(CAST(source AS BLOB), x'')"
     ),
 }
 _UNBOUND_IN: Final = {
@@ -140,21 +153,11 @@ class RecordFile:
 
     def groups(self) -> dict[bytes, int]:
         """How many records are held of each group that brought some."""
-        if self._database is None:
-            return {}
-        rows = self._database.execute(
-            "SELECT source, count(*) FROM record GROUP BY source"
-        )
-        return dict(rows.fetchall())
+        return dict(self._execute(_GROUPS, ()))
 
     def size(self) -> int:
         """The bytes of all records together."""
-        if self._database is None:
-            return 0
-        (size,) = self._database.execute(
-            "SELECT coalesce(sum(length(wire)), 0) FROM record"
-        ).fetchone()
-        return int(size)
+        return sum(size for (size,) in self._execute(_SIZE, ()))
 
     def bag(self, key: bytes) -> list[tuple[bytes, bytes, int]]:
         """The records under a key: bytes, group, kept until. The oldest slot first."""
@@ -240,7 +243,7 @@ class RecordFile:
             rows: list[tuple[Any, ...]] = self._database.execute(
                 statement, values
             ).fetchall()
-        except sqlite3.DatabaseError as error:
+        except _FAULTS as error:
             raise StorageError(f"the record store: {error}") from error
         return rows
 
@@ -248,7 +251,7 @@ class RecordFile:
 def _open(path: Path | str) -> sqlite3.Connection:
     try:
         return _connect(path)
-    except sqlite3.DatabaseError as error:
+    except _FAULTS as error:
         if str(path) == MEMORY or not _is_damage(error):
             raise StorageError(_obstacle(Path(path), error)) from error
         aside = _set_aside(Path(path))
@@ -260,18 +263,19 @@ def _open(path: Path | str) -> sqlite3.Connection:
         )
     try:
         return _connect(path)
-    except sqlite3.DatabaseError as error:
+    except _FAULTS as error:
         raise StorageError(_obstacle(Path(path), error)) from error
 
 
-def _is_damage(error: sqlite3.DatabaseError) -> bool:
+def _is_damage(error: Exception) -> bool:
     """Whether the file's content is at fault, not the disk or a permission."""
-    # Extended codes stand in the higher bits. A failed check of ours has no code.
+    # Extended codes stand in the higher bits. A failed check of ours has no code, nor
+    # has a text that cannot be decoded.
     code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_CORRUPT) & 0xFF
     return code in _DAMAGE
 
 
-def _obstacle(path: Path, error: sqlite3.DatabaseError) -> str:
+def _obstacle(path: Path, error: Exception) -> str:
     """What stands in the way of opening a file, in words that say what to do."""
     if path.is_dir():
         return f"the record store {path} is a directory, expected a file"
@@ -309,7 +313,7 @@ def _connect(path: Path | str) -> sqlite3.Connection:
         database.execute(
             "SELECT key, kind, owner, expires_at, wire, source FROM record LIMIT 1"
         )
-    except sqlite3.DatabaseError:
+    except _FAULTS:
         database.close()
         raise
     return database

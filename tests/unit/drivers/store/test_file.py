@@ -272,3 +272,38 @@ def test_a_file_in_use_by_another_program_is_not_taken_for_a_damaged_one(tmp_pat
             RecordStore(path)
     assert [p.name for p in tmp_path.iterdir()] == ["records.sqlite3"]
     RecordStore(path).close()
+
+
+def test_a_schema_that_is_no_text_any_more_is_set_aside(tmp_path, caplog):
+    path = tmp_path / "records.sqlite3"
+    RecordStore(path).close()
+    content = path.read_bytes()
+    assert b"tablerecordrecord" in content
+    path.write_bytes(content.replace(b"tablerecordrecord", b"table" + b"\x91" * 12))
+    store = RecordStore(path)
+    store.put_untrusted(claim().wire, NOW)
+    store.close()
+    assert (tmp_path / "records.sqlite3.corrupt-1").exists()
+    assert len(caplog.records) == 1
+
+
+@pytest.mark.parametrize("value", ["'text'", "7", "1.5", "zeroblob(3)"])
+@pytest.mark.parametrize("column", ["wire", "source", "expires_at"])
+def test_a_row_with_values_of_other_types_does_no_harm(tmp_path, column, value):
+    path = tmp_path / "records.sqlite3"
+    store = RecordStore(path)
+    for owner in ("anna", "berta"):
+        store.put_untrusted(claim(owner).wire, NOW, "8.8.8.8")
+    store.close()
+    with contextlib.closing(sqlite3.connect(path)) as database, database:
+        database.execute(
+            f"UPDATE record SET {column} = {value} WHERE owner = ?",  # noqa: S608 - ours
+            (claim().owner,),
+        )
+    store = RecordStore(path)
+    assert claim("berta") in store.records(KEY, NOW)
+    store.put_untrusted(claim("carla").wire, NOW, "8.8.8.8")
+    assert store.keys_after(b"", 9) == [KEY]
+    store.expire(NOW + 10**6)
+    store.put_untrusted(claim("dora", lifetime_s=10**7).wire, NOW + 10**6, "8.8.8.8")
+    store.close()
