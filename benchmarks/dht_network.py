@@ -8,6 +8,7 @@ to know what is made of the figures.
 import gc
 import itertools
 import json
+import os
 import random
 import sys
 import time
@@ -82,89 +83,67 @@ class Account:
 
 
 @dataclass(frozen=True, slots=True)
-class Member:
-    """A running node; the scope ends it."""
-
-    node: opnode.OverlayNode
-    scope: trio.CancelScope
-    ended: trio.Event
-
-
-@dataclass(frozen=True, slots=True)
 class Known:
     """A record of the network and who put it."""
 
-    owner: Member
+    owner: opnode.OverlayNode
     record: SignedRecord
 
 
 class Trial:
-    """One network from its first node to its end."""
+    """One network from its first node on."""
 
     def __init__(self, settings: Settings) -> None:
         self.accounts: dict[str, Account] = {}
         self.single: dict[str, float] = {}
         self._settings = settings
         self._rng = random.Random(settings.seed)
-        self._members: list[Member] = []
+        self._nodes: list[opnode.OverlayNode] = []
         self._records: list[Known] = []
         self._labels = itertools.count()
 
-    async def run(self) -> None:
+    async def run(self, nursery: trio.Nursery) -> None:
         """Do everything, in the order in which the other systems were measured."""
-        async with trio.open_nursery() as nursery:
-            await self._build(nursery)
-            await self._use()
-            dead, alive = self._divide()
-            ports = {member.node.endpoint.port for member in dead}
-            with black_holes(ports) as found:
-                if found != len(dead):
-                    raise BenchmarkError(f"{found} of {len(dead)} sockets were found")
-                await self._kill(dead)
-                await self._use_after(alive)
-            nursery.cancel_scope.cancel()
+        await self._build(nursery)
+        await self._use()
+        dead, alive = self._divide()
+        # They are cut off, not ended: a node that ends says good-bye.
+        with black_holes({node.endpoint.port for node in dead}) as found:
+            if found != len(dead):
+                raise BenchmarkError(f"{found} of {len(dead)} sockets were found")
+            await self._use_after(alive)
 
     async def _build(self, nursery: trio.Nursery) -> None:
         gc.collect()
         memory, started_at = resident_bytes(), time.perf_counter()
         entries: tuple[opnode.BootstrapEntry, ...] = ()
         for _ in range(self._settings.nodes):
-            member: Member = await nursery.start(_live, entries)
-            entries = entries or (entry_of(member.node),)
-            self._members.append(member)
+            node: opnode.OverlayNode = await nursery.start(_live, entries)
+            entries = entries or (entry_of(node),)
+            self._nodes.append(node)
         self.single["build_s"] = time.perf_counter() - started_at
         gc.collect()
         grown = resident_bytes() - memory
         self.single["rss_kB_per_node"] = grown / 1000 / self._settings.nodes
 
     async def _use(self) -> None:
-        rng, members = self._rng, self._members
-        putters = rng.choices(members, k=self._settings.operations)
+        rng, nodes = self._rng, self._nodes
+        putters = rng.choices(nodes, k=self._settings.operations)
         await self._measure("put", [partial(self._put, m, "put") for m in putters])
         for name, read, count in (
             ("get", _first, 2 * len(putters)),
             ("latest", _latest, len(putters)),
         ):
-            readers = rng.choices(members, k=count)
+            readers = rng.choices(nodes, k=count)
             reads = [partial(self._read, name, read, m) for m in readers]
             await self._measure(name, reads)
 
-    def _divide(self) -> tuple[list[Member], list[Member]]:
-        count = int(len(self._members) * DEAD_SHARE)
-        shuffled = self._rng.sample(self._members, len(self._members))
+    def _divide(self) -> tuple[list[opnode.OverlayNode], list[opnode.OverlayNode]]:
+        count = int(len(self._nodes) * DEAD_SHARE)
+        shuffled = self._rng.sample(self._nodes, len(self._nodes))
         return shuffled[:count], shuffled[count:]
 
-    async def _kill(self, dead: Sequence[Member]) -> None:
-        """End nodes whose sockets are deaf already, and see that they die silently."""
-        before = self._traffic()
-        for member in dead:
-            member.scope.cancel()
-        for member in dead:
-            await member.ended.wait()
-        said = [m.node.statistics().traffic.socket.datagrams_out for m in dead]
-        self.single["last_words"] = sum(said) - sum(before[id(m)][0] for m in dead)
-
-    async def _use_after(self, alive: Sequence[Member]) -> None:
+    async def _use_after(self, alive: Sequence[opnode.OverlayNode]) -> None:
         rest = iter(alive)
         groups = {
             name: list(itertools.islice(rest, _share(name, len(alive))))
@@ -200,7 +179,7 @@ class Trial:
         account.datagrams = sum(after[m][0] - before[m][0] for m in after)
         account.octets = sum(after[m][1] - before[m][1] for m in after)
 
-    async def _put(self, member: Member, name: str) -> None:
+    async def _put(self, node: opnode.OverlayNode, name: str) -> None:
         """Sign and put a new value; known to the others when it is acknowledged."""
         account = self.accounts[name]
         value = self._rng.randbytes(VALUE_BYTES)
@@ -209,24 +188,24 @@ class Trial:
         started_at = time.perf_counter()
         with trio.move_on_after(OPERATION_S):
             record = self._record(value, owner)
-            held = await member.node.dht.put(record)
+            held = await node.dht.put(record)
         account.seconds.append(time.perf_counter() - started_at)
         if held:
             account.good += 1
             if name == "put":
-                self._records.append(Known(member, record))
+                self._records.append(Known(node, record))
 
-    async def _read(self, name: str, read: Read, member: Member) -> None:
+    async def _read(self, name: str, read: Read, node: opnode.OverlayNode) -> None:
         """Read a record that another node put; good if it is that very record."""
         account = self.accounts[name]
         known = self._rng.choice(self._records)
-        while known.owner is member:
+        while known.owner is node:
             known = self._rng.choice(self._records)
         found: Sequence[SignedRecord] = ()
         started_at = time.perf_counter()
         with trio.move_on_after(OPERATION_S):
             try:
-                found = await read(member.node, known.record)
+                found = await read(node, known.record)
             except opnode.RecordNotFound:
                 found = ()
         account.seconds.append(time.perf_counter() - started_at)
@@ -247,8 +226,8 @@ class Trial:
 
     def _traffic(self) -> dict[int, tuple[int, int]]:
         """Datagrams and bytes that each node has sent so far."""
-        sockets = {id(m): m.node.statistics().traffic.socket for m in self._members}
-        return {m: (s.datagrams_out, s.bytes_out) for m, s in sockets.items()}
+        sockets = {id(n): n.statistics().traffic.socket for n in self._nodes}
+        return {n: (s.datagrams_out, s.bytes_out) for n, s in sockets.items()}
 
 
 async def _first(
@@ -269,29 +248,29 @@ def _share(name: str, alive: int) -> int:
 
 async def _live(
     entries: tuple[opnode.BootstrapEntry, ...],
-    task_status: trio.TaskStatus[Member] = trio.TASK_STATUS_IGNORED,
+    task_status: trio.TaskStatus[opnode.OverlayNode] = trio.TASK_STATUS_IGNORED,
 ) -> None:
-    """Be one whole node, the kind that a seed is, until its scope is cancelled."""
+    """Be one whole node, the kind that a seed is."""
     config = opnode.NodeConfig(
         listen=LOOPBACK,
         bootstrap=entries,
         role=opnode.Role.SERVER,
         has_identity=False,
     )
-    ended = trio.Event()
-    with trio.CancelScope() as scope:
-        async with opnode.open_node(config) as node:
-            await node.wait_joined()
-            task_status.started(Member(node, scope, ended))
-            await trio.sleep_forever()
-    ended.set()
+    async with opnode.open_node(config) as node:
+        await node.wait_joined()
+        task_status.started(node)
+        await trio.sleep_forever()
 
 
 async def _tell(settings: Settings) -> None:
     trial = Trial(settings)
-    await trial.run()
-    accounts = {name: asdict(one) for name, one in trial.accounts.items()}
-    print(json.dumps({"single": trial.single, "accounts": accounts}), flush=True)
+    async with trio.open_nursery() as nursery:
+        await trial.run(nursery)
+        accounts = {name: asdict(one) for name, one in trial.accounts.items()}
+        print(json.dumps({"single": trial.single, "accounts": accounts}), flush=True)
+        # A thousand good-byes take longer than all the rest.
+        os._exit(0)
 
 
 def main() -> None:
