@@ -359,8 +359,8 @@ class OverlayNode:
             if parts.connector is not None:
                 await nursery.start(parts.table.run)
                 await nursery.start(parts.connector.run)
+                nursery.start_soon(parts.acquaintances.run)
             nursery.start_soon(parts.joiner.run)
-            nursery.start_soon(parts.acquaintances.run)
             if parts.presence is not None:
                 nursery.start_soon(self._keep_presence, parts.presence)
                 nursery.start_soon(self._keep_certificate, parts.presence)
