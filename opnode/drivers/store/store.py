@@ -10,7 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from opnode.core.errors import MalformedRecord, OtherSequence, StorageError
+from opnode.core.errors import (
+    MalformedRecord,
+    OtherSequence,
+    RecordError,
+    StorageError,
+)
 from opnode.core.ids import NodeId, StorageKey, short
 from opnode.core.peerfile import verify_record_untrusted
 from opnode.core.records import (
@@ -115,10 +120,16 @@ class RecordStore:
         if held is not None and held.record.wire == record.wire:
             self._prolong(held, wall_now)
             return record
-        if expected_seq is not None:
-            _check_expected(held, expected_seq)
+        try:
+            _check_takes_slot(record, held, expected_seq)
+        except RecordError:
+            if held is None or _is_sound(held.record, wall_now):
+                raise
+            # The disk spoilt what was verified when it entered: it is worth nothing.
+            self._quotas.left(self._file.delete(_slot(held.record)))
+            held = None
+            _check_takes_slot(record, held, expected_seq)
         if held is not None:
-            check_supersedes(record, held.record)
             self._replace(held, record, wall_now)
         else:
             self._enter(record, source, wall_now)
@@ -282,6 +293,23 @@ def _slot(record: SignedRecord) -> Slot:
 
 def _kind_of(held: Held) -> RecordKind:
     return held.record.kind
+
+
+def _is_sound(record: SignedRecord, wall_now: float) -> bool:
+    try:
+        verify_record_untrusted(record.wire, wall_now)
+    except RecordError:
+        return False
+    return True
+
+
+def _check_takes_slot(
+    record: SignedRecord, held: Held | None, expected_seq: int | None
+) -> None:
+    if expected_seq is not None:
+        _check_expected(held, expected_seq)
+    if held is not None:
+        check_supersedes(record, held.record)
 
 
 def _check_expected(held: Held | None, expected_seq: int) -> None:

@@ -7,9 +7,7 @@ import sqlite3
 
 import pytest
 
-from opnode.core.errors import (
-    StorageError,
-)
+from opnode.core.errors import EquivocatingRecord, StorageError
 from opnode.core.ids import claim_key, peer_key
 from opnode.core.peerfile import (
     Identity,
@@ -306,4 +304,25 @@ def test_a_row_with_values_of_other_types_does_no_harm(tmp_path, column, value):
     assert store.keys_after(b"", 9) == [KEY]
     store.expire(NOW + 10**6)
     store.put_untrusted(claim("dora", lifetime_s=10**7).wire, NOW + 10**6, "8.8.8.8")
+    store.close()
+
+
+def test_a_record_that_the_disk_spoilt_gives_its_slot_to_a_good_copy(tmp_path):
+    path = tmp_path / "records.sqlite3"
+    store = RecordStore(path)
+    good = claim()
+    for record in (good, claim("berta")):
+        store.put_untrusted(record.wire, NOW)
+    store.close()
+    spoilt = good.wire.replace(b"claim", b"clown")
+    with contextlib.closing(sqlite3.connect(path)) as database, database:
+        database.execute(
+            "UPDATE record SET wire = ? WHERE owner = ?", (spoilt, good.owner)
+        )
+    store = RecordStore(path)
+    store.put_untrusted(good.wire, NOW)
+    assert set(store.records(KEY, NOW)) == {good, claim("berta")}
+    with pytest.raises(EquivocatingRecord):
+        store.put_untrusted(claim(payload=b"other").wire, NOW)
+    assert store.statistics().records == 2
     store.close()
