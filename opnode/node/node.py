@@ -298,8 +298,13 @@ class OverlayNode:
             return await connector.connect(others, lookup_s=lookup_s)
 
     async def _find_quickly(self, peer_id: PeerId) -> PeerView:
+        def note(newer: SignedRecord) -> None:
+            # The peer may have moved on: the next call goes where it is now.
+            self._note(_view(peer_id, [newer]))
+
+        key = peer_key(peer_id)
         try:
-            found = await self._parts.dht.find_first(peer_key(peer_id), _is_presence)
+            found = await self._parts.dht.find_first(key, _is_presence, note)
         except RecordNotFound:
             return await self.lookup(peer_id)
         return self._note(_view(peer_id, found))

@@ -184,3 +184,21 @@ async def test_a_lookup_ends_at_its_deadline(autojump_clock, network):
     with pytest.raises(RecordNotFound):
         await reader.dht.find_first(KEY, anything)
     assert trio.current_time() - started_at < 0.051
+
+
+async def test_what_a_holder_finds_at_home_is_compared_with_others_later(
+    autojump_clock, network
+):
+    await network.grow(12)
+    home = await network.add(maintained=True)
+    await home.dht.join([network.nodes[0].hub.local])
+    old, new = claim(network, seq=1), claim(network, seq=2)
+    home.store.put_untrusted(old.wire, network.wall_clock())
+    for node in network.nodes[:-1]:
+        node.store.put_untrusted(new.wire, network.wall_clock())
+    news = []
+    sent = home.rpc.statistics().requests_sent
+    assert await home.dht.find_first(KEY, anything, news.append) == [old]
+    assert home.rpc.statistics().requests_sent == sent
+    await trio.sleep(10)
+    assert news == [new]
