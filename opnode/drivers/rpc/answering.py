@@ -180,15 +180,14 @@ class Answerer:
     def _is_admitted(self, request: IncomingRequest, now: float) -> bool:
         """Whether it is worked on; counts it, and seldom says so, when it is not."""
         body = request.body
-        host = request.source.host
         limits = self._limits
-        units = _WORK.get(type(body), 1.0)
-        is_admitted = limits.admits(
-            host, verified=request.verified, units=units, now=now
-        )
-        if is_admitted and isinstance(body, _KEYED):
-            is_admitted = limits.admits_key(host, body.key, now)
-        if is_admitted:
+        if limits.admits(
+            request.source.host,
+            verified=request.verified,
+            units=_WORK.get(type(body), 1.0),
+            now=now,
+            key=body.key if isinstance(body, _KEYED) else None,
+        ):
             return True
         self._station.counts["limited"] += 1
         if request.verified and limits.may_say_busy(now):

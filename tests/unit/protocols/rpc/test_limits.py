@@ -96,9 +96,17 @@ def test_heavier_work_is_counted_as_more():
 
 def test_a_hot_key_leaves_half_for_the_others():
     limits = RequestLimits(CONFIG)
-    hot = sum(limits.admits_key("8.8.8.8", b"hot", 0.0) for _ in range(1000))
-    assert 50 <= hot <= 51
-    assert limits.admits_key("8.8.8.8", b"other", 0.0)
+
+    def readers(network, key):
+        hosts = [f"{network}.{number}.1.1" for number in range(200)]
+        return sum(
+            limits.admits(host, verified=True, units=0.1, now=0.0, key=key)
+            for host in hosts
+        )
+
+    assert 50 <= readers(20, b"hot") <= 51
+    assert readers(21, b"other") >= 50
+    assert readers(22, None) == 200
 
 
 def test_few_are_told_that_we_are_busy():
