@@ -120,6 +120,8 @@ class OverlayNode:
         self._wall_clock = clock
         parts.rpc.on_observed = self._on_observed
         parts.dht.watch_behind_nat(lambda: parts.observed.behind_nat)
+        if parts.presence is not None:
+            parts.presence.is_behind_nat = lambda: parts.observed.behind_nat
         parts.rpc.prover.may_be_ours = parts.observed.may_be_ours
         if parts.presence is not None and config.role is Role.SERVER:
             parts.presence.own_endpoint = lambda: parts.observed.best

@@ -93,7 +93,7 @@ class RecordingIntroductions:
         )
 
 
-def make_keeper(dht, introductions):
+def make_keeper(dht, introductions, *, behind_nat=True):
     identity = Identity(seeded_signing_key("identity"))
     wall_clock = VirtualWallClock()
     location = certify_location(
@@ -104,7 +104,7 @@ def make_keeper(dht, introductions):
         wall_now=1_767_225_600.0,
         lifetime_s=86_400 * 30,
     )
-    return PresenceKeeper(
+    keeper = PresenceKeeper(
         identity=identity,
         location=location,
         dht=dht,
@@ -112,6 +112,8 @@ def make_keeper(dht, introductions):
         wall_clock=wall_clock,
         config=CONFIG,
     )
+    keeper.is_behind_nat = lambda: behind_nat
+    return keeper
 
 
 async def run_for(keeper, seconds):
@@ -161,6 +163,14 @@ async def test_each_introducer_is_heard_as_often_as_a_nat_needs_it_and_no_more(
         gaps = [late - early for early, late in itertools.pairwise(times)]
         assert 24 < min(gaps) <= max(gaps) < CONFIG.nat_keepalive_s + 0.1
     assert sorted(introductions.registered) == [contact(n) for n in (1, 2, 3)]
+
+
+async def test_where_no_nat_needs_it_one_introducer_is_heard_at_a_time(autojump_clock):
+    introductions = RecordingIntroductions()
+    dht = RecordingDht([contact(n) for n in range(1, 9)])
+    await run_for(make_keeper(dht, introductions, behind_nat=False), 145)
+    assert [asked for _, asked in introductions.probed][:3] != [contact(1)] * 3
+    assert 4 <= len(introductions.probed) <= 5
 
 
 async def test_when_most_introducers_die_at_once_they_are_replaced_within_ten_seconds(
