@@ -6,7 +6,7 @@ from opnode.testing.adversaries import Lie
 from simulations.scenarios.liars import LiarsScenario
 
 
-@pytest.mark.parametrize("share", [0.3, 0.5])
+@pytest.mark.parametrize("share", [pytest.param(0.3, marks=pytest.mark.slow), 0.5])
 def test_readers_get_the_newest_record_though_many_nodes_lie(checked, share):
     checked(LiarsScenario(nodes=60, seed=1, share=share, records=15, askers=15))
 

@@ -44,6 +44,7 @@ def test_a_fifth_of_dead_nodes_and_loss_cost_no_record(checked):
     )
 
 
+@pytest.mark.slow
 def test_records_are_found_where_every_node_has_a_network_of_its_own(checked):
     checked(LookupScenario(nodes=50, seed=1, public=True, records=25, askers=10))
 

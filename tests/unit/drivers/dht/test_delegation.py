@@ -69,7 +69,7 @@ async def frugal_leaf(network, **options):
 
 
 async def test_a_delegated_get_touches_at_most_three_endpoints(autojump_clock, network):
-    await grow(network, 60)
+    await grow(network, 40)
     record = claim(network)
     await network.nodes[5].dht.put(record)
     leaf = await frugal_leaf(network)
@@ -114,7 +114,7 @@ async def test_when_the_budget_of_mappings_is_spent_servers_look_up_for_a_leaf(
 
 
 async def test_a_put_goes_to_close_nodes_that_answered_us(autojump_clock, network):
-    await grow(network, 40)
+    await grow(network, 26)
     leaf = await frugal_leaf(network)
     touched = Touched(leaf)
     record = claim(network)
@@ -127,7 +127,7 @@ async def test_a_put_goes_to_close_nodes_that_answered_us(autojump_clock, networ
 
 
 async def test_all_records_are_read_from_those_who_hold_them(autojump_clock, network):
-    await grow(network, 40)
+    await grow(network, 26)
     old, new = claim(network, 1), claim(network, 2)
     other = claim(network, 1, "bert")
     for record in (old, new, other):
@@ -142,7 +142,7 @@ async def test_all_records_are_read_from_those_who_hold_them(autojump_clock, net
 async def test_what_nobody_holds_is_not_found_with_few_questions(
     autojump_clock, network
 ):
-    await grow(network, 40)
+    await grow(network, 26)
     leaf = await frugal_leaf(network)
     touched = Touched(leaf)
     with pytest.raises(RecordNotFound):
@@ -177,7 +177,7 @@ async def lying(network, leaf, answer):
 async def test_a_liar_among_the_servers_cannot_make_an_older_record_win(
     autojump_clock, network
 ):
-    await grow(network, 40)
+    await grow(network, 26)
     old, new = claim(network, 1), claim(network, 2)
     await network.nodes[5].dht.put(new)
     leaf = await frugal_leaf(network)
@@ -187,7 +187,7 @@ async def test_a_liar_among_the_servers_cannot_make_an_older_record_win(
 
 
 async def test_a_liar_cannot_make_a_record_up_or_disappear(autojump_clock, network):
-    await grow(network, 40)
+    await grow(network, 26)
     record = claim(network)
     await network.nodes[5].dht.put(record)
     forged = record.wire[:-1] + bytes([record.wire[-1] ^ 1])
@@ -199,7 +199,7 @@ async def test_a_liar_cannot_make_a_record_up_or_disappear(autojump_clock, netwo
 
 
 async def test_a_liar_cannot_name_all_the_nodes_that_count(autojump_clock, network):
-    await grow(network, 40)
+    await grow(network, 26)
     friends = [await network.add() for _ in range(20)]
     for friend in friends:
         # They answer, hold nothing, and are nowhere near but claim to be.
@@ -217,7 +217,7 @@ async def test_a_liar_cannot_name_all_the_nodes_that_count(autojump_clock, netwo
 
 
 async def test_a_server_that_died_is_replaced_by_another(autojump_clock, network):
-    await grow(network, 40)
+    await grow(network, 26)
     record = claim(network)
     await network.nodes[5].dht.put(record)
     leaf = await frugal_leaf(network)
@@ -234,7 +234,7 @@ async def test_a_server_that_died_is_replaced_by_another(autojump_clock, network
 
 
 async def test_one_dead_server_holds_nothing_up(autojump_clock, network):
-    await grow(network, 40)
+    await grow(network, 26)
     await network.nodes[5].dht.put(claim(network))
     leaf = await frugal_leaf(network)
     await leaf.dht.closest_nodes(KEY)
