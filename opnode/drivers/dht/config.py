@@ -15,13 +15,13 @@ class FinishingConfig:
     Attributes:
         waiting: searches that wait for their turn, one is under way; more are dropped.
         delay_s: whoever got the answer uses it first.
-        pace_s: one question each time; a region of 20 is read in two seconds, and a
-            node that reads all the time spends ten small datagrams a second on it.
+        pace_s: one question each time; a region of 20 is read in five seconds, and a
+            node that reads all the time spends four small datagrams a second on it.
     """
 
-    waiting: int = 4
-    delay_s: float = 0.5
-    pace_s: float = 0.1
+    waiting: int = 2
+    delay_s: float = 1.0
+    pace_s: float = 0.25
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
