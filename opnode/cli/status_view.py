@@ -134,8 +134,13 @@ def _records(dht: DhtFigures) -> str | None:
     parts = []
     if dht.records is not None:
         parts.append(f"{dht.records} held here")
+    care = dht.holdings
+    if care is not None and (care.given or care.put_again):
+        parts.append(f"{care.given} given to newcomers, {care.put_again} put again")
     if dht.own_records is not None:
         parts.append(f"{dht.own_records} of its own kept alive")
+    if dht.own_failed:
+        parts.append(_count(dht.own_failed, "put") + " of them reached nobody")
     if dht.equivocations:
         parts.append(f"{dht.equivocations} with two contents under one number")
     return ", ".join(parts)

@@ -18,11 +18,20 @@ class Bucket(msgspec.Struct, frozen=True, kw_only=True):
     replacements: int = 0
 
 
+class Holdings(msgspec.Struct, frozen=True, kw_only=True):
+    """What was done so that the records held here outlive their holders."""
+
+    given: int
+    put_again: int
+
+
 class DhtFigures(msgspec.Struct, frozen=True, kw_only=True):
     """Of the DHT."""
 
     records: int | None = None
     own_records: int | None = None
+    own_failed: int | None = None
+    holdings: Holdings | None = None
     lookups: int | None = None
     queries: int | None = None
     bad_records: int | None = None

@@ -14,6 +14,7 @@ from opnode.daemon.figures import (
     Bucket,
     Budget,
     DhtFigures,
+    Holdings,
     NodeFigures,
     Reachability,
     RpcFigures,
@@ -79,6 +80,21 @@ def test_every_figure_has_its_words():
         "lookups": "10, 12.3 questions each",
         "refused": "5 malformed datagrams, 6 requests beyond the limits, 4 bad records",
         "budget": "1.2 of 50 packets/s, 7 of 60 new addresses/min: background waits",
+    }
+
+
+def test_the_care_for_records_is_told_where_there_was_any():
+    idle = DhtFigures(records=3, own_failed=0, holdings=Holdings(given=0, put_again=0))
+    assert node_rows(NodeFigures(dht=idle)) == {"records": "3 held here"}
+    busy = DhtFigures(
+        records=3,
+        own_records=2,
+        own_failed=1,
+        holdings=Holdings(given=7, put_again=8),
+    )
+    assert node_rows(NodeFigures(dht=busy)) == {
+        "records": "3 held here, 7 given to newcomers, 8 put again, 2 of its own kept "
+        "alive, 1 put of them reached nobody"
     }
 
 
