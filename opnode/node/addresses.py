@@ -22,26 +22,28 @@ class ObservedAddresses:
         self._local = local
         self._interfaces = frozenset(interfaces)
         self._votes: dict[Endpoint, Endpoint] = {}
+        self._counts: dict[Endpoint, int] = {}
 
     def report(self, reporter: Endpoint, observed: Endpoint) -> None:
         """One node says at which address it sees us."""
-        self._votes.pop(reporter, None)
+        self._withdraw(reporter)
         self._votes[reporter] = observed
+        self._counts[observed] = self._counts.get(observed, 0) + 1
         while len(self._votes) > MAX_REPORTERS:
-            del self._votes[next(iter(self._votes))]
+            self._withdraw(next(iter(self._votes)))
 
     def forget(self, contact: Contact) -> None:
         """The reporter is gone; its vote goes with it."""
-        self._votes.pop(contact.endpoint, None)
+        self._withdraw(contact.endpoint)
 
     @property
     def agreed(self) -> tuple[Endpoint, ...]:
-        """Addresses that enough nodes report, most votes first."""
-        counts: dict[Endpoint, int] = {}
-        for observed in self._votes.values():
-            counts[observed] = counts.get(observed, 0) + 1
+        """Addresses that enough nodes report, most votes first.
+
+        Asked after every reply that comes in, so votes are not counted anew.
+        """
         needed = min(QUORUM, len(self._votes))
-        ranked = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+        ranked = sorted(self._counts.items(), key=lambda item: (-item[1], item[0]))
         return tuple(endpoint for endpoint, votes in ranked if votes >= needed)
 
     @property
@@ -89,6 +91,14 @@ class ObservedAddresses:
         side = is_public(asked.host)
         seen = {e.host for e in self.agreed if is_public(e.host) == side}
         return not seen or asked.host in seen
+
+    def _withdraw(self, reporter: Endpoint) -> None:
+        observed = self._votes.pop(reporter, None)
+        if observed is None:
+            return
+        self._counts[observed] -= 1
+        if not self._counts[observed]:
+            del self._counts[observed]
 
     def _agreed_host_is_ours(self) -> bool:
         if not self.agreed:

@@ -118,6 +118,7 @@ class OverlayNode:
         self._config = config
         self._parts = parts
         self._wall_clock = clock
+        self._seen_at: Endpoint | None = None
         parts.rpc.on_observed = self._on_observed
         parts.dht.watch_behind_nat(lambda: parts.observed.behind_nat)
         if parts.presence is not None:
@@ -410,6 +411,10 @@ class OverlayNode:
         parts = self._parts
         parts.observed.report(reporter, observed)
         for endpoint in parts.observed.agreed[:1]:
+            if endpoint == self._seen_at:
+                # As after nearly every reply: nothing of the following would change.
+                return
+            self._seen_at = endpoint
             parts.roles.moved(endpoint)
             # The id is bound to a public address, which only others can tell (BEP 42).
             parts.dht.adopt_node_id(node_id_of(parts.keys.node.public, endpoint.host))
