@@ -164,7 +164,9 @@ def judge_table(figures: NodeFigures) -> Finding:
         advice = "somebody may hide a record there: ask its owner, and look again later"
         return Finding(name, Health.WARN, text, advice)
     if not contacts:
-        return Finding(name, Health.BAD, text, "see joined above")
+        # A first seed is in although nobody has come yet.
+        health = Health.WARN if figures.joined else Health.BAD
+        return Finding(name, health, text, "see joined above")
     if dht.buckets and 2 * sum(bucket.sure for bucket in dht.buckets) < contacts:
         advice = "most may be gone; it mends within minutes unless the network is down"
         return Finding(name, Health.WARN, text, advice)

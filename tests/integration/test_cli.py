@@ -143,6 +143,29 @@ def test_two_people_find_each_other_and_talk(pair, tmp_path):
     assert status["connections"][0]["name"] == "bob"
 
 
+def test_a_lookup_is_traced_and_a_node_examined(pair, tmp_path):
+    ann, bob = pair
+    *hops, traced = events_of(opnode("trace", "ann", *bob.data, "--json"))
+    assert [hop["outcome"] for hop in hops] == ["answered"]
+    assert (traced["records"], traced["complete"]) == (2, True)
+    shown = opnode("trace", "bob", *ann.data).stdout.splitlines()
+    assert shown[-1].startswith("found: 2 records at 1 node")
+
+    examined = opnode("doctor", *bob.data, "--json")
+    assert examined.returncode == 0
+    begun, *checks, diagnosis = events_of(examined)
+    assert begun["running"] is True
+    verdicts = {check["name"]: check["verdict"] for check in checks}
+    assert {"joined", "seed", "clock", "storage", "write", "traffic"} <= {
+        name for name, verdict in verdicts.items() if verdict == "ok"
+    }
+    assert diagnosis["bad"] == 0
+
+    trial = opnode("doctor", "--data", tmp_path / "none", "--bootstrap", bob.invite)
+    assert trial.returncode == 0
+    assert "examining a trial node, in memory" in trial.stdout
+
+
 @pytest.fixture
 def terminal():
     """Both ends of a terminal: where a person types, and what a program reads."""

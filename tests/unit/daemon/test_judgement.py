@@ -121,6 +121,7 @@ JUDGED = [
     (judge_table(table(contacts=2, sure=2)), Health.WARN, "2 contacts"),
     (judge_table(table(contacts=2, sure=2, size=2.0)), Health.OK, "of about 2 nodes"),
     (judge_table(table(contacts=0, sure=0)), Health.BAD, "0 contacts"),
+    (judge_table(NodeFigures(contacts=0, joined=True)), Health.WARN, "0 contacts"),
     (judge_storage(None, held()), Health.OK, "3 records, in memory alone"),
     (judge_storage(disk(), held(1)), Health.OK, "1 record; 100.0 GB"),
     (judge_storage(disk(), held(None)), Health.OK, "an unknown number"),
