@@ -168,19 +168,26 @@ class Reader:
         self._counts["equivocations"] += len(found.equivocations)
 
     async def _repair(self, search: Search, reading: "_Reading") -> None:
-        """Give holders what they lack; a full bag refuses, which is fine."""
+        """Give holders what they lack; a full bag refuses, which is fine.
+
+        Whoever has nothing is given it only if it is one of the k closest: others'
+        regions are a little smaller or larger than ours.
+        """
         best = reading.found.newest()
+        k = self._lookups.k
         stale: list[tuple[Contact, Request]] = []
         bare: list[tuple[Contact, Request]] = []
-        for holder in search.lookup.holders():
-            wires = reading.held.get(holder) or set()
-            lacking = stale if wires else bare
+        for rank, holder in enumerate(search.lookup.holders()):
+            wires = reading.held.get(holder)
+            if wires is None and rank >= k:
+                continue
+            lacking = bare if wires is None else stale
             lacking += [
                 (holder, Store(record.wire))
                 for record in best
-                if record.wire not in wires
+                if wires is None or record.wire not in wires
             ]
-        questions = (stale + bare)[: self._lookups.k]
+        questions = (stale + bare)[:k]
         if questions:
             batch = await self._lookups.ask_all(questions)
             stored = sum(isinstance(reply, Stored) for _, _, reply in batch.answers)
