@@ -41,6 +41,8 @@ TESTS = Path(__file__).parent.parent
 BEP42 = json.loads((TESTS / "unit/core/bep42_vectors.json").read_text())
 BEP44 = json.loads((TESTS / "conformance/bep44_vectors.json").read_text())
 K = RoutingConfig().k
+NEWCOMER_S = 600.0
+"""A table takes so many newcomers in an hour, and a settled network is meant here."""
 KEY = StorageKey(seeded_bytes("a key", 20))
 OWNER = seeded_signing_key("owner")
 
@@ -287,7 +289,7 @@ async def test_bep_44_cas_compares_before_it_swaps(autojump_clock, network):
 
 
 async def test_dht_3_2_a_lookup_ends_at_the_true_closest_nodes(autojump_clock, network):
-    await network.grow(60)
+    await network.grow(60, pause_s=NEWCOMER_S)
     rng = random.Random(3)
     for _ in range(10):
         target, asker = rng.randbytes(20), rng.choice(network.nodes)
@@ -325,7 +327,7 @@ async def test_dht_4_3_a_bag_keeps_its_sixteen_oldest_slots(autojump_clock, netw
 
 
 async def test_dht_4_4_a_put_reaches_the_closest_nodes(autojump_clock, network):
-    await network.grow(60)
+    await network.grow(60, pause_s=NEWCOMER_S)
     record, putter = claim(network, 1), network.nodes[7]
     await putter.dht.put(record)
     now = network.wall_clock()
