@@ -36,6 +36,7 @@ from opnode.core.records import RecordKind, SignedRecord, build_chunk, build_rec
 from opnode.node.node import OverlayNode
 from opnode.protocols.rpc import datagrams as d
 from opnode.protocols.rpc import messages as m
+from opnode.protocols.rpc.budget import Budget, BudgetConfig
 from opnode.testing.clock import VirtualWallClock
 from opnode.testing.keys import seeded_signing_key
 from opnode.testing.overlay import entry_of, open_seed, open_user
@@ -57,6 +58,7 @@ _LOADED_PAUSE_S = 0.005
 _FLOOD_PER_S = 4000
 _DIAL_PAUSE_S = 3.0
 _KEY = seeded_signing_key("amplification")
+_PLENTY = BudgetConfig(endpoints_burst=1e9, packets_burst=1e9)
 _BAG_NAME = "crowded"
 _FOREIGN = "PING of another network"
 
@@ -327,6 +329,8 @@ async def open_scan(state: str, seed: int) -> AsyncIterator[Scan]:
         others = 0 if state == "fresh" else 8 if state == "registered" else 22
         while len(nodes) <= others:
             nodes.append(await start(len(nodes)))
+        # Or it would soon have no room to ping newcomers, which is to be scanned.
+        nodes[0]._parts.rpc._asker.budget = Budget(_PLENTY)
         victim = Endpoint("2a00:1::1" if is_v6 else "20.9.9.9", 4000)
         if state == "registered":
             await start(50, user=True)

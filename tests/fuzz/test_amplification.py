@@ -53,3 +53,14 @@ async def test_a_probe_with_a_forged_token_is_a_request_and_no_noise(autojump_cl
         # The refusal, which brings a token.
         assert account.datagrams_out == 1
         assert 0 < account.bytes_out <= 100
+
+
+@pytest.mark.slow
+async def test_probes_are_large_enough_to_have_newcomers_pinged(autojump_clock):
+    async with open_scan("fresh", seed=1) as scan:
+        account = scan._open_account("paid", scan.address())
+        body = FindNode(bytes(20))
+        scan.send(scan.request(body, account.target, b"", 1200), account.target)
+        await trio.sleep(5)
+        # The answer, and two PINGs that nobody answers.
+        assert account.datagrams_out == 3

@@ -235,6 +235,7 @@ class Contacts:
             endpoint not in self._shunned
             and self.table.would_take(contact, now)
             and self._rpc.may_be_sent_to(endpoint)
+            and self._rpc.has_room_for_strangers()
         ):
             self._ping(contact, is_asker=True)
 

@@ -262,6 +262,10 @@ class Rpc:
         """Whether the budget has room for work that no person waits for."""
         return self._asker.budget.has_room(trio.current_time())
 
+    def has_room_for_strangers(self) -> bool:
+        """Whether the budget has room to ask back somebody who asked us."""
+        return self._asker.budget.has_room_for_strangers(trio.current_time())
+
     async def wait_room(self) -> None:
         """Return when ``has_room``; people's requests go first and move it away."""
         await trio.lowlevel.checkpoint()

@@ -31,6 +31,8 @@ class BudgetConfig:
             minutes, as half of what is remembered is forgotten at a time.
         background: the share of a burst that work without a waiting person may use;
             the rest is there when somebody comes and looks something up.
+        strangers: the share that checks of strangers who asked us may use: less, or a
+            flood of them would end the checks of the contacts that we have.
         remembered: endpoints, in each half. Beyond it they count as known.
     """
 
@@ -40,6 +42,7 @@ class BudgetConfig:
     endpoints_burst: float = 240.0
     forget_s: float = 120.0
     background: float = 0.5
+    strangers: float = 0.25
     remembered: int = 4096
 
 
@@ -141,14 +144,17 @@ class Budget:
 
     def room_at(self) -> float:
         """From when on background work may ask."""
-        share = self._config.background
-        return max(self._packets.room_at(share), self._endpoints.room_at(share))
+        return self._room_at(self._config.background)
 
     def has_room(self, now: float) -> bool:
         """Whether background work may ask now; counts when not."""
         has_room = self.room_at() <= now
         self._waits += not has_room
         return has_room
+
+    def has_room_for_strangers(self, now: float) -> bool:
+        """Whether somebody who asked us may be asked back, to get to know it."""
+        return self._room_at(self._config.strangers) <= now
 
     def is_spent(self, now: float) -> bool:
         """Whether people used up the new endpoints: time to let others look up."""
@@ -165,3 +171,6 @@ class Budget:
             is_spent=self.is_spent(now),
             waits=self._waits,
         )
+
+    def _room_at(self, share: float) -> float:
+        return max(self._packets.room_at(share), self._endpoints.room_at(share))

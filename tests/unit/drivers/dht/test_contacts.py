@@ -228,3 +228,21 @@ async def test_a_node_that_becomes_a_leaf_leaves_tables_at_its_next_word(
         if third is not node and node.contact in third.dht.contacts():
             await third.rpc.request(node.hub.local, Ping())
             assert node.contact not in third.dht.contacts()
+
+
+async def test_a_flood_of_strangers_costs_no_more_than_its_share_of_the_budget(
+    autojump_clock, network
+):
+    node = await network.add(host="8.8.4.4")
+    before = node.rpc.statistics().requests_sent
+    for number in range(600):
+        host = f"{20 + number // 10}.{number % 10}.7.7"
+        node_id = node_id_of(number.to_bytes(32), host)
+        sender = Sender(MAIN_NETWORK, node_id, leaf=False)
+        data = encode_request(sender, number.to_bytes(8), b"", Ping(), 400)
+        network.network.carry(data, Endpoint(host, 9), node.hub.local)
+        await trio.sleep(0.1)
+    # A quarter of the burst at once, and a minute's worth.
+    asked = node.rpc.statistics().requests_sent - before
+    assert 60 <= asked <= 60 + 60 + 1
+    assert node.rpc.has_room()

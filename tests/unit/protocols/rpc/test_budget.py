@@ -135,3 +135,15 @@ def test_the_last_minute_forgets_what_is_older():
         budget.spend(endpoint, 0.0)
     assert 0 < budget.view(90.0).endpoints_per_min_used < 15
     assert budget.view(200.0).endpoints_per_min_used == 0
+
+
+def test_strangers_who_ask_leave_room_for_the_contacts_that_we_have():
+    budget = Budget(CONFIG)
+    used = 0
+    for endpoint in strangers(100):
+        if not budget.has_room_for_strangers(0.0):
+            break
+        budget.spend(endpoint, 0.0)
+        used += 1
+    assert used == pytest.approx(6, abs=1)
+    assert budget.has_room(0.0)
