@@ -12,8 +12,9 @@ Records are signed claims, which every holder and every reader verifies: the har
 the two. Unsigned, immutable chunks are measured in networks of their own, in the
 measures that start with ``chunk_``. A put's time includes signing. ``get`` ends at
 the first record that verifies, and its lookup goes on behind; CPU time and datagrams
-are counted to the end of that, but no longer than 5 s. ``latest`` asks all holders. A reader that happens to
-be a holder reads its own copy, also in the other systems' figures.
+are counted to the end of that, but no longer than 5 s. ``latest`` asks all holders. A
+reader that happens to be a holder reads its own copy, also in the other systems'
+figures.
 """
 
 from collections.abc import Mapping, Sequence
