@@ -14,4 +14,4 @@ def test_readers_get_the_newest_record_though_many_nodes_lie(checked, share):
 @pytest.mark.slow
 @pytest.mark.parametrize("lie", [lie.value for lie in Lie])
 def test_readers_get_the_newest_record_whatever_a_third_of_the_nodes_does(checked, lie):
-    checked(LiarsScenario(nodes=150, seed=1, lie=lie, records=50))
+    checked(LiarsScenario(nodes=100, seed=1, lie=lie, records=25, askers=20))

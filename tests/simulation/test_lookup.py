@@ -20,9 +20,8 @@ def test_all_records_are_found_among_50_nodes(seed):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", SEEDS)
-def test_all_records_are_found_among_a_thousand_nodes(seed):
-    check_exact(run(LookupScenario(nodes=1000, seed=seed, records=25, askers=10)))
+def test_all_records_are_found_among_a_thousand_nodes():
+    check_exact(run(LookupScenario(nodes=1000, seed=1, records=25, askers=10)))
 
 
 @pytest.mark.slow
