@@ -322,9 +322,15 @@ class Lookup:
         self._is_settled = True
         for candidate in alive:
             self._want(candidate)
-        if self._is_crowded(alive):
+        arrived: set[int] = set()
+        if not self._is_crowded(alive):
+            # Who has somebody among the closest has arrived. The others go on, or a
+            # gang whose members name each other would end all paths.
+            arrived.update(candidate.path for candidate in alive)
+        if len(arrived) < len(self._paths) and len(alive) >= len(self._paths):
             for candidate in self._nearest_outside():
-                self._want(candidate)
+                if candidate.path not in arrived:
+                    self._want(candidate)
         if self._is_settled and len(alive) < self._config.k and not self._open_inside:
             self._trust_suspects(self._config.k - len(alive))
         if self._is_settled and not alive:

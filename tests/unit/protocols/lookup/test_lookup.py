@@ -349,3 +349,15 @@ def test_the_most_queries_are_never_exceeded_and_end_it():
     assert len(drain(lookup, lambda _: [])) == 4
     assert lookup.next_queries() == []
     assert lookup.finished
+
+
+def test_a_path_goes_on_though_another_one_fills_the_closest():
+    config = LookupConfig(k=4, paths=2)
+    known = {
+        contact_at(100): contacts_at(1, 2, 3, 4),
+        contact_at(200): contacts_at(150),
+        contact_at(150): contacts_at(120),
+    }
+    lookup = lookup_from(contacts_at(100, 200), config)
+    asked = drain(lookup, lambda contact: known.get(contact, []))
+    assert set(contacts_at(150, 120)) <= set(asked)
