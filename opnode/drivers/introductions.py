@@ -57,6 +57,9 @@ DIRECT_S: Final = 5.0
 """How long somebody is called at an address without any sign of life: a machine that
 restarts is back by then."""
 
+DIRECT_PAUSE_S: Final = 0.25
+"""After a PING of such a call that brought no token, however soon it was over."""
+
 OfferHandler = Callable[[bytes], Awaitable[bytes]]
 """Takes a sealed offer, returns the sealed answer; raises IntroductionRefused."""
 
@@ -203,6 +206,9 @@ class Introductions:
     async def _ping(self, endpoint: Endpoint) -> None:
         with contextlib.suppress(RequestTimeout):
             await self._rpc.request(endpoint, Ping())
+        if not self._rpc.token_for(endpoint):
+            # It may have failed at once: too many requests are under way.
+            await trio.sleep(DIRECT_PAUSE_S)
 
     def live_at(self, location_public: bytes) -> None:
         """Take offers for this location, from known addresses even unregistered."""

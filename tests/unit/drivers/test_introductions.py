@@ -10,6 +10,7 @@ from opnode.core.errors import (
     PeerUnreachable,
     RefusalCode,
     RequestRefused,
+    RequestTimeout,
 )
 from opnode.core.ids import Contact, node_id_of
 from opnode.core.peerfile import IntroducerEntry
@@ -357,6 +358,23 @@ async def test_nobody_at_the_last_known_address_is_told_so_in_time(autojump_cloc
         assert trio.current_time() - began_at == pytest.approx(DIRECT_S)
         # Small PINGs, not offers, for an address that may be anybody's by now.
         assert network.statistics().sent - before < 20
+
+
+async def test_a_call_waits_where_too_many_requests_are_under_way(autojump_clock):
+    async with open_nodes() as (_, target, caller, _, _):
+        pings = []
+
+        async def fail_at_once(endpoint, body):
+            pings.append(body)
+            # Without a checkpoint, so a loop around it would never end.
+            assert len(pings) < 100
+            raise RequestTimeout("too many requests are under way")
+
+        caller.rpc.request = fail_at_once
+        with pytest.raises(PeerUnreachable, match="last known address"):
+            await caller.introductions.offer_directly(
+                target.rpc.local, bytes(16), b"abc"
+            )
 
 
 async def test_a_target_that_comes_up_while_it_is_called_is_reached(autojump_clock):
