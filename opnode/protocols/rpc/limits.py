@@ -125,19 +125,22 @@ class _Ration:
     """The buckets of one scope, for askers with or without a token."""
 
     __slots__ = (
-        *("address_s", "addresses", "is_one", "subnet_s", "subnets"),
-        *("total_s", "totals"),
+        *("address_s", "addresses", "is_one", "key_s", "keys"),
+        *("subnet_s", "subnets", "total_s", "totals"),
     )
 
     def __init__(self, rates: Rates, share: float, config: LimitConfig) -> None:
         self.address_s = 1.0 / (share * rates.address)
         self.subnet_s = 1.0 / (share * rates.subnet)
         self.total_s = 1.0 / (share * rates.total)
+        self.key_s = self.total_s / config.hot_key
         # Whether the wider buckets say nothing that the total does not: loopback.
         self.is_one = min(rates.address, rates.subnet) >= rates.total
         self.addresses: Buckets[str] = Buckets(config.burst_s, config.tracked)
         self.subnets: Buckets[bytes] = Buckets(config.burst_s, config.tracked)
         self.totals: Buckets[None] = Buckets(config.burst_s, 1)
+        # Here and not for all askers: forged ones could make a record unreadable.
+        self.keys: Buckets[bytes] = Buckets(config.burst_s, config.tracked)
 
     def take(self, host: str, subnet: bytes, units: float, now: float) -> bool:
         if self.is_one:
@@ -160,11 +163,6 @@ class RequestLimits:
         self._proven = tuple(_Ration(rates, 1.0, config) for rates in scopes)
         share = config.unproven
         self._unproven = tuple(_Ration(rates, share, config) for rates in scopes)
-        self._key_s = tuple(1.0 / (config.hot_key * rates.total) for rates in scopes)
-        keys: list[Buckets[bytes]] = [
-            Buckets(config.burst_s, config.tracked) for _ in scopes
-        ]
-        self._keys = tuple(keys)
 
     def admits(
         self,
@@ -188,7 +186,7 @@ class RequestLimits:
         ration = (self._proven if verified else self._unproven)[scope]
         if not ration.take(host, subnet, units, now):
             return False
-        return key is None or self._keys[scope].take(key, self._key_s[scope], now)
+        return key is None or ration.keys.take(key, ration.key_s, now)
 
     def may_say_busy(self, now: float) -> bool:
         """Whether this refused asker is told so."""

@@ -109,6 +109,14 @@ def test_a_hot_key_leaves_half_for_the_others():
     assert readers(22, None) == 200
 
 
+def test_forged_sources_that_ask_for_one_key_do_not_make_it_unreadable():
+    limits = RequestLimits(CONFIG)
+    for number in range(10_000):
+        host = f"{20 + number % 100}.{number // 100}.1.1"
+        limits.admits(host, verified=False, units=0.1, now=0.0, key=b"wanted")
+    assert limits.admits("8.8.8.8", verified=True, units=1.0, now=0.0, key=b"wanted")
+
+
 def test_few_are_told_that_we_are_busy():
     limits = RequestLimits(replace(CONFIG, busy_per_s=10.0))
     assert 10 <= sum(limits.may_say_busy(0.0) for _ in range(1000)) <= 11
