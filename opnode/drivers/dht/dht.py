@@ -392,7 +392,7 @@ class Dht:
 
     async def _run_for_another(self, key: bytes, for_records: bool) -> Outcome:
         if not for_records:
-            return (), await self._lookups.closest_nodes(key)
+            return (), await self._lookups.closest_nodes(key, is_for_another=True)
         records, nodes = await self._reader.find_for_another(key)
         return records, nodes or self._contacts.nearest_reliable(key, MAX_CONTACTS)
 

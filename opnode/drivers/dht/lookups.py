@@ -106,7 +106,8 @@ class Lookups:
 
         One whose errand wanted no more is left as it is, to be closed or finished.
         """
-        self._contacts.table.visited(key, trio.current_time())
+        if not search.is_for_another:
+            self._contacts.table.visited(key, trio.current_time())
         self._counts["lookups"] += 1
         try:
             with trio.move_on_after(self._config.lookup_deadline_s):
@@ -118,13 +119,22 @@ class Lookups:
         self.note(search, key)
 
     def note(self, search: Search, key: bytes) -> None:
-        """Learn from a search that ran to its end."""
-        if not search.is_stopped and search.lookup.finished:
+        """Learn from a search that ran to its end, unless another chose its key.
+
+        Sybils at a few keys would otherwise have themselves looked up until the network
+        seems as dense everywhere, and our regions become too small.
+        """
+        if search.is_for_another or search.is_stopped:
+            return
+        if search.lookup.finished:
             self._contacts.finished(key, search.lookup.closest())
 
-    async def closest_nodes(self, key: bytes) -> list[Contact]:
+    async def closest_nodes(
+        self, key: bytes, *, is_for_another: bool = False
+    ) -> list[Contact]:
         """The k closest nodes to ``key`` that answered, nearest first."""
         search = self.search(key, FindNodes())
+        search.is_for_another = is_for_another
         search.lookup.asks_region_at_once = True
         await self.run(search, key)
         return search.lookup.closest()

@@ -122,6 +122,7 @@ class Reader:
             await trio.lowlevel.checkpoint()
             return found.newest(), []
         search = self._begin(key, _Reading(found, _anything))
+        search.is_for_another = True
         await self._lookups.run(search, key)
         search.close()
         self._count(found)

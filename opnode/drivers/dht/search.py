@@ -67,6 +67,7 @@ class Search:
         lookup: the machine.
         waits_for_stragglers: whether late answers are waited for at the end.
         is_stopped: the errand wants no more; what is under way is still taken.
+        is_for_another: somebody else chose the key, so where it leads is no evidence.
         recorder: hears of every step, if there is one.
     """
 
@@ -81,6 +82,7 @@ class Search:
         self.lookup = lookup
         self.waits_for_stragglers = False
         self.is_stopped = False
+        self.is_for_another = False
         self.recorder: Recorder | None = None
         self._rpc = rpc
         self._errand = errand

@@ -2,6 +2,7 @@
 
 import random
 
+import pytest
 import trio
 
 from opnode.core.addresses import Endpoint
@@ -9,6 +10,7 @@ from opnode.core.ids import Contact, NodeId, claim_key, node_id_of
 from opnode.protocols.rpc.datagrams import Sender, encode_request
 from opnode.protocols.rpc.messages import (
     MAIN_NETWORK,
+    Delegate,
     FindNode,
     Nodes,
     Ping,
@@ -140,6 +142,30 @@ async def test_a_lookup_into_a_crowd_of_ids_raises_the_alarm_for_an_hour(
     assert node.dht.statistics().alarm is not None
     await trio.sleep(2)
     assert node.dht.statistics().alarm is None
+
+
+@pytest.mark.parametrize("for_records", [False, True])
+async def test_whoever_has_a_crowd_looked_up_does_not_make_the_network_seem_large(
+    autojump_clock, network, for_records
+):
+    await network.grow(60)
+    server = await network.add(maintained=True)
+    await server.dht.join([network.nodes[0].hub.local])
+    for number in range(4):
+        await server.dht.closest_nodes(random.Random(number).randbytes(20))
+    before = server.dht.statistics().network_size
+    for number in range(1, 21):
+        sybil = await network.add()
+        sybil.dht.adopt_node_id(NodeId(KEY[:-1] + bytes([KEY[-1] ^ number])))
+        await sybil.dht.join([network.nodes[0].hub.local])
+    for number in range(32):
+        key = KEY[:-1] + bytes([KEY[-1] ^ 0x80 ^ number])
+        body = Delegate(key, for_records)
+        await network.nodes[1].rpc.request(server.hub.local, body)
+        await trio.sleep(1)
+    assert server.dht.statistics().lookups_for_others == 32
+    assert server.dht.statistics().network_size < 2 * before
+    assert server.dht.statistics().alarm is None
 
 
 async def test_a_node_that_looks_nothing_up_sees_the_network_grow(
