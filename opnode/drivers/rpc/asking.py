@@ -26,6 +26,7 @@ from opnode.protocols.rpc.messages import (
     Delegate,
     Dial,
     DialBack,
+    Dialled,
     Failure,
     FailureCode,
     Introduce,
@@ -44,6 +45,9 @@ _PADDED: Final = frozenset({Ping, DialBack, Dial})
 # Whoever gets these asked for them, as for a reply: a crowd of such takes no place in
 # our memory of nodes, is no witness of our address and no cost of our own asking.
 _INVITED: Final = frozenset({Changed})
+# Somebody else chose to whom these go: whoever answers wins no place in our table by
+# that, or a stranger could name all those who are to have one.
+_SENT_FOR_OTHERS: Final = frozenset({Changed, Dialled, Offer})
 # There is nobody else to ask.
 _PATIENT: Final = frozenset({Introduce, Offer, Register})
 
@@ -161,7 +165,8 @@ class Asker:
         rtt_s = now - pending.sent_at
         answer = Answer(body, contact, rtt_s, observed, reply.leaf)
         # Whoever was asked for a proof is believed after it was found good, not before.
-        if not (is_invited or (type(asked) is Ping and asked.prove)):
+        is_proof = type(asked) is Ping and asked.prove
+        if not (is_proof or type(asked) in _SENT_FOR_OTHERS):
             if station.on_answered is not None:
                 station.on_answered(answer)
             if station.on_observed is not None:
@@ -204,7 +209,7 @@ class Asker:
             is_relayed=kind in _RELAYED,
             now=now,
         )
-        if kind in _INVITED:
+        if kind in _SENT_FOR_OTHERS:
             pending.is_measured = False
         self._station.counts["requests_sent"] += 1
         # The timer is only ever brought forward: waking once for nothing costs less

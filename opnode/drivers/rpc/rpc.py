@@ -110,7 +110,10 @@ class Rpc:
 
     @property
     def on_answered(self) -> Callable[[Answer], None] | None:
-        """Hears every answer, of leaves too, but those that prove a key."""
+        """Hears who answered what we asked of our own accord, leaves too.
+
+        Not who proves a key, nor who is told something on behalf of others.
+        """
         return self._station.on_answered
 
     @on_answered.setter

@@ -11,10 +11,15 @@ from opnode.protocols.rpc.datagrams import (
 )
 from opnode.protocols.rpc.messages import (
     MAIN_NETWORK,
+    Answered,
+    Changed,
+    Dialled,
     FailureCode,
     FindNode,
     Introduce,
     Nodes,
+    Noted,
+    Offer,
     Ping,
     Pong,
     Refuse,
@@ -178,3 +183,26 @@ async def test_too_many_requests_at_once_fail_by_name(autojump_clock, net):
 async def expect_timeout(rpc, destination):
     with pytest.raises(RequestTimeout):
         await rpc.request(destination, Ping())
+
+
+@pytest.mark.parametrize(
+    ("body", "reply"),
+    [
+        (Changed(b"record"), Noted()),
+        (Dialled(bytes(16)), Noted()),
+        (Offer(bytes(16), b"sealed"), Answered(b"sealed")),
+    ],
+    ids=["CHANGED", "DIALLED", "OFFER"],
+)
+async def test_whoever_others_had_us_ask_is_no_contact_and_no_witness_by_that(
+    autojump_clock, net, body, reply
+):
+    one, two = await net.rpc(1), await net.rpc(2)
+    two.serve(type(body), lambda _: reply)
+    heard = []
+    one.on_answered = heard.append
+    one.on_observed = lambda reporter, _: heard.append(reporter)
+    assert (await one.request(two.local, body)).body == reply
+    assert heard == []
+    await one.request(two.local, Ping())
+    assert len(heard) == 2
