@@ -83,6 +83,8 @@ class HoldingsConfig:
         settle_s: after a restart with records, everybody met at first is no newcomer.
         forget_s: who was away longer than this is a newcomer again.
         max_known: neighbours that left and are remembered, for ``forget_s``.
+        max_seen: bags of which it is known when they were put, 200 bytes each. As many
+            as a store holds; what came and went need not be remembered.
         tick_s: mean pause between two looks around.
         walk_s: in this time all bags are looked at once, or longer when there are
             more than 10 000.
@@ -103,6 +105,7 @@ class HoldingsConfig:
     settle_s: float = 600.0
     forget_s: float = 3600.0
     max_known: int = 1024
+    max_seen: int = 100_000
     tick_s: float = 30.0
     walk_s: float = 600.0
     keys_per_step: int = 512

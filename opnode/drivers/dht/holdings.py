@@ -86,11 +86,12 @@ class Holdings:
     def seen(self, key: bytes) -> None:
         """Somebody stored a record here, so it was most likely put at all holders."""
         now = trio.current_time()
-        sighting = self._seen.get(key)
-        if sighting is None:
-            self._seen[key] = _Sighting(now, now)
-        else:
-            sighting.by_anybody_at = now
+        # Those put last stand last: of bags that went again, the first are forgotten.
+        sighting = self._seen.pop(key, None) or _Sighting(now, now)
+        sighting.by_anybody_at = now
+        self._seen[key] = sighting
+        if len(self._seen) > self._config.max_seen:
+            del self._seen[next(iter(self._seen))]
 
     def statistics(self) -> HoldingsStatistics:
         """Read the counters."""

@@ -285,3 +285,11 @@ async def test_a_newcomer_that_answers_slowly_gets_its_minutes_and_no_more(
     assert prompt in holders(network, records[0])
     # Six givers, each asks twice as the answer is late.
     assert 0 < len(answered) <= 2 * 6 * (1 + 20 / 1.4)
+
+
+async def test_bags_that_came_and_went_fill_no_memory(autojump_clock, network):
+    config = DhtConfig(holdings=HoldingsConfig(max_seen=100))
+    node = await network.add(maintained=True, dht_config=config)
+    for number in range(1000):
+        node.dht._holdings.seen(claim_key(f"name {number}"))
+    assert len(node.dht._holdings._seen) == 100
