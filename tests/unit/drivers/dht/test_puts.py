@@ -159,6 +159,7 @@ async def test_a_few_holders_that_are_behind_or_lie_do_not_stop_a_conditional_pu
     assert await network.nodes[3].dht.put(claim(network, seq=2), expected_seq=1) > 10
 
 
+@pytest.mark.slow
 async def test_a_gang_next_to_the_key_does_not_hide_what_is_put_there(
     autojump_clock, nursery, network
 ):

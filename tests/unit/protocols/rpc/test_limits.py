@@ -109,6 +109,7 @@ def test_a_hot_key_leaves_half_for_the_others():
     assert readers(22, None) == 200
 
 
+@pytest.mark.slow
 def test_forged_sources_that_ask_for_one_key_do_not_make_it_unreadable():
     limits = RequestLimits(CONFIG)
     for number in range(10_000):
