@@ -34,6 +34,16 @@ def test_a_reporter_has_one_vote():
     assert observed.agreed == ()
 
 
+def test_the_ports_and_neighbours_of_one_network_have_one_vote_together():
+    true, false = Endpoint("9.9.9.9", 4000), Endpoint("6.6.6.6", 1)
+    observed = ObservedAddresses(WILDCARD, ())
+    for number in range(3):
+        observed.report(Endpoint(f"20.{number}.1.1", 4000), true)
+    for number in range(1, 2 * MAX_REPORTERS):
+        observed.report(Endpoint(f"8.8.8.{number}", number), false)
+    assert observed.agreed == (true,)
+
+
 def test_our_own_address_means_no_nat():
     observed = ObservedAddresses(WILDCARD, (LAN,))
     observed.report(reporter(1), Endpoint(LAN, 4000))
