@@ -261,7 +261,9 @@ class RecordStore:
             except MalformedRecord as error:
                 logger.warning("a record on disk is damaged and ignored: %s", error)
             else:
-                held.append(Held(record, group, kept_until))
+                # Else the disk spoilt it just there: no record of this bag any more.
+                if record.key == key:
+                    held.append(Held(record, group, kept_until))
         return self._remember(StorageKey(key), held)
 
     def _remember(self, key: StorageKey, held: list[Held]) -> tuple[Held, ...]:

@@ -307,6 +307,22 @@ def test_a_row_with_values_of_other_types_does_no_harm(tmp_path, column, value):
     store.close()
 
 
+def test_a_record_whose_key_the_disk_spoilt_is_none_of_its_bag(tmp_path):
+    path = tmp_path / "records.sqlite3"
+    store = RecordStore(path)
+    good = claim()
+    store.put_untrusted(good.wire, NOW)
+    store.close()
+    spoilt = good.wire.replace(KEY, bytes(20))
+    with contextlib.closing(sqlite3.connect(path)) as database, database:
+        database.execute("UPDATE record SET wire = ?", (spoilt,))
+    store = RecordStore(path)
+    assert store.records(KEY, NOW) == []
+    store.put_untrusted(claim(payload=b"other").wire, NOW)
+    assert store.records(KEY, NOW) == [claim(payload=b"other")]
+    store.close()
+
+
 def test_a_record_that_the_disk_spoilt_gives_its_slot_to_a_good_copy(tmp_path):
     path = tmp_path / "records.sqlite3"
     store = RecordStore(path)
