@@ -43,7 +43,8 @@ class WatchesConfig:
         retry_cap_s: ... up to this.
         max_watches: the people in one address book. 256 cost 2 kB/s to renew behind a
             NAT and 0.1 kB/s elsewhere.
-        max_slots: slots of one key that are followed: as many as a reader can read.
+        max_slots: slots of one kind under one key that are followed: twice as many as
+            a bag holds.
         notices_per_s: of one holder that are verified; a holder keeps to four.
         notices_burst: the devices of one identity may all come at once.
     """

@@ -23,6 +23,7 @@ from opnode.core.errors import (
 from opnode.core.ids import Contact, short
 from opnode.core.peerfile import verify_record_untrusted
 from opnode.core.records import (
+    RecordKind,
     SignedRecord,
     check_supersedes,
     parse_record_untrusted,
@@ -85,7 +86,7 @@ class Watched:
         """Tell of a verified record if it is newer than what was told before."""
         slot = slot_of(record)
         held = self._newest.get(slot)
-        if held is None and not self._has_room():
+        if held is None and not self._has_room(record.kind):
             return
         if held is not None:
             if held.wire == record.wire:
@@ -133,12 +134,20 @@ class Watched:
             return None
         return verify_record_untrusted(wire, self._wall_clock())
 
-    def _has_room(self) -> bool:
-        if len(self._newest) >= self._config.max_slots:
+    def _has_room(self, kind: RecordKind) -> bool:
+        """Whether one more slot of this kind is followed.
+
+        Each kind has its own, as in a bag: anybody can make claims under any key, and
+        they must not keep a new device of a peer from being noticed.
+        """
+        if self._count(kind) >= self._config.max_slots:
             now = self._wall_clock()
             live = {s: r for s, r in self._newest.items() if r.expires_at > now}
             self._newest = live
-        return len(self._newest) < self._config.max_slots
+        return self._count(kind) < self._config.max_slots
+
+    def _count(self, kind: RecordKind) -> int:
+        return sum(held.kind is kind for held in self._newest.values())
 
 
 class Watches:

@@ -5,10 +5,12 @@ import trio
 
 from opnode.core.errors import LocalProtocolError, RequestRefused
 from opnode.core.ids import claim_key
+from opnode.core.peerfile import Identity, build_presence, certify_location
 from opnode.core.records import RecordKind, build_record
 from opnode.drivers.dht.config import DelegationConfig, DhtConfig, WatchesConfig
+from opnode.drivers.dht.watches import Watched
 from opnode.protocols.rpc.messages import Changed, FailureCode
-from opnode.testing.keys import seeded_signing_key
+from opnode.testing.keys import seeded_signing_key, seeded_static_key
 
 KEY = claim_key("somebody")
 ROUND_TRIP_S = 0.1
@@ -282,6 +284,29 @@ async def test_slots_that_are_followed_are_bounded_and_expired_ones_make_room(
         await trio.sleep(200)
         await network.nodes[3].dht.put(claim(network, 1))
         assert (await next_of(watched)).owner == seeded_signing_key("anna").public
+
+
+async def test_claims_of_strangers_do_not_keep_a_new_device_from_being_noticed(
+    autojump_clock, network
+):
+    wall_now = network.wall_clock()
+    location = certify_location(
+        Identity(seeded_signing_key("anna")),
+        signing=seeded_signing_key("location"),
+        static=seeded_static_key("location"),
+        name="desk",
+        wall_now=wall_now,
+        lifetime_s=10**6,
+    )
+    device = build_presence(location, (), wall_now=wall_now, lifetime_s=1000, seq=1)
+    watched = Watched(device.key, network.wall_clock, WatchesConfig())
+    for number in range(100):
+        junk = claim(network, 1, owner=f"owner {number}", key=device.key)
+        watched.take_untrusted([junk.wire])
+    watched.take_untrusted([device.wire])
+    told = [await next_of(watched) for _ in range(33)]
+    assert told[-1] == device
+    assert await is_silent(watched)
 
 
 async def test_more_watches_than_the_limit_are_refused_by_name(autojump_clock, network):
