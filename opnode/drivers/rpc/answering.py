@@ -174,7 +174,11 @@ class Answerer:
             return Pong()
         now = trio.current_time()
         return self._prover.prove_untrusted(
-            body, self._station.sender, request.source, now
+            body,
+            self._station.sender,
+            request.source,
+            now,
+            verified=request.verified,
         )
 
     def _is_admitted(self, request: IncomingRequest, now: float) -> bool:

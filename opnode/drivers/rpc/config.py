@@ -19,7 +19,8 @@ class RpcConfig:
 
     Attributes:
         network: 8 bytes; others' datagrams are not ours to read.
-        proofs_per_s: a signature takes 50 µs, so proofs cost 1 % of a core at most.
+        proofs_per_s: a signature takes 50 µs, so proofs cost 1 % of a core at most, and
+            as much again for askers with a token.
     """
 
     network: bytes = MAIN_NETWORK

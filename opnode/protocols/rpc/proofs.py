@@ -82,12 +82,20 @@ class Prover:
         self._signing_key = signing_key
         self._local = local
         self._pause_s = 1.0 / proofs_per_s
-        self._next_at = 0.0
+        # Without a token and with one: a flood of forged sources, answered "busy", must
+        # not keep those out who come back with the token that this answer brought.
+        self._next_at = {False: 0.0, True: 0.0}
 
     def prove_untrusted(
-        self, ping: Ping, prover: Sender, source: Endpoint, now: float
+        self,
+        ping: Ping,
+        prover: Sender,
+        source: Endpoint,
+        now: float,
+        *,
+        verified: bool = False,
     ) -> Pong:
-        """Prove the key to whoever asked.
+        """Prove the key to whoever asked; ``verified`` if it showed a valid token.
 
         Raises:
             Refuse: no key; no address named, or one that is not ours; or a second's
@@ -102,9 +110,10 @@ class Prover:
         if not self.may_be_ours(asked):
             # Somebody else is there, who passed the question on to pass for us.
             raise Refuse(FailureCode.OTHER_ADDRESS, f"{asked} is not my address")
-        if self._next_at > now + 1.0:
+        next_at = self._next_at[verified]
+        if next_at > now + 1.0:
             raise Refuse(RefusalCode.BUSY, "too many proofs")
-        self._next_at = max(self._next_at, now) + self._pause_s
+        self._next_at[verified] = max(next_at, now) + self._pause_s
         terms = ProofTerms(prover.network, prover.node_id, asked, source, ping.prove)
         signature = self._signing_key.sign(terms.statement())
         return Pong(self._signing_key.public, signature)

@@ -80,6 +80,18 @@ def test_proofs_are_rationed_and_come_back_with_time():
     prove(slow, now=1.0)
 
 
+def test_a_flood_of_forged_sources_keeps_nobody_with_a_token_from_a_proof():
+    slow = prover(proofs_per_s=10)
+    with pytest.raises(Refuse):
+        for _ in range(100):
+            prove(slow)
+    terms = (PING, SENDER, TERMS.observed)
+    assert slow.prove_untrusted(*terms, 0.0, verified=True)
+    with pytest.raises(Refuse):
+        for _ in range(100):
+            slow.prove_untrusted(*terms, 0.0, verified=True)
+
+
 def test_a_node_without_a_key_gives_no_proof():
     with pytest.raises(Refuse) as refusal:
         prove(prover(key=None))
