@@ -23,6 +23,7 @@ from opnode.drivers.network import DatagramSocket
 from opnode.drivers.rpc.exchange import IncomingRequest, Indifferent
 from opnode.drivers.rpc.rpc import Rpc
 from opnode.protocols.reachability import network_of
+from opnode.protocols.rpc.limits import Buckets
 from opnode.protocols.rpc.messages import (
     DIAL_BACK_SIZE,
     DIAL_SIZE,
@@ -48,14 +49,19 @@ class DiallingConfig:
     Attributes:
         per_s: in all; 30 nodes a minute that come up are more than a server meets.
         burst: at once above the average.
+        network_per_s: of that for askers of one public network (/16, /32): whoever has
+            us dial must not keep everybody else from proving its port.
+        network_burst: at once above it; a helper has many to choose from.
         apart_s: between two for one address; its rounds are a minute apart.
-        remembered: addresses dialled lately; 100 B each.
+        remembered: addresses dialled lately, and networks that asked; 100 B each.
         queued: dials from a fresh port that wait for their socket.
         repeat_s: a dial from a fresh port is sent again once, as any request is.
     """
 
     per_s: float = 0.5
     burst: float = 10.0
+    network_per_s: float = 0.1
+    network_burst: float = 5.0
     apart_s: float = 30.0
     remembered: int = 1024
     queued: int = 16
@@ -80,6 +86,9 @@ class Dialler:
         self._config = config = config or DiallingConfig()
         self._dialled_at: dict[Endpoint, float] = {}
         self._full_at = 0.0
+        self._networks: Buckets[bytes] = Buckets(
+            config.network_burst / config.network_per_s, config.remembered
+        )
         self._fresh_in, self._fresh = trio.open_memory_channel[tuple[Endpoint, bytes]](
             config.queued
         )
@@ -98,12 +107,12 @@ class Dialler:
         target = request.source
         if is_public(target.host):
             dialler = self._unrelated_to(target)
-            self._spend(target)
+            self._spend(request, target)
             self._start(dialler.endpoint, Dial(pack_endpoint(target), body.nonce))
             return Noted()
         # In a private network every host counts, and may know everybody already: a
         # port that nobody ever saw is as good as a stranger.
-        self._spend(target)
+        self._spend(request, target)
         try:
             self._fresh_in.send_nowait((target, body.nonce))
         except trio.WouldBlock:
@@ -122,7 +131,7 @@ class Dialler:
         is_same_family = (":" in target.host) == (":" in request.source.host)
         if not is_same_family or not is_public(target.host):
             raise Refuse(RefusalCode.DECLINED, f"{target.host} is not dialled")
-        self._spend(target)
+        self._spend(request, target)
         self._start(target, Dialled(body.nonce))
         return Noted()
 
@@ -150,8 +159,8 @@ class Dialler:
             raise Refuse(RefusalCode.BUSY, "nobody else to dial from")
         return others[self._rng.randrange(len(others))]
 
-    def _spend(self, target: Endpoint) -> None:
-        """Count one dial of this address.
+    def _spend(self, request: IncomingRequest, target: Endpoint) -> None:
+        """Count one dial of this address for whoever asked.
 
         Raises:
             Refuse: it was dialled a moment ago, or too many were.
@@ -165,6 +174,11 @@ class Dialler:
             raise Refuse(RefusalCode.BUSY, "dialled a moment ago")
         if self._full_at - now > config.burst / config.per_s:
             raise Refuse(RefusalCode.BUSY, "too many to dial")
+        host = request.source.host
+        if is_public(host) and not self._networks.take(
+            network_of(host), 1 / config.network_per_s, now
+        ):
+            raise Refuse(RefusalCode.BUSY, "too many to dial for this network")
         self._full_at = max(self._full_at, now) + 1 / config.per_s
         self._dialled_at[key] = now
         if len(self._dialled_at) > config.remembered:

@@ -162,6 +162,27 @@ async def test_one_address_is_dialled_now_and_then_and_all_together_so_often(
     await asker.rpc.request(helper.hub.local, DialBack(NONCE))
 
 
+async def test_one_network_does_not_use_up_the_dials_of_all_others(
+    autojump_clock, nursery, network
+):
+    greedy = await network.add(host="9.9.9.9")
+    honest = await network.add(host="6.6.6.6")
+    dialler = await dialling(network, nursery, "7.7.7.7")
+
+    def dial(number):
+        return Dial(pack_endpoint(Endpoint(f"20.0.{number}.1", 53)), NONCE)
+
+    codes = []
+    for number in range(30):
+        try:
+            await greedy.rpc.request(dialler.hub.local, dial(number))
+        except RequestRefused as refusal:
+            codes.append(refusal.code)
+    assert 20 <= len(codes) <= 26
+    assert set(codes) == {RefusalCode.BUSY}
+    await honest.rpc.request(dialler.hub.local, dial(100))
+
+
 async def test_a_dial_back_that_does_not_pay_is_refused(
     autojump_clock, nursery, network, monkeypatch
 ):
