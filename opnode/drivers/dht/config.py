@@ -160,6 +160,9 @@ class DhtConfig:
 
     Attributes:
         refresh_s: a bucket without a lookup for this long gets one (Kademlia §2.3).
+        joined_buckets: buckets farther away than the neighbourhood that a node looks
+            into when it joins; the others have their refresh within minutes.
+        met: contacts that are met there: as many as survive until the refresh.
         republish_s: own records are put again this often, so that holders that left
             are replaced; short-lived records after a third of their remaining life.
             Every lookup and 20 copies are 33 kB, 1.5 B/s at this pace, and in field
@@ -188,6 +191,8 @@ class DhtConfig:
     """
 
     refresh_s: float = 3600.0
+    joined_buckets: int = 4
+    met: int = 8
     republish_s: float = 21_600.0
     expire_s: float = 60.0
     tick_s: float = 10.0

@@ -188,6 +188,19 @@ class Contacts:
         lower, upper = idle[self._rng.randrange(len(idle))]
         return self._rng.randint(lower, upper).to_bytes(20, "big")
 
+    def thin_targets(self) -> list[bytes]:
+        """A random id of each of the largest buckets that have few contacts.
+
+        Whoever joins meets its own neighbourhood alone. A network in which everybody
+        did no more would fall apart into halves that do not know each other.
+        """
+        ranges = self.table.thin_ranges(self._config.met // 2)
+        ranges.sort(key=lambda ends: ends[0] - ends[1])
+        return [
+            self._rng.randint(lower, upper).to_bytes(20, "big")
+            for lower, upper in ranges[: self._config.joined_buckets]
+        ]
+
     def read_untrusted(
         self, reporter: Endpoint, packed: Iterable[bytes]
     ) -> list[Contact]:

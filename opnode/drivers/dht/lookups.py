@@ -8,6 +8,7 @@ import bisect
 import random
 from collections import Counter
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Final
 
 import trio
@@ -138,6 +139,27 @@ class Lookups:
         search.lookup.asks_region_at_once = True
         await self.run(search, key)
         return search.lookup.closest()
+
+    async def meet_around(self, target: bytes) -> None:
+        """Meet a few nodes near an id, for the routing table's sake.
+
+        A narrow lookup: it says nothing about the size of the network.
+        """
+        lookup = Lookup(
+            self._contacts.table.nearest(target, self._config.lookup.k),
+            Region(target),
+            replace(self._config.lookup, k=self._config.met),
+            suspects=self._suspects,
+        )
+        read = self._contacts.read_untrusted
+        search = Search(self._rpc, lookup, FindNodes(), read, self._suspects)
+        self._contacts.table.visited(target, trio.current_time())
+        try:
+            with trio.move_on_after(self._config.lookup_deadline_s):
+                await search.run()
+        finally:
+            search.close()
+            self._counts["queries"] += lookup.asked
 
     async def trace(self, key: bytes) -> LookupTrace:
         """Look for the closest nodes to ``key`` and tell every step of the way."""

@@ -5,6 +5,7 @@ who is let into the routing table.
 """
 
 import bisect
+import heapq
 from collections import deque
 from collections.abc import Collection, Iterable
 from typing import Final, NamedTuple
@@ -43,16 +44,46 @@ class Query(NamedTuple):
 class _Path:
     """One of the disjoint paths: how much it holds, and its share of the region."""
 
-    __slots__ = ("asked", "held", "inside", "wanted")
+    __slots__ = ("_added", "_nearest", "_oldest", "asked", "held", "wanted")
 
     def __init__(self) -> None:
         self.held = 0
         self.asked = 0
-        # Members to be asked, in the order in which they were named: whoever makes up
-        # more and more of them comes behind those that are known already.
-        self.inside: deque[Candidate] = deque()
+        self._added = 0
+        # Members to be asked, each in both: a heap by distance, and the order in which
+        # they were named.
+        self._nearest: list[tuple[int, int, Candidate]] = []
+        self._oldest: deque[Candidate] = deque()
         # Others to be asked, nearest first; of the last survey.
         self.wanted: deque[Candidate] = deque()
+
+    @property
+    def is_homing(self) -> bool:
+        """Whether its next question goes for the target, not for all of the region."""
+        return self.asked % 2 == 0
+
+    def add_member(self, candidate: Candidate) -> None:
+        """Take in a member of the region that is to be asked."""
+        self._added += 1
+        # Never compares candidates: the count before them is different for each.
+        heapq.heappush(self._nearest, (candidate.distance, self._added, candidate))
+        self._oldest.append(candidate)
+
+    def next_member(self) -> Candidate | None:
+        """The nearest and the one named first, in turn.
+
+        Were it the nearest alone, whoever makes up more and more of them would be all
+        that is asked; the first alone, a region that was guessed too large would use
+        up the questions far from the target.
+        """
+        while self._oldest and self._nearest:
+            if self.is_homing:
+                candidate = heapq.heappop(self._nearest)[2]
+            else:
+                candidate = self._oldest.popleft()
+            if candidate.state is _NEW:
+                return candidate
+        return None
 
 
 class Lookup:
@@ -239,8 +270,7 @@ class Lookup:
         return None
 
     def _next_member(self, path: _Path) -> Candidate | None:
-        while path.inside:
-            candidate = path.inside.popleft()
+        while candidate := path.next_member():
             if not self._is_capped(candidate):
                 return candidate
             candidate.become(_SURPLUS)
@@ -251,8 +281,10 @@ class Lookup:
 
     def _ask(self, candidate: Candidate) -> Query:
         path = self._paths[candidate.path]
-        points = self.region.points
-        near = points[(candidate.path + path.asked) % len(points)]
+        near = self.region.points[0]
+        if not path.is_homing:
+            rings = self.region.points[1:] or self.region.points
+            near = rings[(candidate.path + path.asked // 2) % len(rings)]
         path.asked += 1
         if candidate.is_inside and candidate.state is _SUSPECT:
             self._open_inside += 1
@@ -308,7 +340,7 @@ class Lookup:
             if self._suspects and contact.endpoint in self._suspects:
                 candidate.become(_SUSPECT)
             elif candidate.is_inside:
-                path.inside.append(candidate)
+                path.add_member(candidate)
                 self._open_inside += 1
 
     def _survey(self) -> None:
@@ -414,7 +446,7 @@ class Lookup:
                 del self._surplus[number]
                 other.become(_NEW)
                 self._open_inside += 1
-                self._paths[other.path].inside.append(other)
+                self._paths[other.path].add_member(other)
                 return
 
 

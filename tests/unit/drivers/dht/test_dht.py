@@ -107,3 +107,18 @@ async def test_liveness_and_refreshes_wait_while_people_use_the_budget(
     await trio.sleep(3600)
     assert not node.rpc.statistics().budget.is_short
     assert node.rpc.statistics().requests_sent > after.requests_sent
+
+
+async def test_whoever_joins_through_one_node_knows_both_halves_of_the_network(
+    autojump_clock, network
+):
+    # All through the first, as with one seed: it alone is met by everybody.
+    seed = await network.add()
+    for _ in range(119):
+        node = await network.add()
+        await node.dht.join([seed.hub.local])
+    # Of those who came first everybody was a neighbour.
+    for node in network.nodes[40:]:
+        own = node.rpc.node_id[0] >> 7
+        halves = [contact.node_id[0] >> 7 for contact in node.dht.contacts()]
+        assert halves.count(1 - own) >= 2

@@ -228,7 +228,7 @@ def test_it_is_not_finished_while_a_member_of_the_region_has_to_answer():
     assert not lookup.finished
 
 
-def test_each_path_asks_for_the_neighbours_of_another_point_in_turn():
+def test_each_path_asks_for_the_target_and_for_another_ring_in_turn():
     region = Region(TARGET, 2**150, points=4, rng=random.Random(1))
     lookup = Lookup(contacts_at(*range(1, 17)), region)
     points = {path: [] for path in range(4)}
@@ -239,7 +239,9 @@ def test_each_path_asks_for_the_neighbours_of_another_point_in_turn():
             points[path].append(query.near)
             lookup.heard(query.contact, [])
     for path, asked in points.items():
-        assert asked == [region.points[(path + turn) % 4] for turn in range(4)]
+        target, *rings = region.points
+        others = [rings[path % 3], rings[(path + 1) % 3]]
+        assert asked == [target, others[0], target, others[1]]
 
 
 def test_endless_liars_in_one_path_do_not_starve_the_others():
@@ -260,14 +262,32 @@ def test_endless_liars_in_one_path_do_not_starve_the_others():
     assert last <= 4 + 2 * len(honest)
 
 
-def test_members_are_asked_in_the_order_in_which_they_were_named():
+def test_the_member_named_first_and_the_nearest_are_asked_in_turn():
     config = LookupConfig(paths=1, alpha=1, alpha_most=1)
     lookup = lookup_from(contacts_at(500), config, radius=1000)
     ask(lookup)
-    lookup.heard(contact_at(500), contacts_at(300, 400))
+    lookup.heard(contact_at(500), contacts_at(300, 400, 450))
     assert ask(lookup) == contacts_at(300)
     lookup.heard(contact_at(300), contacts_at(1, 2, 3))
+    assert ask(lookup) == contacts_at(1)
+    lookup.heard(contact_at(1), [])
     assert ask(lookup) == contacts_at(400)
+
+
+def test_a_region_taken_for_larger_than_it_is_does_not_hide_the_closest():
+    ids = random.Random(3).sample(range(1, 2**30), 2000)
+    closest = sorted(ids)[:20]
+
+    def knows(contact):
+        own = int.from_bytes(contact.node_id, "big")
+        near = sorted(ids, key=lambda place: place ^ own)[:10]
+        buckets = random.Random(own).sample(ids, 10)
+        return contacts_at(*near, *buckets)
+
+    lookup = lookup_from(contacts_at(*ids[:20]), radius=2**30)
+    drain(lookup, knows)
+    found = [int.from_bytes(c.node_id, "big") for c in lookup.closest()]
+    assert found == closest
 
 
 def test_members_are_asked_at_once_where_all_of_them_will_be_asked():
