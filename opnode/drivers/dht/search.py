@@ -67,7 +67,8 @@ class Search:
         lookup: the machine.
         waits_for_stragglers: whether late answers are waited for at the end.
         is_stopped: the errand wants no more; what is under way is still taken.
-        is_for_another: somebody else chose the key, so where it leads is no evidence.
+        is_for_another: somebody else chose the key, so where it leads is no evidence,
+            and nothing large is sent to whom it names.
         recorder: hears of every step, if there is one.
     """
 
@@ -230,7 +231,11 @@ class Search:
         is_patient = self.lookup.known <= FEW
         try:
             self._under_way[step] = self._rpc.start(
-                contact.endpoint, body, step, is_patient=is_patient
+                contact.endpoint,
+                body,
+                step,
+                is_patient=is_patient,
+                is_for_another=self.is_for_another,
             )
         except RequestTimeout:
             # Too many requests under way in the whole node.

@@ -22,6 +22,7 @@ from opnode.protocols.rpc.datagrams import (
     largest_reply,
 )
 from opnode.protocols.rpc.messages import (
+    TOKEN_LENGTH,
     Changed,
     Delegate,
     Dial,
@@ -48,6 +49,9 @@ _INVITED: Final = frozenset({Changed})
 # Somebody else chose to whom these go: whoever answers wins no place in our table by
 # that, or a stranger could name all those who are to have one.
 _SENT_FOR_OTHERS: Final = frozenset({Changed, Dialled, Offer})
+# What a question for another shows where we hold no token: it is refused with a fresh
+# one (rpc §3.3) and asked again, so nothing large goes to where only somebody named.
+_NO_TOKEN_YET: Final = bytes(TOKEN_LENGTH)
 # There is nobody else to ask.
 _PATIENT: Final = frozenset({Introduce, Offer, Register})
 
@@ -93,9 +97,12 @@ class Asker:
         listener: Listener,
         *,
         is_patient: bool = False,
+        is_for_another: bool = False,
     ) -> Exchange:
         """See `Rpc.start`."""
-        exchange = Exchange(body, listener, is_patient=is_patient)
+        exchange = Exchange(
+            body, listener, is_patient=is_patient, is_for_another=is_for_another
+        )
         self._send(destination, exchange)
         return exchange
 
@@ -166,7 +173,8 @@ class Asker:
         answer = Answer(body, contact, rtt_s, observed, reply.leaf)
         # Whoever was asked for a proof is believed after it was found good, not before.
         is_proof = type(asked) is Ping and asked.prove
-        if not (is_proof or type(asked) in _SENT_FOR_OTHERS):
+        is_for_another = type(asked) in _SENT_FOR_OTHERS or exchange.is_for_another
+        if not (is_proof or is_for_another):
             if station.on_answered is not None:
                 station.on_answered(answer)
             if station.on_observed is not None:
@@ -197,6 +205,8 @@ class Asker:
         exchange.pending = pending
         is_ping = kind is Ping
         token = transactions.token_for(destination, now, is_sure=not is_ping)
+        if exchange.is_for_another and not token:
+            token = _NO_TOKEN_YET
         # A PING may show an old token, so it has room for its answer anyway.
         is_short = token and kind not in _PADDED
         size = 0 if is_short else largest_reply(body, destination)

@@ -86,14 +86,27 @@ class Listener(Protocol):
 class Exchange:
     """One request with its listener; a handle for ``Rpc.cancel``."""
 
-    __slots__ = ("body", "is_patient", "is_retried", "listener", "pending")
+    __slots__ = (
+        "body",
+        "is_for_another",
+        "is_patient",
+        "is_retried",
+        "listener",
+        "pending",
+    )
 
     def __init__(
-        self, body: Request, listener: Listener, *, is_patient: bool = False
+        self,
+        body: Request,
+        listener: Listener,
+        *,
+        is_patient: bool = False,
+        is_for_another: bool = False,
     ) -> None:
         self.body = body
         self.listener = listener
         self.is_patient = is_patient
+        self.is_for_another = is_for_another
         self.is_retried = False
         self.pending: Pending[Exchange] | None = None
 

@@ -239,15 +239,24 @@ class Rpc:
         listener: Listener,
         *,
         is_patient: bool = False,
+        is_for_another: bool = False,
     ) -> Exchange:
         """Ask without waiting: the listener hears what becomes of it.
 
-        Where there is nobody else to ask, `is_patient` repeats it more than once.
+        Where there is nobody else to ask, `is_patient` repeats it more than once. With
+        `is_for_another`, FIND_NODE and FIND_VALUE are not padded for whoever gave us no
+        token, which costs a round trip more; and nobody is a contact by answering.
 
         Raises:
             RequestTimeout: too many requests are under way.
         """
-        return self._asker.start(destination, body, listener, is_patient=is_patient)
+        return self._asker.start(
+            destination,
+            body,
+            listener,
+            is_patient=is_patient,
+            is_for_another=is_for_another,
+        )
 
     def cancel(self, exchange: Exchange) -> None:
         """Forget a request; its listener is not called any more."""

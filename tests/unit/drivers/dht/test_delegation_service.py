@@ -16,6 +16,7 @@ from opnode.protocols.rpc.messages import (
     Delegate,
     FailureCode,
     Found,
+    Ping,
 )
 from opnode.testing.keys import seeded_signing_key
 
@@ -82,6 +83,29 @@ async def test_an_address_that_is_not_proven_makes_nobody_look_up(
     await trio.sleep(5)
     assert server.dht.statistics().lookups_for_others == 0
     assert server.hub.statistics().socket.bytes_out - before <= len(spoofed)
+
+
+@pytest.mark.parametrize("for_records", [False, True])
+async def test_whoever_is_named_in_a_lookup_for_another_is_sent_nothing_large(
+    autojump_clock, network, for_records
+):
+    await network.grow(60)
+    server, (leaf,) = await server_and_leaves(network)
+    await server.rpc.request(network.nodes[0].hub.local, Ping())
+    strangers = {}
+    send = server.hub.send
+
+    def measure(data, destination, *rest):
+        if not server.rpc.token_for(destination):
+            strangers.setdefault(destination, len(data))
+        return send(data, destination, *rest)
+
+    server.hub.send = measure
+    answer = await leaf.rpc.request(server.hub.local, Delegate(KEY, for_records))
+    assert len(answer.body.contacts) == MAX_CONTACTS
+    strangers.pop(leaf.hub.local)
+    assert len(strangers) >= 10
+    assert max(strangers.values()) < 100
 
 
 async def test_a_leaf_looks_up_for_nobody(autojump_clock, network):

@@ -5,6 +5,7 @@ import trio
 
 from opnode.core.errors import RequestRefused, RequestTimeout
 from opnode.drivers.rpc.config import RpcConfig
+from opnode.drivers.rpc.exchange import Waiter
 from opnode.protocols.rpc.datagrams import (
     decode_request_untrusted,
     encode_reply,
@@ -26,7 +27,7 @@ from opnode.protocols.rpc.messages import (
     Store,
     Stored,
 )
-from tests.unit.drivers.rpc.wires import SENDER, Deaf, receive
+from tests.unit.drivers.rpc.wires import CONTACTS, SENDER, Deaf, receive
 
 
 async def test_a_silent_node_is_asked_twice_and_then_given_up(autojump_clock, net):
@@ -126,6 +127,23 @@ async def test_without_a_token_the_request_is_padded_and_with_one_it_is_short(
     assert sizes[0] > 600
     assert sizes[1] < 80
     assert sizes[2] > 600, "a token that may have run out is not relied on"
+
+
+async def test_a_question_for_another_is_small_and_answered_in_full_all_the_same(
+    autojump_clock, net
+):
+    one, two = await net.rpc(1), await net.rpc(2)
+    two.serve(FindNode, lambda request: Nodes(CONTACTS[: request.room // 30]))
+    heard = []
+    one.on_answered = heard.append
+    waiter = Waiter()
+    one.start(two.local, FindNode(bytes(20)), waiter, is_for_another=True)
+    await waiter.done.wait()
+    assert waiter.answer.body == Nodes(CONTACTS)
+    assert heard == [], "nor is whoever another had us ask a contact"
+    (line,) = [t for t in one.statistics().traffic if t.message == "FIND_NODE"]
+    assert line.datagrams_out == 2
+    assert line.bytes_out < 2 * 80
 
 
 async def test_a_refused_token_is_replaced_and_the_question_repeated_once(
