@@ -160,8 +160,8 @@ class DhtConfig:
 
     Attributes:
         refresh_s: a bucket without a lookup for this long gets one (Kademlia §2.3).
-        joined_buckets: buckets farther away than the neighbourhood that a node looks
-            into when it joins; the others have their refresh within minutes.
+        joined_parts: halves, quarters and so on of the network that a node looks into
+            when it joins, where it knows few: the lookups of all start there.
         met: contacts that are met there: as many as survive until the refresh.
         republish_s: own records are put again this often, so that holders that left
             are replaced; short-lived records after a third of their remaining life.
@@ -191,7 +191,7 @@ class DhtConfig:
     """
 
     refresh_s: float = 3600.0
-    joined_buckets: int = 4
+    joined_parts: int = 4
     met: int = 8
     republish_s: float = 21_600.0
     expire_s: float = 60.0

@@ -28,6 +28,7 @@ from opnode.protocols.rpc.messages import Ping, unpack_contact_untrusted
 
 logger = logging.getLogger(__name__)
 
+_ID_BITS: Final = 160
 _SAMPLE_S: Final = 60.0
 """How often our own neighbourhood is looked at, besides after our table grew."""
 
@@ -189,17 +190,24 @@ class Contacts:
         return self._rng.randint(lower, upper).to_bytes(20, "big")
 
     def thin_targets(self) -> list[bytes]:
-        """A random id of each of the largest buckets that have few contacts.
+        """A random id of each far part of the network in which we know few contacts.
 
+        The parts are the half without us, of ours the quarter without us, and so on.
         Whoever joins meets its own neighbourhood alone. A network in which everybody
         did no more would fall apart into halves that do not know each other.
         """
-        ranges = self.table.thin_ranges(self._config.met // 2)
-        ranges.sort(key=lambda ends: ends[0] - ends[1])
-        return [
-            self._rng.randint(lower, upper).to_bytes(20, "big")
-            for lower, upper in ranges[: self._config.joined_buckets]
-        ]
+        own = int.from_bytes(self._rpc.node_id, "big")
+        known = Counter(
+            (own ^ entry.long_id).bit_length() for entry in self.table.entries()
+        )
+        targets = []
+        for part in range(self._config.joined_parts):
+            bits = _ID_BITS - part
+            expected = (self.network_size or 0.0) / 2 ** (part + 1)
+            if known[bits] < min(self._config.met, expected) / 2:
+                other = own ^ (1 << bits - 1 | self._rng.getrandbits(bits - 1))
+                targets.append(other.to_bytes(20, "big"))
+        return targets
 
     def read_untrusted(
         self, reporter: Endpoint, packed: Iterable[bytes]

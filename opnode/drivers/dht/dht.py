@@ -266,7 +266,7 @@ class Dht:
         # A neighbour that is late now is a neighbour all the same.
         search.waits_for_stragglers = True
         await self._lookups.run(search, own)
-        # Kademlia §2.3: then the buckets farther away than our neighbourhood.
+        # Kademlia §2.3: then what is farther away than our neighbourhood.
         for target in self._contacts.thin_targets():
             await self._lookups.meet_around(target)
 

@@ -268,15 +268,6 @@ class Table(RoutingTable):
         """Id ranges (both ends inclusive) without a lookup since ``moment``."""
         return [b.range for b in self.buckets if b.last_updated < moment]
 
-    def thin_ranges(self, few: int) -> list[tuple[int, int]]:
-        """Id ranges (both ends inclusive) with fewer contacts, our own not included."""
-        own = self.node.long_id
-        return [
-            bucket.range
-            for bucket in self.buckets
-            if len(bucket.nodes) < few and not bucket.range[0] <= own <= bucket.range[1]
-        ]
-
     def _nearest(self, target: int, count: int) -> list[TableEntry]:
         found = self._sure.nearest(target, count)
         if len(found) < count and self._unsure:

@@ -443,17 +443,3 @@ def test_removing_a_waiting_contact_leaves_the_others():
     assert table.contacts() == before
     table.failed(contact_at(20, far_id(20)))
     assert table.contacts() == before
-
-
-def test_ranges_with_few_contacts_are_told_but_never_our_own():
-    table = Table(OWN)
-    near = [contact_at(n, NodeId(OWN[:1] + bytes([n] * 19))) for n in range(1, 40)]
-    for contact in near:
-        table.heard(contact, 0.0)
-    thin = table.thin_ranges(4)
-    own = int.from_bytes(OWN, "big")
-    assert thin
-    assert all(not lower <= own <= upper for lower, upper in thin)
-    for number in range(50, 54):
-        table.heard(contact_at(number, far_id(number)), 0.0)
-    assert len(table.thin_ranges(4)) == len(thin) - 1
