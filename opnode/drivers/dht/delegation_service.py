@@ -108,6 +108,8 @@ class DelegationService:
                 raise Refuse(RefusalCode.BUSY, "too many wait for this key")
             return
         is_full = len(self._running) >= config.max_running or self._nursery is None
+        if not self._rpc.has_room_for_another():
+            raise Refuse(RefusalCode.BUSY, "no room for more lookups of others")
         if is_full or not self._total.take(None, 1.0 / config.total_per_s, now):
             raise Refuse(RefusalCode.BUSY, "too many lookups for others")
 

@@ -61,12 +61,14 @@ class Asker:
 
     Attributes:
         budget: what they cost the router in front of us.
+        lent: the same for what others have us ask, so that it ends no work of ours.
         surroundings: where those are that answer.
     """
 
     def __init__(self, station: Station, secret: bytes, config: RpcConfig) -> None:
         """``secret``: 32 bytes that nobody else knows, for transaction ids."""
         self.budget = Budget(config.budget)
+        self.lent = Budget(config.budget)
         self.surroundings = Surroundings(config.surroundings)
         self._station = station
         self._transactions: Transactions[Exchange] = Transactions(
@@ -234,7 +236,8 @@ class Asker:
         tally.datagrams_out += 1
         tally.bytes_out += len(datagram)
         if type(pending.context.body) not in _INVITED:
-            self.budget.spend(destination, now)
+            budget = self.lent if pending.context.is_for_another else self.budget
+            budget.spend(destination, now)
         # A full kernel buffer is a loss like any other: the timer repairs it.
         self._station.hub.send(datagram, destination)
 

@@ -245,7 +245,8 @@ class Rpc:
 
         Where there is nobody else to ask, `is_patient` repeats it more than once. With
         `is_for_another`, FIND_NODE and FIND_VALUE are not padded for whoever gave us no
-        token, which costs a round trip more; and nobody is a contact by answering.
+        token, which costs a round trip more; nobody is a contact by answering; and it
+        takes nothing from our own budget.
 
         Raises:
             RequestTimeout: too many requests are under way.
@@ -277,6 +278,10 @@ class Rpc:
     def has_room_for_strangers(self) -> bool:
         """Whether the budget has room to ask back somebody who asked us."""
         return self._asker.budget.has_room_for_strangers(trio.current_time())
+
+    def has_room_for_another(self) -> bool:
+        """Whether there is room to ask what others want to know; its own budget."""
+        return self._asker.lent.has_room(trio.current_time())
 
     async def wait_room(self) -> None:
         """Return when ``has_room``; people's requests go first and move it away."""

@@ -152,6 +152,15 @@ async def test_all_together_get_a_ration_and_no_more(autojump_clock, network):
     assert server.dht.statistics().lookups_for_others <= 6
 
 
+async def test_without_room_in_the_budget_for_others_nobody_is_looked_up_for(
+    autojump_clock, network
+):
+    server, (leaf,) = await server_and_leaves(network)
+    server.rpc.has_room_for_another = lambda: False
+    assert await refusals(leaf, server, 1) == 1
+    assert server.dht.statistics().lookups_for_others == 0
+
+
 class Lookups:
     """A lookup that ends when the test says so."""
 

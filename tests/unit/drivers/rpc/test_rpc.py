@@ -283,6 +283,20 @@ async def test_repetitions_count_as_traffic(autojump_clock, net):
     assert line_of(one, "PING", "asked").datagrams_out == 2
 
 
+async def test_what_others_have_us_ask_takes_no_room_from_our_own_work(
+    autojump_clock, net
+):
+    budget = BudgetConfig(endpoints_per_min=60.0, endpoints_burst=10.0)
+    one = await net.rpc(1, budget=budget)
+    assert one.has_room_for_another()
+    for port in range(1, 31):
+        endpoint = Endpoint("8.8.8.8", port)
+        one.start(endpoint, FindNode(bytes(20)), Deaf(), is_for_another=True)
+    assert not one.has_room_for_another()
+    assert one.has_room_for_strangers()
+    assert one.statistics().budget.endpoints_per_min_used == 0
+
+
 async def test_background_work_waits_for_room_in_the_budget(autojump_clock, net):
     budget = BudgetConfig(endpoints_per_min=60.0, endpoints_burst=10.0)
     one = await net.rpc(1, budget=budget)
