@@ -235,9 +235,10 @@ class Asker:
         tally = self._station.traffic.asked[type(pending.context.body)]
         tally.datagrams_out += 1
         tally.bytes_out += len(datagram)
-        if type(pending.context.body) not in _INVITED:
-            budget = self.lent if pending.context.is_for_another else self.budget
-            budget.spend(destination, now)
+        kind = type(pending.context.body)
+        if kind not in _INVITED:
+            is_lent = pending.context.is_for_another or kind in _SENT_FOR_OTHERS
+            (self.lent if is_lent else self.budget).spend(destination, now)
         # A full kernel buffer is a loss like any other: the timer repairs it.
         self._station.hub.send(datagram, destination)
 

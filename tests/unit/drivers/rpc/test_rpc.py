@@ -19,9 +19,11 @@ from opnode.protocols.rpc.datagrams import (
 )
 from opnode.protocols.rpc.messages import (
     MAIN_NETWORK,
+    Dialled,
     FailureCode,
     FindNode,
     Nodes,
+    Offer,
     Ping,
     Pong,
     Store,
@@ -295,6 +297,18 @@ async def test_what_others_have_us_ask_takes_no_room_from_our_own_work(
     assert not one.has_room_for_another()
     assert one.has_room_for_strangers()
     assert one.statistics().budget.endpoints_per_min_used == 0
+
+
+async def test_what_is_passed_on_for_others_takes_no_room_from_our_own_work(
+    autojump_clock, net
+):
+    budget = BudgetConfig(packets_per_s=1.0, packets_burst=10.0)
+    one = await net.rpc(1, budget=budget)
+    one.start(Endpoint("8.8.8.8", 1), Offer(bytes(16), b"sealed"), Deaf())
+    one.start(Endpoint("8.8.4.4", 1), Dialled(bytes(16)), Deaf())
+    await trio.sleep(5)
+    assert not one.has_room_for_another()
+    assert one.has_room_for_strangers()
 
 
 async def test_background_work_waits_for_room_in_the_budget(autojump_clock, net):
