@@ -64,6 +64,8 @@ class Watched:
         self.key = key
         self.holders: dict[Endpoint, Contact] = {}
         self.bad_records = 0
+        # Whether a notice was not looked at: what it told is to be read.
+        self.has_missed = False
         self._wall_clock = wall_clock
         self._config = config
         self._newest: dict[tuple[int, bytes], SignedRecord] = {}
@@ -115,6 +117,7 @@ class Watched:
         credit, at = self._credits.get(holder, (config.notices_burst, now))
         credit = min(credit + (now - at) * config.notices_per_s, config.notices_burst)
         is_fine = credit >= 1
+        self.has_missed = self.has_missed or not is_fine
         self._credits[holder] = (credit - is_fine, now)
         return is_fine
 
@@ -224,6 +227,10 @@ class Watches:
         look_at = retry_s = 0.0
         while True:
             lost = await self._renew(watched)
+            if watched.has_missed:
+                # Others may have sent so many in a holder's name that its own was lost.
+                watched.has_missed = False
+                await self._catch_up(watched, list(watched.holders.values()))
             now = trio.current_time()
             wanted = self._wanted()
             if lost or now >= look_at:

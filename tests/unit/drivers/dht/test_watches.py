@@ -268,6 +268,31 @@ async def test_what_one_holder_may_make_us_verify_is_bounded(autojump_clock, net
         assert refused >= 10
 
 
+async def test_a_notice_that_was_lost_among_forged_ones_is_read_at_the_next_renewal(
+    autojump_clock, network
+):
+    await grow(network, 6)
+    leaf = await leaf_of(network)
+    record = claim(network, 1)
+    async with leaf.dht.watch(KEY) as watched:
+        await wait_watching(network)
+
+        async def use_up():
+            while True:
+                for holder in list(watched.holders):
+                    while watched.may_notify(holder, trio.current_time()):
+                        pass
+                await trio.sleep(0.01)
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(use_up)
+            await network.nodes[3].dht.put(record)
+            assert await is_silent(watched)
+            nursery.cancel_scope.cancel()
+        with trio.fail_after(200):
+            assert await watched.__anext__() == record
+
+
 async def test_slots_that_are_followed_are_bounded_and_expired_ones_make_room(
     autojump_clock, network
 ):
