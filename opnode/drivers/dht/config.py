@@ -14,12 +14,13 @@ class FinishingConfig:
 
     Attributes:
         waiting: searches that wait for their turn, one is under way; more are dropped.
+            Eight in a row are finished within a minute.
         delay_s: whoever got the answer uses it first.
         pace_s: one question each time; a region of 20 is read in five seconds, and a
             node that reads all the time spends four small datagrams a second on it.
     """
 
-    waiting: int = 2
+    waiting: int = 8
     delay_s: float = 1.0
     pace_s: float = 0.25
 
