@@ -67,6 +67,7 @@ class DhtNetwork:
         self.network = VirtualNetwork(self.rng, link)
         self.wall_clock = VirtualWallClock()
         self.nodes: list[DhtNode] = []
+        self._stores: list[RecordStore] = []
         self._nursery = nursery
         self._seed = seed
         self._public = public
@@ -110,6 +111,7 @@ class DhtNetwork:
             config=rpc_config,
         )
         store = RecordStore()
+        self._stores.append(store)
         clock = self.wall_clock
         dht = Dht(rpc, store, wall_clock=clock, rng=self.rng, config=dht_config)
         periodic = dht if maintained or self._maintained else None
@@ -163,6 +165,7 @@ class DhtNetwork:
         node.life.cancel_scope.cancel()
         node.hub.close()
         node.store.close()
+        self._stores.remove(node.store)
         self.nodes.remove(node)
 
     def true_closest(self, key: bytes, k: int, asker: DhtNode) -> list[NodeId]:
@@ -171,9 +174,9 @@ class DhtNetwork:
         return sorted(ids, key=lambda node_id: distance(node_id, key))[:k]
 
     def close(self) -> None:
-        """Close every database."""
-        for node in self.nodes:
-            node.store.close()
+        """Close every database, also of nodes that a caller took out of ``nodes``."""
+        for store in self._stores:
+            store.close()
 
 
 async def _live(
