@@ -130,6 +130,8 @@ class DelegationConfig:
         holders: nodes that a put of ours goes to, as many as a presence has.
         grace_s: wait at least so long for the other servers after the first record,
             and as long again as that took: the newest record counts, not the first.
+        patience: a server too slow for that so often in a row is replaced by another,
+            which takes a mapping; one slow lookup is nothing.
         passed_over_s: a server that failed is not asked for so long.
         answer_s: a server answers by then, before its asker gives up (rpc §4.5).
         asks_per_s: lookups run for one host; 20 datagrams each.
@@ -145,6 +147,7 @@ class DelegationConfig:
     checks: int = 6
     holders: int = 8
     grace_s: float = 0.1
+    patience: int = 2
     passed_over_s: float = 600.0
     answer_s: float = 4.0
     asks_per_s: float = 1.0

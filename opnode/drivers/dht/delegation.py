@@ -63,8 +63,9 @@ class Delegation:
         self._rng = rng
         self._config = config
         self._counts = counts
-        # Those that answered stay, as each new one would take a mapping.
-        self._servers: list[Contact] = []
+        # Those of last time, as each new one would take a mapping, and how often in a
+        # row each was too slow to be waited for.
+        self._servers: dict[Contact, int] = {}
         # Those that did not, and until when they are passed over; the first one goes.
         self._failed: dict[Contact, float] = {}
 
@@ -149,11 +150,11 @@ class Delegation:
                 scope = nursery.cancel_scope
                 scope.deadline = min(scope.deadline, now + grace_s)
 
+        chosen = self._choose()
         async with trio.open_nursery() as nursery:
-            for server in self._choose():
+            for server in chosen:
                 nursery.start_soon(ask, server)
-        # Who was too slow for this may be dead: others are asked the next time.
-        self._servers = answered
+        self._keep(chosen, answered)
         return _in_turn(named) if named else None
 
     async def _ask(self, server: Contact, body: Delegate) -> Found | None:
@@ -184,6 +185,13 @@ class Delegation:
                 reached = asked.offset + len(reply.records)
                 if reply.records and reached < reply.total:
                     questions.append((contact, FindValue(found.key, reached)))
+
+    def _keep(self, chosen: Iterable[Contact], answered: Iterable[Contact]) -> None:
+        """Whom to ask the next time: who is too slow again and again may be dead."""
+        slow = {s: self._servers.get(s, 0) + 1 for s in chosen if s not in self._failed}
+        slow |= dict.fromkeys(answered, 0)
+        patience = self._config.patience
+        self._servers = {s: turns for s, turns in slow.items() if turns < patience}
 
     def _pass_over(self, server: Contact) -> None:
         self._failed[server] = trio.current_time() + self._config.passed_over_s

@@ -22,7 +22,8 @@ from opnode.protocols.rpc.messages import (
 from opnode.testing.keys import seeded_signing_key
 
 KEY = claim_key("somebody")
-FEW = DhtConfig(delegation=DelegationConfig(few_bindings=True))
+# The three are waited for longer than a lookup ever takes here: who answers is no race.
+FEW = DhtConfig(delegation=DelegationConfig(few_bindings=True, grace_s=1.0))
 
 
 def claim(network, seq=1, owner="anna"):
@@ -168,7 +169,7 @@ async def test_without_any_server_that_answers_the_leaf_looks_up_itself(
 async def lying(network, leaf, answer):
     """Make one of the three servers that the leaf uses a liar; returns it."""
     await leaf.dht.closest_nodes(claim_key("first"))
-    server = leaf.dht._delegation._servers[0]
+    server = next(iter(leaf.dht._delegation._servers))
     liar = next(n for n in network.nodes if n.contact == server)
     liar.rpc.serve(Delegate, answer)
     return liar
@@ -233,12 +234,30 @@ async def test_a_server_that_died_is_replaced_by_another(autojump_clock, network
     assert not servers & set(leaf.dht._delegation._servers)
 
 
+async def test_a_server_is_given_up_when_it_is_slow_again_and_again(
+    autojump_clock, network
+):
+    await grow(network, 26)
+    leaf = await frugal_leaf(network)
+    await leaf.dht.closest_nodes(KEY)
+    three = set(leaf.dht._delegation._servers)
+    slow = next(n for n in network.nodes if n.contact in three)
+    # Its answer is not there when those of the others have been waited for.
+    slow.rpc.serve(Delegate, lambda _: None)
+    await leaf.dht.closest_nodes(KEY)
+    assert set(leaf.dht._delegation._servers) == three
+    await leaf.dht.closest_nodes(KEY)
+    assert set(leaf.dht._delegation._servers) == three - {slow.contact}
+    await leaf.dht.closest_nodes(KEY)
+    assert len(leaf.dht._delegation._servers) == 3
+
+
 async def test_one_dead_server_holds_nothing_up(autojump_clock, network):
     await grow(network, 26)
     await network.nodes[5].dht.put(claim(network))
     leaf = await frugal_leaf(network)
     await leaf.dht.closest_nodes(KEY)
-    network.network.kill(leaf.dht._delegation._servers[0].endpoint.host)
+    network.network.kill(next(iter(leaf.dht._delegation._servers)).endpoint.host)
     for work in (
         lambda: leaf.dht.find_first(KEY, anything),
         lambda: leaf.dht.closest_nodes(KEY),
