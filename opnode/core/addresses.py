@@ -157,6 +157,25 @@ def subnet_group(host: str) -> bytes:
     return packed[:3] if len(packed) == _IPV4_SIZE else packed[:6]
 
 
+# Asked for every contact that is named and every reply: 0.1 instead of 1 µs.
+@lru_cache(maxsize=_CACHED_HOSTS)
+def public_subnet(host: str) -> bytes | None:
+    """Return the ``subnet_group`` of a public address; None where no cap applies."""
+    return subnet_group(host) if is_public(host) else None
+
+
+def network_of(host: str) -> bytes:
+    """Return what related addresses share: /16, IPv6 /32; a private host stands alone.
+
+    Owners of a public network hold far more than a /24; a private one is somebody's
+    home or laboratory, and its hosts are all there is.
+    """
+    packed = host_bytes(host)
+    if not is_public(host):
+        return packed
+    return packed[:2] if len(packed) == _IPV4_SIZE else packed[:4]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Candidate:
     """One ICE candidate for UDP and component 1 (RFC 8445 §5.1).

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
-from opnode.core.addresses import Endpoint, host_bytes, is_public
+from opnode.core.addresses import Endpoint, is_public, network_of
 from opnode.core.crypto import constant_time_equal
 
 _IPV4_SIZE: Final = 4
@@ -207,15 +207,3 @@ class Reachability:
         self._open.clear()
         self._networks.clear()
         self._ends_at = None
-
-
-def network_of(host: str) -> bytes:
-    """What related addresses share: /16, IPv6 /32; a private host is its own network.
-
-    Owners of a public network hold far more than a /24; a private one is somebody's
-    home or laboratory, and its hosts are all there is.
-    """
-    packed = host_bytes(host)
-    if not is_public(host):
-        return packed
-    return packed[:2] if len(packed) == _IPV4_SIZE else packed[:4]

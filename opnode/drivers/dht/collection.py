@@ -5,6 +5,7 @@ one number. Refuses to know where records come from.
 """
 
 import logging
+from collections.abc import Iterable
 
 from opnode.core.errors import EquivocatingRecord, RecordError
 from opnode.core.peerfile import verify_record_untrusted
@@ -60,6 +61,11 @@ class Collection:
             return record
         self.bad += 1
         return None
+
+    def add_all_untrusted(self, wires: Iterable[bytes]) -> None:
+        """Verify each once, keep the best."""
+        for wire in wires:
+            self.add_untrusted(wire)
 
     def add(self, record: SignedRecord) -> None:
         """Keep a verified record if it is the newest of its slot."""

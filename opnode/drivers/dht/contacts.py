@@ -200,10 +200,11 @@ class Contacts:
         known = Counter(
             (own ^ entry.long_id).bit_length() for entry in self.table.entries()
         )
+        size = self.network_size or 0.0
         targets = []
         for part in range(self._config.joined_parts):
             bits = _ID_BITS - part
-            expected = (self.network_size or 0.0) / 2 ** (part + 1)
+            expected = size / 2 ** (part + 1)
             if known[bits] < min(self._config.met, expected) / 2:
                 other = own ^ (1 << bits - 1 | self._rng.getrandbits(bits - 1))
                 targets.append(other.to_bytes(20, "big"))

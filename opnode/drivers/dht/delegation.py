@@ -13,7 +13,7 @@ from typing import Final
 
 import trio
 
-from opnode.core.addresses import host_bytes, is_public
+from opnode.core.addresses import is_public, network_of
 from opnode.core.errors import NetworkError, RecordNotFound
 from opnode.core.ids import Contact, distance, short
 from opnode.core.records import SignedRecord
@@ -25,21 +25,15 @@ from opnode.drivers.dht.lookups import Lookups
 from opnode.drivers.rpc.rpc import Rpc
 from opnode.protocols.rpc.messages import (
     Delegate,
-    FindValue,
     Found,
     Ping,
     Pong,
-    Request,
-    Values,
 )
 
 Wanted = Callable[[SignedRecord], bool]
 
 # Servers that answered after which the others are not waited for much longer.
 _ENOUGH: Final = 2
-# A provider has a /16 of IPv4 or a /32 of IPv6; one owner seldom has two of them.
-_IPV4_BYTES: Final = 4
-_NETWORK_BYTES: Final = {_IPV4_BYTES: 2, 16: 4}
 
 
 class Delegation:
@@ -88,7 +82,7 @@ class Delegation:
         if named is None:
             return None
         if not any(map(wanted, found.records())):
-            await self._read(found, named[: self._config.checks])
+            await self._read(found, named)
         self._counts["bad_records"] += found.bad
         if not any(map(wanted, found.records())):
             raise RecordNotFound(f"{short(key)}: no record, as servers tell")
@@ -100,7 +94,7 @@ class Delegation:
         named = await self._ask_servers(found, None, for_records=False)
         if named is None:
             return None
-        await self._read(found, named[: self._config.checks])
+        await self._read(found, named)
         self._counts["bad_records"] += found.bad
         return found.records()
 
@@ -119,6 +113,11 @@ class Delegation:
             answers = await self._lookups.ask_all((c, Ping()) for c in batch)
             alive += [c for c, _, reply in answers.answers if isinstance(reply, Pong)]
         return sorted(alive, key=lambda contact: distance(contact.node_id, key))
+
+    async def _read(self, found: Collection, named: Sequence[Contact]) -> None:
+        """Ask the first of the nodes named ourselves what they hold."""
+        nodes = named[: self._config.checks]
+        await self._lookups.read_bags(found.key, nodes, found.add_all_untrusted)
 
     async def _ask_servers(
         self, found: Collection, wanted: Wanted | None, *, for_records: bool
@@ -169,23 +168,6 @@ class Delegation:
             return None
         return answer.body
 
-    async def _read(self, found: Collection, nodes: Sequence[Contact]) -> None:
-        """Ask these nodes ourselves what they hold."""
-        questions: list[tuple[Contact, Request]] = [
-            (contact, FindValue(found.key)) for contact in nodes
-        ]
-        while questions:
-            batch = await self._lookups.ask_all(questions)
-            questions = []
-            for contact, asked, reply in batch.answers:
-                if not isinstance(reply, Values) or not isinstance(asked, FindValue):
-                    continue
-                for wire in reply.records:
-                    found.add_untrusted(wire)
-                reached = asked.offset + len(reply.records)
-                if reply.records and reached < reply.total:
-                    questions.append((contact, FindValue(found.key, reached)))
-
     def _keep(self, chosen: Iterable[Contact], answered: Iterable[Contact]) -> None:
         """Whom to ask the next time: who is too slow again and again may be dead."""
         slow = {s: self._servers.get(s, 0) + 1 for s in chosen if s not in self._failed}
@@ -228,12 +210,10 @@ def _unrelated(contacts: Iterable[Contact], count: int) -> list[Contact]:
 
 
 def _network_of(contact: Contact) -> bytes:
-    """Who probably runs this node: of a private network, the host itself."""
-    host = contact.endpoint.host
-    packed = host_bytes(host)
-    if not is_public(host):
-        return packed + contact.endpoint.port.to_bytes(2, "big")
-    return packed[: _NETWORK_BYTES[len(packed)]]
+    """Who probably runs this node: of a private network, whoever has the port."""
+    host, port = contact.endpoint
+    network = network_of(host)
+    return network if is_public(host) else network + port.to_bytes(2, "big")
 
 
 def _in_turn(lists: Iterable[Sequence[Contact]]) -> list[Contact]:

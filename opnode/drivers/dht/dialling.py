@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import trio
 
-from opnode.core.addresses import Endpoint, is_public
+from opnode.core.addresses import Endpoint, is_public, network_of
 from opnode.core.errors import (
     ConfigError,
     RefusalCode,
@@ -22,7 +22,6 @@ from opnode.core.ids import Contact
 from opnode.drivers.network import DatagramSocket
 from opnode.drivers.rpc.exchange import IncomingRequest, Indifferent
 from opnode.drivers.rpc.rpc import Rpc
-from opnode.protocols.reachability import network_of
 from opnode.protocols.rpc.limits import Buckets
 from opnode.protocols.rpc.messages import (
     DIAL_BACK_SIZE,

@@ -7,7 +7,7 @@ it. Refuses to know records.
 import bisect
 import random
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import Final
 
@@ -25,7 +25,7 @@ from opnode.drivers.rpc.rpc import Rpc
 from opnode.protocols.lookup.lookup import Lookup, Query
 from opnode.protocols.lookup.region import Region
 from opnode.protocols.lookup.trace import LookupTrace
-from opnode.protocols.rpc.messages import FindNode, Reply, Request
+from opnode.protocols.rpc.messages import FindNode, FindValue, Reply, Request, Values
 
 _SEEDS: Final = 4
 """Buckets' worth to start from where one is of the region alone: most of a table."""
@@ -175,3 +175,28 @@ class Lookups:
         batch = Batch(self._rpc)
         await batch.run(questions)
         return batch
+
+    async def read_bags(
+        self,
+        key: bytes,
+        contacts: Iterable[Contact],
+        take_untrusted: Callable[[tuple[bytes, ...]], None],
+    ) -> None:
+        """Hand over all records that these nodes hold under a key, as they come.
+
+        A bag may fill several datagrams. Each answer brings a slot or ends it, and a
+        bag has 32 slots that can be read, so nobody keeps us asking.
+        """
+        questions: list[tuple[Contact, Request]] = [
+            (contact, FindValue(key)) for contact in contacts
+        ]
+        while questions:
+            batch = await self.ask_all(questions)
+            questions = []
+            for contact, asked, reply in batch.answers:
+                if not isinstance(reply, Values) or not isinstance(asked, FindValue):
+                    continue
+                take_untrusted(reply.records)
+                reached = asked.offset + len(reply.records)
+                if reply.records and reached < reply.total:
+                    questions.append((contact, FindValue(key, reached)))

@@ -38,12 +38,9 @@ from opnode.drivers.rpc.rpc import Rpc
 from opnode.protocols.rpc.messages import (
     Changed,
     FailureCode,
-    FindValue,
     Noted,
     Refuse,
     Reply,
-    Request,
-    Values,
     Watch,
     Watching,
 )
@@ -292,19 +289,8 @@ class Watches:
 
     async def _catch_up(self, watched: Watched, contacts: list[Contact]) -> None:
         """Read what new holders hold: they tell of later changes only."""
-        questions: list[tuple[Contact, Request]] = [
-            (contact, FindValue(watched.key)) for contact in contacts
-        ]
-        while questions:
-            batch = await self._lookups.ask_all(questions)
-            questions = []
-            for contact, asked, reply in batch.answers:
-                if not isinstance(reply, Values) or not isinstance(asked, FindValue):
-                    continue
-                watched.take_untrusted(reply.records)
-                reached = asked.offset + len(reply.records)
-                if reply.records and reached < reply.total:
-                    questions.append((contact, FindValue(watched.key, reached)))
+        take = watched.take_untrusted
+        await self._lookups.read_bags(watched.key, contacts, take)
 
     def _serve_changed(self, request: IncomingRequest) -> Reply:
         body = request.body

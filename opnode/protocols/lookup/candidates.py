@@ -4,10 +4,9 @@ Owns their states. Refuses to know whom to ask next.
 """
 
 import enum
-from functools import lru_cache
 from typing import Final
 
-from opnode.core.addresses import is_public, subnet_group
+from opnode.core.addresses import public_subnet
 from opnode.core.ids import Contact
 
 
@@ -60,7 +59,7 @@ class Candidate:
         self.path = path
         self.named_by = named_by
         self.is_inside = False
-        self.group = _subnet_of(contact.endpoint.host)
+        self.group = public_subnet(contact.endpoint.host)
         self.state = _NEW
         self.may_answer = True
 
@@ -73,8 +72,3 @@ class Candidate:
 # Looked up once: an Enum's attributes cost as much as the rest of a candidate.
 _NEW: Final = CandidateState.NEW
 _MAY_ANSWER: Final = (_NEW, CandidateState.ASKED, CandidateState.ANSWERED)
-
-
-@lru_cache(maxsize=4096)
-def _subnet_of(host: str) -> bytes | None:
-    return subnet_group(host) if is_public(host) else None

@@ -2,7 +2,7 @@
 
 from opnode.protocols.routing.buckets import BucketView
 from opnode.protocols.routing.config import RoutingConfig
-from opnode.protocols.routing.entries import TableEntry, fits, subnet_of
+from opnode.protocols.routing.entries import TableEntry, fits
 from opnode.protocols.routing.table import Table
 
-__all__ = ["BucketView", "RoutingConfig", "Table", "TableEntry", "fits", "subnet_of"]
+__all__ = ["BucketView", "RoutingConfig", "Table", "TableEntry", "fits"]

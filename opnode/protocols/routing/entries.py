@@ -5,7 +5,7 @@ from functools import lru_cache
 
 from kademlia.node import Node
 
-from opnode.core.addresses import is_public, pack, subnet_group
+from opnode.core.addresses import pack, public_subnet
 from opnode.core.ids import Contact, fits_address
 
 
@@ -38,17 +38,11 @@ class TableEntry(Node):
         self.long_id = int.from_bytes(contact.node_id, "big")
         self.contact = contact
         self.packed = contact.node_id + pack(contact.endpoint)
-        self.group = subnet_of(contact.endpoint.host)
+        self.group = public_subnet(contact.endpoint.host)
         self.known_at = self.heard_at = self.answered_at = now
         self.failures = 0
         self.is_sure = True
         self.is_waiting = False
-
-
-@lru_cache(maxsize=4096)
-def subnet_of(host: str) -> bytes | None:
-    """The /24 or /48 of a public address; None where no cap applies."""
-    return subnet_group(host) if is_public(host) else None
 
 
 @lru_cache(maxsize=4096)

@@ -12,7 +12,9 @@ from opnode.core.addresses import (
     is_loopback,
     is_public,
     may_name,
+    network_of,
     pack,
+    public_subnet,
     subnet_group,
     unpack_untrusted,
 )
@@ -272,3 +274,15 @@ def test_the_password_of_an_ice_half_is_not_in_its_repr():
     assert len(half.password) == 9
     assert "hush" not in repr(half)
     assert "1.2.3.4" in repr(half)
+
+
+def test_only_public_addresses_belong_to_a_subnet():
+    assert public_subnet("8.8.8.8") == bytes([8, 8, 8])
+    assert public_subnet("192.168.1.1") is None
+
+
+def test_networks_are_16_bits_of_ipv4_32_of_ipv6_and_a_private_host_is_its_own():
+    assert network_of("8.8.8.8") == network_of("8.8.9.9") != network_of("8.9.8.8")
+    one, two = network_of("2a00:1450:1::1"), network_of("2a00:1450:2::1")
+    assert one == two != network_of("2a00:1451::1")
+    assert network_of("10.0.0.1") != network_of("10.0.0.2")

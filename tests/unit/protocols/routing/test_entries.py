@@ -6,7 +6,7 @@ from kademlia.node import Node
 
 from opnode.core.addresses import Endpoint, pack
 from opnode.core.ids import Contact, NodeId, node_id_of
-from opnode.protocols.routing.entries import TableEntry, fits, subnet_of
+from opnode.protocols.routing.entries import TableEntry, fits
 
 
 def test_an_entry_has_the_librarys_numbers():
@@ -19,9 +19,7 @@ def test_an_entry_has_the_librarys_numbers():
     assert entry.packed == contact.node_id + pack(contact.endpoint)
 
 
-def test_only_public_addresses_belong_to_a_subnet_and_bind_their_ids():
-    assert subnet_of("8.8.8.8") == bytes([8, 8, 8])
-    assert subnet_of("192.168.1.1") is None
+def test_only_public_addresses_bind_their_ids():
     good = Contact(node_id_of(bytes(32), "8.8.8.8"), Endpoint("8.8.8.8", 1))
     assert fits(good)
     assert not fits(Contact(good.node_id, Endpoint("9.9.9.9", 1)))
