@@ -18,6 +18,7 @@ _MAX_SHOWN = 64
 _EXPECTED_ENDPOINT = "HOST:PORT with a numeric address, as 192.0.2.1:4000 or [::1]:4000"
 # Hosts seen by a busy node in a minute; each entry takes about 200 bytes.
 _CACHED_HOSTS = 4096
+_CARRIED_PREFIX = 0x100 << 112
 
 
 class Endpoint(NamedTuple):
@@ -72,8 +73,8 @@ def unpack_untrusted(data: bytes) -> Endpoint:
 
     Raises:
         RemoteProtocolError: The size is neither 6 nor 18, the port is 0, the address
-            is nobody's (unspecified, multicast, broadcast) or is an IPv4 address in
-            IPv6 clothes, which has a shorter encoding.
+            is nobody's (unspecified, multicast, broadcast, the discard prefix) or is
+            an IPv4 address in IPv6 clothes, which has a shorter encoding.
     """
     size = len(data) - _PORT_SIZE
     if size not in (_IPV4_SIZE, _IPV6_SIZE):
@@ -164,6 +165,20 @@ def public_subnet(host: str) -> bytes | None:
     return subnet_group(host) if is_public(host) else None
 
 
+def carried_endpoint(number: int) -> Endpoint:
+    """Return the name under which something other than our socket carries datagrams.
+
+    From the prefix of RFC 6666, whose packets every router discards: it stands for a
+    relay session or a WebSocket inside this node and never travels.
+    """
+    return Endpoint(str(ipaddress.IPv6Address(_CARRIED_PREFIX | number)), 1)
+
+
+def is_carried(host: str) -> bool:
+    """Tell whether a host is a name of ``carried_endpoint`` and no address."""
+    return host.startswith("100::")
+
+
 def network_of(host: str) -> bytes:
     """Return what related addresses share: /16, IPv6 /32; a private host stands alone.
 
@@ -228,7 +243,9 @@ def _host_text(packed: bytes) -> str | None:
     if address.is_unspecified or address.is_multicast:
         return None
     if isinstance(address, ipaddress.IPv6Address):
-        return None if address.ipv4_mapped else str(address)
+        # A name of a carrier of ours is nobody else's to use.
+        is_odd = address.ipv4_mapped or is_carried(str(address))
+        return None if is_odd else str(address)
     return None if packed == b"\xff\xff\xff\xff" else str(address)
 
 

@@ -157,14 +157,18 @@ class RequestRefused(NetworkError):
     Attributes:
         code: The failure code of the RPC protocol.
         detail: What the other node said; untrusted text, at most one line.
+        alternates: Packed contacts that it names instead of itself; nobody's word.
     """
 
-    def __init__(self, code: int, detail: str = "") -> None:
+    def __init__(
+        self, code: int, detail: str = "", alternates: tuple[bytes, ...] = ()
+    ) -> None:
         super().__init__(
             f"refused with code {code}" + (f": {detail}" if detail else "")
         )
         self.code = code
         self.detail = detail
+        self.alternates = alternates
 
 
 class StorageError(OpnodeError):

@@ -33,6 +33,9 @@ class PathKind(enum.Enum):
     """How the datagrams of a connection travel."""
 
     DIRECT = "direct"
+    TURN = "turn"
+    RELAY = "relay"
+    WEBSOCKET = "websocket"
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,10 +1,13 @@
-"""The node's one UDP socket: batch in, tell whose datagram it is, batch out.
+"""The node's one UDP socket, and what carries datagrams besides it.
+
+Batch in, tell whose datagram it is, batch out.
 
 Owns the first byte of every datagram (RFC 7983 style demultiplexing):
 
     0-3 with the magic cookie   STUN, to `stun_handler`
-    64-79                       TURN channel data, counted and dropped
+    64-79                       TURN channel data, to `turn_handler`
     0xC0-0xCF                   RPC, to `rpc_handler`
+    0xD0                        relayed, to `relay_handler`
     0xE0                        RUDP, to the sink of the connection id in bytes 1-8
 
 Everything else is counted and dropped, unanswered. Refuses to know what is inside.
@@ -17,7 +20,7 @@ from typing import Protocol, TypeAlias
 
 import trio
 
-from opnode.core.addresses import Endpoint
+from opnode.core.addresses import Endpoint, carried_endpoint, is_carried
 from opnode.drivers.network import Buffer, DatagramSocket, Received, SocketStatistics
 
 _log = logging.getLogger(__name__)
@@ -36,8 +39,25 @@ _STUN_COOKIE = b"\x21\x12\xa4\x42"
 _TURN_FIRST, _TURN_LAST = 0x40, 0x4F
 _RPC_FIRST, _RPC_LAST = 0xC0, 0xCF
 _RUDP = 0xE0
+RELAYED = 0xD0
+"""First byte of a relayed datagram: then 8 bytes of session, then the datagram."""
 _RUDP_PREFIX = 9
 _WORD = 8
+
+
+class Carrier(Protocol):
+    """Another way for datagrams than the socket: a relay, a TURN server, a WebSocket.
+
+    What it receives it hands to `SocketHub.deliver_untrusted`.
+    """
+
+    def send(self, data: Buffer, destination: Endpoint, segment_size: int) -> bool:
+        """Send as `DatagramSocket.send` does; never blocks.
+
+        False when nothing was taken: the hub calls back when the socket is writable,
+        so a carrier with a queue of its own drops and returns True when that is full.
+        """
+        ...
 
 
 class ConnectionSink(Protocol):
@@ -68,6 +88,7 @@ class HubStatistics:
     rudp: int
     unknown_connection: int
     turn: int
+    relayed: int
     unknown: int
     handler_errors: int
     connections: int
@@ -79,20 +100,27 @@ class SocketHub:
     Attributes:
         stun_handler: gets STUN datagrams; None drops them.
         rpc_handler: gets RPC datagrams; None drops them.
+        turn_handler: gets TURN channel data; None drops it.
+        relay_handler: gets relayed datagrams, frame and all; None drops them.
     """
 
     def __init__(self, socket: DatagramSocket) -> None:
         self.stun_handler: DatagramHandler | None = None
         self.rpc_handler: DatagramHandler | None = None
+        self.turn_handler: DatagramHandler | None = None
+        self.relay_handler: DatagramHandler | None = None
         self._socket = socket
         self._sinks: dict[bytes, ConnectionSink] = {}
         self._touched: dict[bytes, ConnectionSink] = {}
+        self._carriers: dict[Endpoint, Carrier] = {}
+        self._carrier_number = 0
         self._when_writable: dict[Callable[[], None], None] = {}
         self._someone_waits = trio.Event()
         self._writers: trio.Nursery | None = None
         self._reported: set[tuple[str, type[Exception]]] = set()
         self._stun = self._rpc = self._rudp = 0
         self._unknown_connection = self._turn = self._unknown = 0
+        self._relayed = 0
         self._handler_errors = 0
 
     @property
@@ -119,7 +147,40 @@ class SocketHub:
         self, data: Buffer, destination: Endpoint, segment_size: int = 0, ecn: int = 0
     ) -> bool:
         """See `DatagramSocket.send`; after False use `when_writable`."""
+        # Most nodes never have a carrier, and this is asked for every burst.
+        if self._carriers or self._carrier_number:
+            carrier = self._carriers.get(destination)
+            if carrier is not None:
+                return carrier.send(data, destination, segment_size)
+            if is_carried(destination.host):
+                # Its carrier is gone, as datagrams may be.
+                return True
         return self._socket.send(data, destination, segment_size, ecn)
+
+    def add_carrier(self, carrier: Carrier) -> Endpoint:
+        """Enter a carrier; what is sent to the address returned leaves by it."""
+        self._carrier_number += 1
+        endpoint = carried_endpoint(self._carrier_number)
+        self._carriers[endpoint] = carrier
+        return endpoint
+
+    def divert(self, endpoint: Endpoint, carrier: Carrier) -> None:
+        """Let what is sent to an address leave by a carrier, until `remove_carrier`."""
+        self._carriers[endpoint] = carrier
+
+    def remove_carrier(self, endpoint: Endpoint) -> None:
+        """Forget an address of a carrier; nothing happens when it is unknown."""
+        self._carriers.pop(endpoint, None)
+
+    def carrier_of(self, endpoint: Endpoint) -> Carrier | None:
+        """By what datagrams to this address leave; None for the socket."""
+        return self._carriers.get(endpoint)
+
+    def deliver_untrusted(self, data: bytes, source: Endpoint) -> None:
+        """Take one datagram that a carrier received, as if from the socket."""
+        view = memoryview(data)
+        self._dispatch_run_untrusted(Received(view, max(len(view), 1), source, 0))
+        self._flush_touched()
 
     def when_writable(self, callback: Callable[[], None]) -> None:
         """Call `callback` once, when the socket's send buffer has drained.
@@ -163,6 +224,7 @@ class SocketHub:
             rudp=self._rudp,
             unknown_connection=self._unknown_connection,
             turn=self._turn,
+            relayed=self._relayed,
             unknown=self._unknown,
             handler_errors=self._handler_errors,
             connections=len(set(map(id, self._sinks.values()))),
@@ -194,6 +256,9 @@ class SocketHub:
             left -= len(received.buffer)
             if left <= 0:
                 break
+        self._flush_touched()
+
+    def _flush_touched(self) -> None:
         if not self._touched:
             return
         touched, self._touched = self._touched, {}
@@ -234,20 +299,30 @@ class SocketHub:
         try:
             if first == _RUDP:
                 self._deliver_rudp(received)
-            elif _RPC_FIRST <= first <= _RPC_LAST:
-                self._rpc += 1
-                if self.rpc_handler is not None:
-                    self.rpc_handler(bytes(buffer), source)
-            elif first <= _STUN_LAST and _is_stun(buffer):
-                self._stun += 1
-                if self.stun_handler is not None:
-                    self.stun_handler(bytes(buffer), source)
-            elif _TURN_FIRST <= first <= _TURN_LAST:
-                self._turn += 1
             else:
-                self._unknown += 1
+                self._take_untrusted(buffer, source)
         except Exception as error:  # noqa: BLE001 - our bug must not become a kill switch
             self._report(f"datagram 0x{first:02x}", error)
+
+    def _take_untrusted(self, buffer: memoryview, source: Endpoint) -> None:
+        first = buffer[0]
+        handler = None
+        if _RPC_FIRST <= first <= _RPC_LAST:
+            self._rpc += 1
+            handler = self.rpc_handler
+        elif first <= _STUN_LAST and _is_stun(buffer):
+            self._stun += 1
+            handler = self.stun_handler
+        elif _TURN_FIRST <= first <= _TURN_LAST:
+            self._turn += 1
+            handler = self.turn_handler
+        elif first == RELAYED:
+            self._relayed += 1
+            handler = self.relay_handler
+        else:
+            self._unknown += 1
+        if handler is not None:
+            handler(bytes(buffer), source)
 
     def _deliver_rudp(self, received: Received) -> None:
         buffer, segment_size, source, ecn = received

@@ -197,6 +197,10 @@ class Scan:
             "DIALLED": m.Dialled(bytes(16)),
             "DELEGATE records": m.Delegate(self.bag_key, True),
             "DELEGATE nodes": m.Delegate(self.bag_key, False),
+            "SIGNAL": m.Signal(handle, bytes(300)),
+            "FIND_SERVICES": m.FindServices(int(m.Service.RELAY)),
+            "JOIN_RELAY": m.JoinRelay(bytes(8), bytes(16)),
+            "RELAY_ENDED": m.RelayEnded(bytes(8), 0),
         }
 
     def _register(self, handle: bytes) -> m.Register:

@@ -64,8 +64,14 @@ REQUESTS = st.one_of(
     st.builds(m.Dial, exactly(6), exactly(16)),
     st.builds(m.Dialled, exactly(16)),
     st.builds(m.Delegate, exactly(20), st.booleans()),
+    st.builds(m.Signal, exactly(16), st.binary(min_size=1, max_size=1100)),
+    st.builds(m.FindServices, st.integers(1, 255)),
+    st.builds(m.JoinRelay, exactly(8), exactly(16)),
+    st.builds(m.RelayEnded, exactly(8), st.integers(0, 255)),
 )
 PACKED_CONTACTS = st.lists(st.binary(min_size=26, max_size=38), max_size=20).map(tuple)
+SERVERS = st.lists(st.binary(min_size=26, max_size=38), max_size=8).map(tuple)
+ALTERNATES = st.lists(st.binary(min_size=26, max_size=38), max_size=3).map(tuple)
 PRINTABLE = st.text(max_size=80).map(printable)
 REPLIES = st.one_of(
     st.builds(m.Pong, st.binary(max_size=32), st.binary(max_size=64)),
@@ -79,7 +85,17 @@ REPLIES = st.one_of(
     st.builds(m.Stored, PACKED_CONTACTS),
     st.builds(m.Watching, st.integers(0, 86_400)),
     st.just(m.Noted()),
-    st.builds(m.Failure, st.integers(0, 255), PRINTABLE),
+    st.builds(
+        m.Servers, SERVERS, st.lists(st.text(max_size=100), max_size=8).map(tuple)
+    ),
+    st.builds(
+        m.RelayJoined,
+        st.booleans(),
+        st.integers(0, 86_400),
+        st.integers(0, 2**53),
+        st.integers(0, 2**53),
+    ),
+    st.builds(m.Failure, st.integers(0, 255), PRINTABLE, ALTERNATES),
 )
 SENDERS = st.builds(d.Sender, st.just(m.MAIN_NETWORK), exactly(20), st.booleans())
 TOKENS = st.one_of(st.just(b""), exactly(8))

@@ -31,6 +31,7 @@ from opnode.protocols.rpc.messages import (
     FailureCode,
     FindValue,
     Introduce,
+    JoinRelay,
     Offer,
     Ping,
     Pong,
@@ -38,6 +39,7 @@ from opnode.protocols.rpc.messages import (
     Register,
     Reply,
     Request,
+    Signal,
     Store,
     Watch,
 )
@@ -46,7 +48,7 @@ from opnode.protocols.rpc.served import Seen, ServedRequests
 from opnode.protocols.rpc.tokens import TokenIssuer
 
 # Requests that must not be acted on twice, or whose answer takes a while.
-_ONCE: Final = frozenset({Register, Introduce, Offer, Delegate})
+_ONCE: Final = frozenset({Register, Introduce, Offer, Delegate, Signal})
 # What many may want at once is rationed by its key as well.
 _KEYED: Final = (FindValue, Watch)
 # Work in units of a FIND_NODE: signatures, or messages to others, or a whole lookup.
@@ -58,6 +60,8 @@ _WORK: Final[dict[type, float]] = {
     Changed: 3.0,
     DialBack: 3.0,
     Delegate: 30.0,
+    Signal: 3.0,
+    JoinRelay: 3.0,
 }
 
 
@@ -111,7 +115,7 @@ class Answerer:
         try:
             reply = self._handlers.get(kind, _serve_nothing)(request)
         except Refuse as refusal:
-            reply = Failure(int(refusal.code), refusal.detail)
+            reply = refusal.reply()
         if reply is None:
             self._served.defer((source, datagram.transaction_id), now)
             return

@@ -162,7 +162,7 @@ class Asker:
         body = reply.body
         if type(body) is Failure and body.code == FailureCode.OTHER_NETWORK:
             # No node of ours, so no contact of ours either.
-            exchange.listener.failed(RequestRefused(body.code, body.detail))
+            exchange.listener.failed(_refusal(body))
             return
         observed = reply.observed
         asked = exchange.body
@@ -172,7 +172,7 @@ class Asker:
             self.surroundings.heard(source.host, now)
         contact = Contact(reply.sender, source)
         rtt_s = now - pending.sent_at
-        answer = Answer(body, contact, rtt_s, observed, reply.leaf)
+        answer = Answer(body, contact, rtt_s, observed, reply.leaf, reply.services)
         # Whoever was asked for a proof is believed after it was found good, not before.
         is_proof = type(asked) is Ping and asked.prove
         is_for_another = type(asked) in _SENT_FOR_OTHERS or exchange.is_for_another
@@ -196,7 +196,7 @@ class Asker:
             self._send(source, exchange)
             return
         self._station.counts["refused"] += 1
-        exchange.listener.failed(RequestRefused(failure.code, failure.detail))
+        exchange.listener.failed(_refusal(failure))
 
     def _send(self, destination: Endpoint, exchange: Exchange) -> None:
         body = exchange.body
@@ -253,3 +253,7 @@ class Asker:
         exchange.listener.failed(
             RequestTimeout(f"{pending.destination} does not answer {kind.__name__}")
         )
+
+
+def _refusal(failure: Failure) -> RequestRefused:
+    return RequestRefused(failure.code, failure.detail, failure.alternates)

@@ -15,8 +15,10 @@ from opnode.core.errors import (
 )
 from opnode.core.ids import Contact, NodeId
 from opnode.protocols.rpc.messages import (
+    NO_SERVICE,
     Reply,
     Request,
+    Service,
 )
 
 if TYPE_CHECKING:
@@ -33,6 +35,7 @@ class Answer(msgspec.Struct, frozen=True, gc=False):
     rtt_s: float
     observed: Endpoint
     leaf: bool
+    services: Service = NO_SERVICE
 
 
 class IncomingRequest(msgspec.Struct, frozen=True, gc=False):

@@ -43,6 +43,7 @@ from opnode.protocols.rpc.messages import (
     Ping,
     Reply,
     Request,
+    Service,
     pack_endpoint,
 )
 from opnode.protocols.rpc.proofs import ProofTerms, Prover, proven_key_untrusted
@@ -97,6 +98,15 @@ class Rpc:
     @leaf.setter
     def leaf(self, leaf: bool) -> None:
         self._station.sender = self._station.sender._replace(leaf=leaf)
+
+    @property
+    def services(self) -> Service:
+        """What every datagram of ours says that we do for others."""
+        return self._station.sender.services
+
+    @services.setter
+    def services(self, services: Service) -> None:
+        self._station.sender = self._station.sender._replace(services=services)
 
     @property
     def network_id(self) -> bytes:

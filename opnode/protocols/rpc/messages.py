@@ -33,6 +33,12 @@ MAX_CONTACTS: Final = 20
 """One bucket's worth (k of the Kademlia paper) is all a lookup step can use."""
 MAX_RECORDS: Final = 32
 """Slots of one bag that can be read: a peer file, sixteen presences, then others."""
+MAX_ALTERNATES: Final = 3
+"""Others that a busy node names: as many as a leaf has introducers."""
+MAX_SERVERS: Final = 8
+"""Nodes that offer a service, in one reply: a few may be dead, one is needed."""
+MAX_URL: Final = 100
+"""Characters of a gateway's address: eight of them fit one datagram."""
 MAX_DETAIL: Final = 80
 """Characters of a failure's explanation: one line of a log."""
 
@@ -43,7 +49,9 @@ TOKEN_LENGTH: Final = 8
 TRANSACTION_ID_LENGTH: Final = 8
 NETWORK_ID_LENGTH: Final = 8
 HANDLE_LENGTH: Final = 16
+SESSION_LENGTH: Final = 8
 
+_Bytes8 = Annotated[bytes, msgspec.Meta(min_length=8, max_length=8)]
 _Bytes16 = Annotated[bytes, msgspec.Meta(min_length=16, max_length=16)]
 _Bytes20 = Annotated[bytes, msgspec.Meta(min_length=20, max_length=20)]
 _Bytes32 = Annotated[bytes, msgspec.Meta(min_length=32, max_length=32)]
@@ -59,7 +67,14 @@ _Seconds = Annotated[int, msgspec.Meta(ge=0, le=86_400)]
 _WallSeconds = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
 _PackedContact = Annotated[bytes, msgspec.Meta(min_length=26, max_length=38)]
 _Contacts = Annotated[tuple[_PackedContact, ...], msgspec.Meta(max_length=MAX_CONTACTS)]
+_Alternates = Annotated[
+    tuple[_PackedContact, ...], msgspec.Meta(max_length=MAX_ALTERNATES)
+]
+_Servers = Annotated[tuple[_PackedContact, ...], msgspec.Meta(max_length=MAX_SERVERS)]
+_Url = Annotated[str, msgspec.Meta(max_length=MAX_URL)]
+_Urls = Annotated[tuple[_Url, ...], msgspec.Meta(max_length=MAX_SERVERS)]
 _Records = Annotated[tuple[_Record, ...], msgspec.Meta(max_length=MAX_RECORDS)]
+_ByteCount = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
 
 
 def network_id_of(name: str) -> bytes:
@@ -85,6 +100,16 @@ class FailureCode(enum.IntEnum):
     BAG_FULL = 45
     STORE_FULL = 46
     OTHER_SEQ = 47
+
+
+class Service(enum.IntFlag):
+    """What a node does for others beside the DHT; bits of the header's flags."""
+
+    RELAY = 0x04
+    WEBSOCKET = 0x08
+
+
+NO_SERVICE: Final = Service(0)
 
 
 class _Request(
@@ -213,6 +238,40 @@ class Delegate(_Request, frozen=True, tag=13):
     for_records: bool
 
 
+class Signal(_Request, frozen=True, tag=14):
+    """For the holder of ``handle``: sealed words of a peer that it has the keys of.
+
+    An introducer passes it on as it is, the holder takes it. One way: no answer comes
+    back but that it was passed. Needs a valid token.
+    """
+
+    handle: _Bytes16
+    sealed: _Sealed
+
+
+class FindServices(_Request, frozen=True, tag=15):
+    """Which nodes do you know that offer all of these services? Needs a token."""
+
+    wanted: Annotated[int, msgspec.Meta(ge=1, le=255)]
+
+
+class JoinRelay(_Request, frozen=True, tag=16):
+    """Forward between us and whoever else joins this session. Needs a valid token.
+
+    ``member`` is the joiner's secret: the same one from a new address moves our end.
+    """
+
+    session: _Bytes8
+    member: _Bytes16
+
+
+class RelayEnded(_Request, frozen=True, tag=17):
+    """Nothing more is forwarded in this session, and why: a ``RelayEnd``."""
+
+    session: _Bytes8
+    reason: Annotated[int, msgspec.Meta(ge=0, le=255)]
+
+
 class Pong(_Reply, frozen=True, tag=1):
     """I am here; when proof was asked, with key and signature (``proofs``)."""
 
@@ -265,7 +324,7 @@ class Watching(_Reply, frozen=True, tag=8):
 
 
 class Noted(_Reply, frozen=True, tag=9):
-    """Heard, and nothing to say: the answer to Changed, DialBack, Dial and Dialled."""
+    """Heard, and nothing to say: the answer to what only tells or starts something."""
 
 
 class Found(_Reply, frozen=True, tag=13):
@@ -275,11 +334,28 @@ class Found(_Reply, frozen=True, tag=13):
     contacts: _Contacts
 
 
+class Servers(_Reply, frozen=True, tag=15):
+    """Nodes that offer the services; of gateways their addresses, in the same order."""
+
+    contacts: _Servers
+    urls: _Urls = ()
+
+
+class RelayJoined(_Reply, frozen=True, tag=16):
+    """The session is open, with its limits; complete when the other end is there."""
+
+    is_complete: bool
+    lifetime_s: _Seconds
+    bytes_per_s: _ByteCount
+    max_bytes: _ByteCount
+
+
 class Failure(_Reply, frozen=True, tag=0):
-    """The request was understood and refused."""
+    """The request was understood and refused; who else may be asked."""
 
     code: Annotated[int, msgspec.Meta(ge=0, le=255)]
     detail: Annotated[str, msgspec.Meta(max_length=MAX_DETAIL)]
+    alternates: _Alternates = ()
 
 
 Request = (
@@ -296,6 +372,10 @@ Request = (
     | Dial
     | Dialled
     | Delegate
+    | Signal
+    | FindServices
+    | JoinRelay
+    | RelayEnded
 )
 Reply = (
     Pong
@@ -308,17 +388,27 @@ Reply = (
     | Watching
     | Noted
     | Found
+    | Servers
+    | RelayJoined
     | Failure
 )
 
 
 class Refuse(OpnodeError):  # noqa: N818 - reads as the verdict that it is
-    """A request handler's way to answer ``Failure(code, detail)``."""
+    """A request handler's way to answer ``Failure(code, detail, alternates)``."""
 
-    def __init__(self, code: int, detail: str) -> None:
+    def __init__(
+        self, code: int, detail: str, alternates: tuple[Contact, ...] = ()
+    ) -> None:
         super().__init__(detail)
         self.code = code
         self.detail = detail[:MAX_DETAIL]
+        self.alternates = alternates[:MAX_ALTERNATES]
+
+    def reply(self) -> Failure:
+        """What travels."""
+        packed = tuple(map(pack_contact, self.alternates))
+        return Failure(int(self.code), self.detail, packed)
 
 
 # Addresses repeat in nearly every datagram: a lookup step reads 20 contacts, which

@@ -8,7 +8,9 @@ from opnode.core.addresses import (
     Candidate,
     Endpoint,
     IceHalf,
+    carried_endpoint,
     host_bytes,
+    is_carried,
     is_loopback,
     is_public,
     may_name,
@@ -286,3 +288,14 @@ def test_networks_are_16_bits_of_ipv4_32_of_ipv6_and_a_private_host_is_its_own()
     one, two = network_of("2a00:1450:1::1"), network_of("2a00:1450:2::1")
     assert one == two != network_of("2a00:1451::1")
     assert network_of("10.0.0.1") != network_of("10.0.0.2")
+
+
+def test_names_of_carriers_are_no_addresses():
+    one, two = carried_endpoint(1), carried_endpoint(2**40)
+    assert one != two
+    assert is_carried(one.host)
+    assert is_carried(two.host)
+    assert not is_public(one.host)
+    assert not is_carried("2001:100::1")
+    with pytest.raises(RemoteProtocolError, match="names one host"):
+        unpack_untrusted(pack(one))

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from trio.abc import Clock
 
 from opnode.core.addresses import Endpoint
-from opnode.drivers.network import Received, segments_of
+from opnode.drivers.network import Buffer, Received, segments_of
 from opnode.drivers.socket_hub import SocketHub
 from opnode.testing.virtual_network import VirtualNetwork, VirtualSocket
 
@@ -307,3 +307,63 @@ def test_no_bytes_make_the_dispatcher_raise(data: bytes, segment_size: int):
     hub = SocketHub(VirtualSocket(VirtualNetwork(random.Random(1)), HUB))
     hub._dispatch_untrusted(Received(memoryview(data), segment_size, PEER))
     assert hub.statistics().handler_errors == 0
+
+
+class Pigeon:
+    """A carrier that takes everything."""
+
+    def __init__(self) -> None:
+        self.taken: list[tuple[bytes, Endpoint]] = []
+
+    def send(self, data: Buffer, destination: Endpoint, segment_size: int) -> bool:
+        self.taken.append((bytes(data), destination))
+        return True
+
+
+async def test_what_is_sent_to_a_carriers_address_leaves_by_it(setup: Setup):
+    pigeon = Pigeon()
+    name = setup.hub.add_carrier(pigeon)
+    other = setup.hub.add_carrier(Pigeon())
+    setup.hub.divert(PEER, pigeon)
+    assert setup.hub.send(b"one", name)
+    assert setup.hub.send(b"two", PEER)
+    assert name != other
+    assert setup.hub.carrier_of(PEER) is pigeon
+    assert pigeon.taken == [(b"one", name), (b"two", PEER)]
+    assert setup.sock.statistics().datagrams_out == 0
+
+
+async def test_an_address_of_a_carrier_that_is_gone_never_reaches_the_socket(
+    setup: Setup,
+):
+    pigeon = Pigeon()
+    name = setup.hub.add_carrier(pigeon)
+    setup.hub.divert(PEER, pigeon)
+    setup.hub.remove_carrier(name)
+    setup.hub.remove_carrier(PEER)
+    assert setup.hub.send(b"lost", name)
+    assert setup.hub.send(b"sent", PEER)
+    assert pigeon.taken == []
+    assert setup.sock.statistics().datagrams_out == 1
+
+
+async def test_what_a_carrier_received_goes_where_the_sockets_goes(setup: Setup):
+    sink = RecordingSink()
+    setup.hub.add_connection((7).to_bytes(8), sink)
+    name = setup.hub.add_carrier(Pigeon())
+    for data in (STUN, RPC, rudp(7), b"", b"\xff" * 30):
+        setup.hub.deliver_untrusted(data, name)
+    assert (setup.stun, setup.rpc) == ([(STUN, name)], [(RPC, name)])
+    assert sink.runs == [(rudp(7), 16, name)]
+    assert sink.flushes == 1
+    assert setup.hub.statistics().unknown == 2
+
+
+async def test_relayed_and_turn_datagrams_reach_their_handlers(setup: Setup):
+    heard: list[bytes] = []
+    setup.hub.turn_handler = lambda data, _: heard.append(data)
+    setup.hub.relay_handler = lambda data, _: heard.append(data)
+    turn, relayed = b"\x40" * 12, b"\xd0" + bytes(12)
+    await setup.send(turn, relayed)
+    assert heard == [turn, relayed]
+    assert (setup.hub.statistics().turn, setup.hub.statistics().relayed) == (1, 1)

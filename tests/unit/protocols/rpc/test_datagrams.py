@@ -34,6 +34,10 @@ REQUESTS = [
     m.Dial(bytes(6), bytes(16)),
     m.Dialled(bytes(16)),
     m.Delegate(bytes(20), True),
+    m.Signal(bytes(16), b"sealed"),
+    m.FindServices(int(m.Service.RELAY)),
+    m.JoinRelay(bytes(8), bytes(16)),
+    m.RelayEnded(bytes(8), 1),
 ]
 REPLIES = [
     m.Pong(),
@@ -48,7 +52,10 @@ REPLIES = [
     m.Watching(600),
     m.Noted(),
     m.Found((b"record",), (bytes(38),)),
+    m.Servers((bytes(26),), ("wss://one.example/",)),
+    m.RelayJoined(True, 600, 10_000, 10**9),
     m.Failure(m.FailureCode.STALE_RECORD, "older"),
+    m.Failure(2, "", (bytes(26), bytes(38))),
 ]
 
 
@@ -201,3 +208,13 @@ def test_the_text_of_a_refusal_cannot_move_a_terminals_cursor():
     assert body.detail.isprintable()
     assert "no" in body.detail
     assert len(body.detail) == len(refusal.detail)
+
+
+@pytest.mark.parametrize("services", [m.NO_SERVICE, m.Service.RELAY, m.Service(0x0C)])
+def test_every_datagram_says_what_its_sender_does_for_others(services):
+    sender = SENDER._replace(services=services)
+    asked = d.encode_request(sender, TRANSACTION, b"", m.Ping())
+    told = d.encode_reply(sender, TRANSACTION, b"", V4, m.Pong())
+    assert d.decode_request_untrusted(asked, m.MAIN_NETWORK).services == services
+    assert d.decode_reply_untrusted(told, m.MAIN_NETWORK).services == services
+    assert not d.decode_reply_untrusted(told, m.MAIN_NETWORK).leaf
