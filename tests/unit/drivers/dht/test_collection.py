@@ -1,13 +1,12 @@
 """`collection`: what is found is verified once, and the best of each slot is kept."""
 
-from opnode.core.ids import claim_key
 from opnode.core.records import RecordKind, build_chunk, build_record
 from opnode.core.withdrawals import withdraw
 from opnode.drivers.dht.collection import Collection
 from opnode.testing.keys import seeded_signing_key
+from tests.unit.drivers.dht.samples import KEY
 
 NOW = 1_000_000.0
-KEY = claim_key("somebody")
 
 
 def claim(owner="anna", seq=1, payload=b"claim"):

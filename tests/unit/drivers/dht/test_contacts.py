@@ -6,7 +6,7 @@ import pytest
 import trio
 
 from opnode.core.addresses import Endpoint
-from opnode.core.ids import Contact, NodeId, claim_key, node_id_of
+from opnode.core.ids import Contact, NodeId, node_id_of
 from opnode.protocols.rpc.datagrams import Sender, encode_request
 from opnode.protocols.rpc.messages import (
     MAIN_NETWORK,
@@ -18,8 +18,7 @@ from opnode.protocols.rpc.messages import (
 )
 from opnode.testing.dht_nodes import DhtNetwork
 from opnode.testing.flooding import flood_forged, flood_fresh
-
-KEY = claim_key("somebody")
+from tests.unit.drivers.dht.samples import KEY
 
 
 async def test_a_shunned_node_stays_out_of_the_table_though_it_asks_and_answers(

@@ -20,8 +20,8 @@ from opnode.protocols.rpc.messages import (
     pack_contact,
 )
 from opnode.testing.keys import seeded_signing_key
+from tests.unit.drivers.dht.samples import KEY, anything
 
-KEY = claim_key("somebody")
 # The three are waited for longer than a lookup ever takes here: who answers is no race.
 FEW = DhtConfig(delegation=DelegationConfig(few_bindings=True, grace_s=1.0))
 
@@ -35,10 +35,6 @@ def claim(network, seq=1, owner="anna"):
         expires_at=int(network.wall_clock()) + 100_000,
         payload=b"",
     )
-
-
-def anything(_):
-    return True
 
 
 async def grow(network, count):

@@ -19,8 +19,7 @@ from opnode.protocols.rpc.messages import (
     Ping,
 )
 from opnode.testing.keys import seeded_signing_key
-
-KEY = claim_key("somebody")
+from tests.unit.drivers.dht.samples import KEY
 
 
 def claim(network, owner, size):

@@ -8,7 +8,6 @@ import trio
 from opnode.core.addresses import Endpoint
 from opnode.core.errors import RecordNotFound
 from opnode.core.ids import claim_key
-from opnode.core.records import RecordKind, build_record
 from opnode.drivers.dht.config import DhtConfig
 from opnode.drivers.rpc.config import RpcConfig
 from opnode.drivers.rpc.exchange import Indifferent
@@ -17,24 +16,7 @@ from opnode.protocols.rpc.messages import (
     FindValue,
     Ping,
 )
-from opnode.testing.keys import seeded_signing_key
-
-KEY = claim_key("somebody")
-
-
-def claim(network, owner="anna", seq=1, lifetime_s=10_000, size=20):
-    return build_record(
-        seeded_signing_key(owner),
-        kind=RecordKind.CLAIM,
-        key=KEY,
-        seq=seq,
-        expires_at=int(network.wall_clock()) + lifetime_s,
-        payload=bytes(size),
-    )
-
-
-def anything(record):
-    return True
+from tests.unit.drivers.dht.samples import KEY, anything, claim
 
 
 async def test_joining_makes_neighbours_known_to_each_other(autojump_clock, network):

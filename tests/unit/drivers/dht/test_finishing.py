@@ -2,12 +2,11 @@
 
 import trio
 
-from opnode.core.ids import claim_key
 from opnode.drivers.dht.config import DhtConfig, FinishingConfig
 from opnode.drivers.dht.finishing import Finishing
 from opnode.drivers.dht.lookups import FindNodes
+from tests.unit.drivers.dht.samples import KEY
 
-KEY = claim_key("somebody")
 CONFIG = DhtConfig(
     finishing=FinishingConfig(waiting=2, delay_s=1.0, pace_s=0.1),
     lookup_deadline_s=5.0,

@@ -4,7 +4,7 @@ import random
 
 import trio
 
-from opnode.core.ids import NodeId, claim_key, distance
+from opnode.core.ids import NodeId, distance
 from opnode.core.records import RecordKind, build_record
 from opnode.protocols.rpc.messages import (
     FindNode,
@@ -13,8 +13,7 @@ from opnode.protocols.rpc.messages import (
 )
 from opnode.testing.adversaries import Gang, Lie, plant
 from opnode.testing.keys import seeded_signing_key
-
-KEY = claim_key("somebody")
+from tests.unit.drivers.dht.samples import KEY
 
 
 async def test_closest_nodes_are_the_true_ones(autojump_clock, network):

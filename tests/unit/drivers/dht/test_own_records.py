@@ -6,25 +6,11 @@ import pytest
 import trio
 
 from opnode.core.errors import StorageError
-from opnode.core.ids import claim_key
-from opnode.core.records import RecordKind, build_chunk, build_record
+from opnode.core.records import build_chunk
 from opnode.drivers.dht.config import DhtConfig
 from opnode.drivers.dht.own_records import OwnRecords
 from opnode.testing.clock import VirtualWallClock
-from opnode.testing.keys import seeded_signing_key
-
-KEY = claim_key("somebody")
-
-
-def claim(network, owner="anna", seq=1, lifetime_s=10_000, size=20):
-    return build_record(
-        seeded_signing_key(owner),
-        kind=RecordKind.CLAIM,
-        key=KEY,
-        seq=seq,
-        expires_at=int(network.wall_clock()) + lifetime_s,
-        payload=bytes(size),
-    )
+from tests.unit.drivers.dht.samples import KEY, claim
 
 
 async def test_own_records_are_put_again_where_holders_left_and_dropped_when_over(

@@ -5,8 +5,7 @@ import random
 import pytest
 
 from opnode.core.errors import OtherSequence, RequestRefused
-from opnode.core.ids import claim_key, distance
-from opnode.core.records import RecordKind, build_record
+from opnode.core.ids import distance
 from opnode.drivers.dht.config import DhtConfig
 from opnode.protocols.density import DensityConfig
 from opnode.protocols.lookup.config import LookupConfig
@@ -17,25 +16,9 @@ from opnode.protocols.rpc.messages import (
     Store,
 )
 from opnode.testing.adversaries import Gang, Lie, plant
-from opnode.testing.keys import seeded_signing_key
+from tests.unit.drivers.dht.samples import KEY, anything, claim
 
-KEY = claim_key("somebody")
 NARROW = DhtConfig(lookup=LookupConfig(k=3), density=DensityConfig(k=3))
-
-
-def claim(network, owner="anna", seq=1, lifetime_s=10_000, size=20):
-    return build_record(
-        seeded_signing_key(owner),
-        kind=RecordKind.CLAIM,
-        key=KEY,
-        seq=seq,
-        expires_at=int(network.wall_clock()) + lifetime_s,
-        payload=bytes(size),
-    )
-
-
-def anything(record):
-    return True
 
 
 async def test_a_seed_alone_holds_its_own_record(autojump_clock, network):

@@ -4,31 +4,15 @@ import pytest
 import trio
 
 from opnode.core.errors import RecordNotFound
-from opnode.core.ids import claim_key, distance
-from opnode.core.records import RecordKind, build_chunk, build_record
+from opnode.core.ids import distance
+from opnode.core.records import build_chunk
 from opnode.drivers.dht.config import DhtConfig
 from opnode.protocols.rpc.messages import (
     FindValue,
     Values,
 )
 from opnode.testing.keys import seeded_signing_key
-
-KEY = claim_key("somebody")
-
-
-def claim(network, owner="anna", seq=1, lifetime_s=10_000, size=20):
-    return build_record(
-        seeded_signing_key(owner),
-        kind=RecordKind.CLAIM,
-        key=KEY,
-        seq=seq,
-        expires_at=int(network.wall_clock()) + lifetime_s,
-        payload=bytes(size),
-    )
-
-
-def anything(record):
-    return True
+from tests.unit.drivers.dht.samples import KEY, anything, claim
 
 
 async def test_find_first_returns_before_the_lookup_is_over(autojump_clock, network):

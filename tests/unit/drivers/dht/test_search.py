@@ -2,11 +2,10 @@
 
 import trio
 
-from opnode.core.ids import NodeId, claim_key
+from opnode.core.ids import NodeId
 from opnode.drivers.dht.lookups import FindNodes
 from opnode.protocols.rpc.messages import FindNode, FindValue, Nodes, Refuse, Values
-
-KEY = claim_key("somebody")
+from tests.unit.drivers.dht.samples import KEY
 
 
 async def test_requests_that_nobody_waits_for_are_forgotten(autojump_clock, network):

@@ -3,8 +3,8 @@
 import pytest
 
 from opnode.core.errors import RequestRefused
-from opnode.core.ids import NodeId, claim_key, distance
-from opnode.core.records import RecordKind, build_chunk, build_record
+from opnode.core.ids import NodeId, distance
+from opnode.core.records import build_chunk
 from opnode.drivers.dht.service import failure_name
 from opnode.drivers.store import StoreConfig
 from opnode.protocols.rpc.messages import (
@@ -14,20 +14,7 @@ from opnode.protocols.rpc.messages import (
     Stored,
     unpack_contact_untrusted,
 )
-from opnode.testing.keys import seeded_signing_key
-
-KEY = claim_key("somebody")
-
-
-def claim(network, owner="anna", seq=1, lifetime_s=10_000, size=20):
-    return build_record(
-        seeded_signing_key(owner),
-        kind=RecordKind.CLAIM,
-        key=KEY,
-        seq=seq,
-        expires_at=int(network.wall_clock()) + lifetime_s,
-        payload=bytes(size),
-    )
+from tests.unit.drivers.dht.samples import KEY, claim
 
 
 @pytest.mark.parametrize(

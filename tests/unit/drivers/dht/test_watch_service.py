@@ -4,7 +4,6 @@ import pytest
 import trio
 
 from opnode.core.errors import RefusalCode, RequestRefused
-from opnode.core.ids import claim_key
 from opnode.core.records import RecordKind, build_record
 from opnode.drivers.dht.config import DhtConfig
 from opnode.drivers.rpc.config import RpcConfig
@@ -22,8 +21,8 @@ from opnode.protocols.rpc.transactions import TransactionConfig
 from opnode.protocols.watching import WatchConfig
 from opnode.testing.clock import DEFAULT_BASE
 from opnode.testing.keys import seeded_signing_key
+from tests.unit.drivers.dht.samples import KEY
 
-KEY = claim_key("somebody")
 EXPIRES_AT = int(DEFAULT_BASE) + 1_000_000
 
 

@@ -11,8 +11,8 @@ from opnode.drivers.dht.config import DelegationConfig, DhtConfig, WatchesConfig
 from opnode.drivers.dht.watches import Watched
 from opnode.protocols.rpc.messages import Changed, FailureCode
 from opnode.testing.keys import seeded_signing_key, seeded_static_key
+from tests.unit.drivers.dht.samples import KEY
 
-KEY = claim_key("somebody")
 ROUND_TRIP_S = 0.1
 """The longest of the network that the fixture makes."""
 
