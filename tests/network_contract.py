@@ -266,7 +266,9 @@ class NetworkContract:
     async def test_the_bound_address_is_an_interface_address(
         self, clock: Clock, network: Network, address: str
     ):
-        assert address in network.interface_addresses()
+        found = network.interface_addresses()
+        assert address in [interface.host for interface in found]
+        assert all(interface.name for interface in found)
 
     async def test_there_is_a_route_to_the_own_address(
         self, clock: Clock, network: Network, address: str

@@ -124,6 +124,19 @@ def is_loopback(host: str) -> bool:
     return host == "::1" or host.startswith("127.")
 
 
+def is_wildcard(host: str) -> bool:
+    """Tell whether a socket bound there is at every address of its machine."""
+    return host in ("0.0.0.0", "::")  # noqa: S104 - a comparison
+
+
+def reaches(bound: str, host: str) -> bool:
+    """Tell whether a socket bound to the first address can send to the second.
+
+    A socket on ``::`` carries both families, as ``Network.bind`` promises.
+    """
+    return bound == "::" or (":" in bound) == (":" in host)
+
+
 @lru_cache(maxsize=_CACHED_HOSTS)
 def may_name(reporter: str, host: str) -> bool:
     """Tell whether somebody at ``reporter`` may send us to ``host``.

@@ -6,22 +6,21 @@ asyncio island; `docs/protocols/ice.md` says how it rides here and what is overr
 Refuses to know how the other side's half got here and what will use the path.
 """
 
-import ipaddress
 import re
 import struct
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 
 import trio
 from aioice import stun
-from aioice.candidate import candidate_priority
 
-from opnode.core.addresses import Candidate, Endpoint, IceHalf, is_loopback
+from opnode.core.addresses import Candidate, Endpoint, IceHalf, is_loopback, is_public
 from opnode.core.crypto import random_bytes as system_random_bytes
 from opnode.core.errors import IceFailed
 from opnode.drivers.asyncio_island import Island
+from opnode.drivers.ice_candidates import LocalCandidates
 from opnode.drivers.ice_connection import (
-    COMPONENT,
     IceConfig,
     IceConnection,
     IceContext,
@@ -46,7 +45,6 @@ _ICE_TEXT = re.compile(r"[A-Za-z0-9+/]+")
 _UFRAG_LENGTHS = range(4, 33)
 _PASSWORD_LENGTHS = range(22, 129)
 _MAX_PRIORITY = 2**31 - 1
-_LOCAL_PREFERENCE = 65_535
 _KINDS = frozenset({"host", "srflx", "relay"})
 
 
@@ -66,6 +64,9 @@ class IceStatistics:
 
 class IceAgent:
     """All ICE sessions of a node, on its one socket.
+
+    Attributes:
+        candidates: what we may tell of ourselves; entered by whoever learns it.
 
     Args:
         hub: where STUN comes from and goes to; its `stun_handler` is taken.
@@ -88,58 +89,36 @@ class IceAgent:
             hub=hub, config=config or IceConfig(), random_bytes=random_bytes
         )
         self.island = island
-        self._network = network
-        self._observed: dict[Endpoint, None] = {}
-        self._host_addresses: tuple[str, ...] = ()
-        self._hosts_until = -1.0
+        self.candidates = LocalCandidates(
+            hub.local, network, self.context.config.candidates
+        )
         self._connections: dict[str, IceConnection] = {}
         self._malformed = self._unknown = 0
         self._connected = self._failed = self._lost = 0
         hub.stun_handler = self._receive_untrusted
 
-    @property
-    def observed(self) -> frozenset[Endpoint]:
-        """Our addresses as others see them; the newest ones."""
-        return frozenset(self._observed)
-
-    def add_observed(self, endpoint: Endpoint) -> None:
-        """Offer an address that others see us at as a server-reflexive candidate."""
-        self._observed.pop(endpoint, None)
-        self._observed[endpoint] = None
-        while len(self._observed) > self.context.config.max_observed:
-            del self._observed[next(iter(self._observed))]
-
-    def forget_observed(self, endpoint: Endpoint) -> None:
-        """No longer offer an address; nothing happens when it is unknown."""
-        self._observed.pop(endpoint, None)
-
-    def new_session(self, *, controlling: bool) -> "IceSession":
+    def new_session(
+        self,
+        *,
+        controlling: bool,
+        predicted: Sequence[Endpoint] = (),
+        near: Sequence[str] = (),
+    ) -> "IceSession":
         """Start a session; it answers checks from now on, until it is closed.
+
+        Args:
+            controlling: whether we are the caller.
+            predicted: where our NAT is expected to show us to this peer.
+            near: the peer's addresses, where it has told them already.
 
         Raises:
             IceFailed: there are too many sessions.
         """
         if len(self._connections) >= self.context.config.max_sessions:
             raise IceFailed(f"{len(self._connections)} ICE sessions are open already")
-        return IceSession(self, controlling=controlling)
-
-    def local_candidates(self) -> tuple[Candidate, ...]:
-        """Host candidates of the socket, then the observed addresses."""
-        port = self.context.hub.local.port
-        hosts = self._hosts()
-        found = [
-            _make_candidate("host", Endpoint(host, port), index, None)
-            for index, host in enumerate(hosts)
-        ]
-        known = {candidate.endpoint for candidate in found}
-        is_v6 = ":" in self.context.hub.local.host
-        base = found[0].endpoint
-        found += [
-            _make_candidate("srflx", endpoint, index, base)
-            for index, endpoint in enumerate(reversed(self._observed))
-            if endpoint not in known and (":" in endpoint.host) == is_v6
-        ]
-        return tuple(found)
+        local = self.candidates.candidates(predicted, near)
+        is_foretold = bool(predicted)
+        return IceSession(self, local, controlling=controlling, is_foretold=is_foretold)
 
     def statistics(self) -> IceStatistics:
         """Read the counters."""
@@ -181,27 +160,6 @@ class IceAgent:
         """Count a consent that expired."""
         self._lost += 1
 
-    def _hosts(self) -> tuple[str, ...]:
-        bound = self.context.hub.local.host
-        if not ipaddress.ip_address(bound).is_unspecified:
-            return (bound,)
-        now = trio.current_time()
-        if now >= self._hosts_until:
-            is_v6 = ":" in bound
-            addresses = [
-                address
-                for address in self._network.interface_addresses()
-                if (":" in address) == is_v6
-            ]
-            others = [address for address in addresses if not is_loopback(address)]
-            loopback = "::1" if is_v6 else "127.0.0.1"
-            usable = others or addresses or [loopback]
-            self._host_addresses = tuple(
-                usable[: self.context.config.max_host_candidates]
-            )
-            self._hosts_until = now + self.context.config.interfaces_valid_s
-        return self._host_addresses
-
     def _receive_untrusted(self, data: bytes, source: Endpoint) -> None:
         """Take STUN from the hub: cheap look-ups first, full parse for ours only."""
         message_type, _, _, transaction_id = _HEADER.unpack_from(data)
@@ -232,12 +190,20 @@ class IceSession:
         lost: set when the peer no longer answers consent checks.
     """
 
-    def __init__(self, agent: IceAgent, *, controlling: bool) -> None:
+    def __init__(
+        self,
+        agent: IceAgent,
+        candidates: tuple[Candidate, ...],
+        *,
+        controlling: bool,
+        is_foretold: bool = False,
+    ) -> None:
+        """``is_foretold``: our NAT opens the next port with each address we check."""
         self.lost = trio.Event()
         self._agent = agent
         self._used = False
         self._closed = False
-        candidates = agent.local_candidates()
+        self._is_foretold = is_foretold
         self._connection = agent.island.call(
             partial(
                 IceConnection,
@@ -273,10 +239,9 @@ class IceSession:
         self._used = True
         agent, connection = self._agent, self._connection
         config = agent.context.config
-        usable = _usable_candidates_untrusted(remote, config.max_remote_candidates)
-        if not any(is_loopback(c.endpoint.host) for c in self.local.candidates):
-            # A peer on another machine cannot mean ours by its loopback address.
-            usable = tuple(c for c in usable if not is_loopback(c.endpoint.host))
+        usable = self._in_order(
+            _usable_candidates_untrusted(remote, config.max_remote_candidates)
+        )
         rto_s = min(max(check_rto_s, config.min_check_rto_s), config.max_check_rto_s)
         agent.island.call(partial(connection.begin, remote, usable, rto_s=rto_s))
         while not connection.finished.is_set():
@@ -298,6 +263,26 @@ class IceSession:
         """Where else the peer may be, best first: no check there has failed."""
         return self._connection.alternatives
 
+    def _in_order(self, remote: Sequence[Candidate]) -> list[Candidate]:
+        """The peer's addresses that may be it, in the order in which to check them.
+
+        First what is in a network of ours. Behind a NAT that gives each address its own
+        port, then what is public: a check of the peer's private addresses takes a port
+        as well, and we have told it which ones come next.
+        """
+        own = self._agent.candidates
+        if not any(is_loopback(c.endpoint.host) for c in self.local.candidates):
+            # A peer on another machine cannot mean ours by its loopback address.
+            remote = [c for c in remote if not is_loopback(c.endpoint.host)]
+        return sorted(
+            (c for c in remote if not own.is_ours(c.endpoint)),
+            key=lambda c: (
+                not own.is_on_link(c.endpoint.host),
+                self._is_foretold and not is_public(c.endpoint.host),
+                -c.priority,
+            ),
+        )
+
     async def close(self) -> None:
         """Stop checks, consent and answers; idempotent."""
         self._closed = True
@@ -310,18 +295,6 @@ class IceSession:
         if not self._closed:
             self._agent.count_lost()
             self.lost.set()
-
-
-def _make_candidate(
-    kind: str, endpoint: Endpoint, index: int, base: Endpoint | None
-) -> Candidate:
-    return Candidate(
-        kind=kind,
-        endpoint=endpoint,
-        priority=candidate_priority(COMPONENT, kind, _LOCAL_PREFERENCE - index),
-        foundation=f"{kind[0]}{index}",
-        related=base,
-    )
 
 
 def _usable_candidates_untrusted(remote: IceHalf, limit: int) -> tuple[Candidate, ...]:

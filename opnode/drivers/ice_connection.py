@@ -8,7 +8,7 @@ Refuses to know other sessions and how STUN finds its way to this one.
 import base64
 import ipaddress
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import trio
@@ -18,6 +18,7 @@ from aioice.ice import CandidatePair, Connection, StunProtocol
 
 from opnode.core.addresses import Candidate, Endpoint, IceHalf
 from opnode.drivers.asyncio_island import OneShot, island_sleep, start_island_task
+from opnode.drivers.ice_candidates import COMPONENT, CandidateConfig
 from opnode.drivers.socket_hub import SocketHub
 
 _log = logging.getLogger(__name__)
@@ -28,8 +29,6 @@ _PASSWORD_BYTES = 18
 _TIE_BREAKER_BYTES = 8
 _TRANSACTION_ID_BYTES = 12
 _MAX_PORT = 65_535
-COMPONENT = 1
-
 # Pairs that may work besides the nominated one; the first success ends the checks.
 _ALTERNATIVES = (CandidatePair.State.SUCCEEDED, CandidatePair.State.IN_PROGRESS)
 
@@ -46,8 +45,7 @@ class IceConfig:
     max_remote_candidates: int = 8
     # Beyond the offered ones, addresses that authenticated checks come from.
     max_learned_candidates: int = 8
-    max_host_candidates: int = 4
-    max_observed: int = 2
+    candidates: CandidateConfig = field(default_factory=CandidateConfig)
     # RFC 8445 §14.2 allows no less than 5 ms between the starts of checks.
     pacing_s: float = 0.005
     # Retransmission of checks: the caller's figure, kept within these. Below 50 ms a
@@ -68,8 +66,6 @@ class IceConfig:
     consent_timeout_s: float = 2.0
     # A peer that answers "role conflict" again and again would keep us busy for ever.
     max_role_conflicts: int = 4
-    # Asking the system for its addresses takes 0.3 ms; they change seldom.
-    interfaces_valid_s: float = 5.0
 
 
 @dataclass(slots=True, kw_only=True)
@@ -201,10 +197,13 @@ class IceConnection(Connection):
         self._context = context
         self._role_conflicts = 0
         self._tie_breaker = int.from_bytes(context.random_bytes(_TIE_BREAKER_BYTES))
-        self._protocol = _Protocol(self, context)
-        self._protocol.transport = _Transport(context.hub, self._protocol)  # type: ignore[assignment] # duck-typed on purpose
-        self._protocol.local_candidate = to_aioice(candidates[0])
-        self._protocols.append(self._protocol)
+        self._order: dict[tuple[str, int], int] = {}
+        # One of each IP version, by whether it is IPv6; aioice pairs like with like.
+        self._by_version: dict[bool, _Protocol] = {}
+        for candidate in candidates:
+            is_v6 = ":" in candidate.endpoint.host
+            if candidate.kind == "host" and is_v6 not in self._by_version:
+                self._by_version[is_v6] = self._add_protocol(candidate)
         self._local_candidates = [to_aioice(candidate) for candidate in candidates]
         self._local_candidates_end = True
 
@@ -217,15 +216,22 @@ class IceConnection(Connection):
         )
 
     def begin(
-        self, remote: IceHalf, usable: tuple[Candidate, ...], *, rto_s: float
+        self, remote: IceHalf, usable: Sequence[Candidate], *, rto_s: float
     ) -> None:
-        """Form the pairs and take the checks that came early (RFC 8445 §6.1.2)."""
+        """Form the pairs and take the checks that came early (RFC 8445 §6.1.2).
+
+        ``usable`` is in the order in which the checks are to begin.
+        """
         if self._closing:
             self.finished.set()
             return
         self.remote_username = remote.ufrag
         self.remote_password = remote.password
-        self._protocol.rto_s = rto_s
+        for one in self._by_version.values():
+            one.rto_s = rto_s
+        self._order = {
+            (c.endpoint.host, c.endpoint.port): n for n, c in enumerate(usable)
+        }
         for candidate in usable:
             self._add_remote_candidate(to_aioice(candidate), candidate.endpoint.host)
         self._remote_candidates_end = True
@@ -278,9 +284,26 @@ class IceConnection(Connection):
         ):
             self._context.unauthenticated += 1
             return
-        self.request_received(message, source, self._protocol)
+        protocols = self._by_version
+        protocol = protocols.get(":" in source.host) or next(iter(protocols.values()))
+        self.request_received(message, source, protocol)
+
+    def _add_protocol(self, host: Candidate) -> _Protocol:
+        protocol = _Protocol(self, self._context)
+        protocol.transport = _Transport(self._context.hub, protocol)  # type: ignore[assignment] # duck-typed on purpose
+        protocol.local_candidate = to_aioice(host)
+        self._protocols.append(protocol)
+        return protocol
 
     # aioice calls the following ones; the names are its own.
+
+    def sort_check_list(self) -> None:
+        """By priority as aioice does, but first in the order that `begin` was given.
+
+        Who was not in it has reached us: it is as good as the first.
+        """
+        super().sort_check_list()
+        self._check_list.sort(key=lambda pair: self._order.get(pair.remote_addr, 0))
 
     def check_incoming(
         self, message: stun.Message, addr: tuple[str, int], protocol: StunProtocol

@@ -22,6 +22,7 @@ import trio
 
 from opnode.core.addresses import Endpoint
 from opnode.core.errors import ConfigError, NetworkError
+from opnode.core.interfaces import InterfaceAddress
 from opnode.drivers import socket_options
 
 _log = logging.getLogger(__name__)
@@ -45,6 +46,9 @@ _MAX_RESOLVED = 16
 _NO_ROUTE = frozenset((errno.ENETUNREACH, errno.EHOSTUNREACH, errno.EADDRNOTAVAIL))
 # Destinations behind a device that cannot segment; one more, and it is us who cannot.
 _MAX_UNSEGMENTED = 64
+# Two addresses of root name servers: what leads there leads out. Never sent to.
+_ANYWHERE = ((socket.AF_INET, "198.41.0.4"), (socket.AF_INET6, "2001:503:ba3e::2:30"))
+_ANY_PORT = 53
 
 # What kernels and drivers answer when they cannot segment for us.
 _OFFLOAD_ERRORS = frozenset(
@@ -148,8 +152,8 @@ class Network(Protocol):
         """
         ...
 
-    def interface_addresses(self) -> tuple[str, ...]:
-        """Numeric addresses of this host, loopback included, link-local v6 left out."""
+    def interface_addresses(self) -> tuple[InterfaceAddress, ...]:
+        """Addresses of this host, loopback included, link-local v6 left out."""
         ...
 
     def has_route(self, endpoint: Endpoint) -> bool:
@@ -215,16 +219,21 @@ class SystemNetwork:
         )
         return SystemSocket(raw, offload=self._config.offload)
 
-    def interface_addresses(self) -> tuple[str, ...]:
+    def interface_addresses(self) -> tuple[InterfaceAddress, ...]:
         """See `Network.interface_addresses`."""
-        found: dict[str, None] = {}
+        leading_out = {_source_towards(*anywhere) for anywhere in _ANYWHERE}
+        found: dict[str, InterfaceAddress] = {}
         for adapter in ifaddr.get_adapters():
             for address in adapter.ips:
-                if isinstance(address.ip, str):
-                    found[address.ip] = None
-                elif not ipaddress.IPv6Address(address.ip[0]).is_link_local:
-                    found[address.ip[0]] = None
-        return tuple(found)
+                host = address.ip if isinstance(address.ip, str) else address.ip[0]
+                if not ipaddress.ip_address(host).is_link_local or "." in host:
+                    found[host] = InterfaceAddress(
+                        host=host,
+                        name=adapter.name,
+                        prefix_length=address.network_prefix,
+                        is_default=host in leading_out,
+                    )
+        return tuple(found.values())
 
     def has_route(self, endpoint: Endpoint) -> bool:
         """See `Network.has_route`."""
@@ -531,6 +540,16 @@ def _keep_freed_memory() -> None:
     allocators take no notice.
     """
     bytes(_KEPT_BYTES // 2)
+
+
+def _source_towards(family: socket.AddressFamily, host: str) -> str | None:
+    """Our address in what would be sent there; nothing is sent to find out."""
+    try:
+        with socket.socket(family, socket.SOCK_DGRAM) as trial:
+            trial.connect((host, _ANY_PORT))
+            return str(trial.getsockname()[0])
+    except OSError:
+        return None
 
 
 def _bind_error(endpoint: Endpoint, error: OSError) -> ConfigError:

@@ -4,6 +4,7 @@ Owns the votes of the nodes that we asked. Refuses to believe a single stranger 
 there are others to ask, as a false address would be dialled by our peers.
 """
 
+from collections.abc import Iterable
 from typing import Final
 
 from opnode.core.addresses import Endpoint, is_loopback, is_public, public_subnet
@@ -23,7 +24,7 @@ class ObservedAddresses:
     private network each node has a vote.
     """
 
-    def __init__(self, local: Endpoint, interfaces: tuple[str, ...]) -> None:
+    def __init__(self, local: Endpoint, interfaces: Iterable[str]) -> None:
         self._local = local
         self._interfaces = frozenset(interfaces)
         self._votes: dict[Endpoint | bytes, Endpoint] = {}

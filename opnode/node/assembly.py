@@ -142,7 +142,9 @@ async def assemble(
         connector=_connector(config, keys, introductions, table, world, acquaintances),
         joiner=_joiner(config, cache, dht, rpc, world),
         presence=_presence(config, keys, dht, introductions, world),
-        observed=ObservedAddresses(hub.local, world.network.interface_addresses()),
+        observed=ObservedAddresses(
+            hub.local, [a.host for a in world.network.interface_addresses()]
+        ),
         checkup=_checkup(config, dht, rpc, world),
         cache=cache,
         roles=_roles(config, dht, rpc, world),

@@ -419,7 +419,7 @@ class OverlayNode:
             # The id is bound to a public address, which only others can tell (BEP 42).
             parts.dht.adopt_node_id(node_id_of(parts.keys.node.public, endpoint.host))
             if parts.connector is not None and endpoint != parts.hub.local:
-                parts.connector.ice.add_observed(endpoint)
+                parts.connector.ice.candidates.add_observed(endpoint)
 
 
 @contextlib.asynccontextmanager

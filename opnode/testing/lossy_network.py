@@ -9,6 +9,7 @@ import random
 
 from opnode.core.addresses import Endpoint
 from opnode.core.errors import ConfigError
+from opnode.core.interfaces import InterfaceAddress
 from opnode.drivers.network import (
     Buffer,
     DatagramSocket,
@@ -42,7 +43,7 @@ class LossyNetwork:
         """See `Network.bind`."""
         return LossySocket(await self._inner.bind(endpoint), self._rng, self._loss)
 
-    def interface_addresses(self) -> tuple[str, ...]:
+    def interface_addresses(self) -> tuple[InterfaceAddress, ...]:
         """See `Network.interface_addresses`."""
         return self._inner.interface_addresses()
 

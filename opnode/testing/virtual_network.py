@@ -22,6 +22,7 @@ import trio
 
 from opnode.core.addresses import Endpoint
 from opnode.core.errors import ConfigError, NetworkError
+from opnode.core.interfaces import InterfaceAddress
 from opnode.drivers.network import (
     Buffer,
     DatagramSocket,
@@ -34,6 +35,7 @@ _FIRST_EPHEMERAL_PORT = 49_152
 _LAST_PORT = 65_535
 _MAX_DATAGRAM = 65_507
 _MAX_SEGMENTS = 64
+_IPV4_SUBNET, _IPV6_SUBNET = 24, 64
 _CE = 3
 # Like a kernel: what does not fit into the receive buffer is dropped.
 _RECEIVE_BUFFER_BYTES = 8 << 20
@@ -343,9 +345,13 @@ class VirtualHost:
             sock.show_as(endpoint.host)
         return sock
 
-    def interface_addresses(self) -> tuple[str, ...]:
-        """See `Network.interface_addresses`."""
-        return (self._address,)
+    def interface_addresses(self) -> tuple[InterfaceAddress, ...]:
+        """See `Network.interface_addresses`; one, in a subnet of the usual size."""
+        length = _IPV6_SUBNET if ":" in self._address else _IPV4_SUBNET
+        only = InterfaceAddress(
+            host=self._address, name="eth0", prefix_length=length, is_default=True
+        )
+        return (only,)
 
     def has_route(self, endpoint: Endpoint) -> bool:
         """See `Network.has_route`."""

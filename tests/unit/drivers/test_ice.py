@@ -18,7 +18,7 @@ from opnode.drivers.ice import IceAgent, IceConfig, IceSession
 from opnode.drivers.network import DatagramSocket, segments_of
 from opnode.drivers.socket_hub import SocketHub
 from opnode.testing.clock import run_deterministic
-from opnode.testing.virtual_network import Link, VirtualHost, VirtualNetwork
+from opnode.testing.virtual_network import Link, VirtualNetwork
 
 CALLER = Endpoint("10.0.0.1", 1000)
 CALLEE = Endpoint("10.0.0.2", 1000)
@@ -603,76 +603,61 @@ async def test_an_error_of_the_peer_fails_its_pair(autojump_clock: Clock, world:
     await session.close()
 
 
-class Interfaces(VirtualHost):
-    """A host with any interfaces, which counts how often they are asked for."""
-
-    def __init__(self, *addresses: str) -> None:
-        super().__init__(VirtualNetwork(random.Random(1)), addresses[0])
-        self.addresses = addresses
-        self.asked = 0
-
-    def interface_addresses(self) -> tuple[str, ...]:
-        self.asked += 1
-        return self.addresses
+def remote(*endpoints: Endpoint) -> IceHalf:
+    """A peer's half whose first candidate has the highest priority."""
+    half = half_of(*reversed(endpoints))
+    return dataclasses.replace(half, candidates=tuple(reversed(half.candidates)))
 
 
-@pytest.mark.parametrize(
-    ("addresses", "expected"),
-    [
-        (["127.0.0.1", "10.1.1.1", "192.168.0.2"], ["10.1.1.1", "192.168.0.2"]),
-        (["127.0.0.1", "::1"], ["127.0.0.1"]),
-        (["2001:db8::1"], ["127.0.0.1"]),
-        ([f"10.1.1.{n}" for n in range(1, 9)], [f"10.1.1.{n}" for n in range(1, 5)]),
-    ],
-)
-async def test_a_wildcard_socket_offers_the_interfaces(
-    autojump_clock: Clock, world: World, addresses: list[str], expected: list[str]
-):
-    wildcard = Endpoint("0.0.0.0", 500)
-    hub = SocketHub(await world.network.host("10.0.0.8").bind(wildcard))
-    network = Interfaces(*addresses)
-    agent = IceAgent(hub, world.island, network)
-    candidates = agent.local_candidates()
-    assert [candidate.endpoint for candidate in candidates] == [
-        Endpoint(host, 500) for host in expected
-    ]
-    assert len({candidate.priority for candidate in candidates}) == len(candidates)
-    assert len({candidate.foundation for candidate in candidates}) == len(candidates)
-    agent.local_candidates()
-    assert network.asked == 1
-    await trio.sleep(6)
-    agent.local_candidates()
-    assert network.asked == 2
+async def checked(world: World, half: IceHalf, **how: object) -> list[Endpoint]:
+    """Where the caller sends its first checks to, in their order."""
+    session = world.caller.new_session(controlling=True, **how)
+    sent: list[Endpoint] = []
+    hub = world.caller.context.hub
+    original = hub.send
+
+    def send(data: bytes, destination: Endpoint) -> bool:
+        if destination not in sent:
+            sent.append(destination)
+        return original(data, destination)
+
+    hub.send = send
+    with trio.move_on_after(1):
+        await session.connect(half, RTO_S)
+    hub.send = original
+    await session.close()
+    return sent
 
 
-async def test_a_v6_wildcard_socket_offers_v6_interfaces(
+async def test_an_address_in_our_own_network_is_checked_first(
     autojump_clock: Clock, world: World
 ):
-    hub = SocketHub(await world.network.host("fd00::8").bind(Endpoint("::", 500)))
-    agent = IceAgent(hub, world.island, Interfaces("10.1.1.1", "::1", "fd00::1"))
-    agent.add_observed(Endpoint("203.0.113.5", 500))
-    agent.add_observed(Endpoint("2001:db8::5", 500))
-    assert [str(candidate.endpoint) for candidate in agent.local_candidates()] == [
-        "[fd00::1]:500",
-        "[2001:db8::5]:500",
-    ]
+    world.caller = await unused_agent(world, "192.168.7.5")
+    far, near = Endpoint("203.0.113.9", 5), Endpoint("192.168.7.9", 5)
+    assert await checked(world, remote(far, near)) == [near, far]
 
 
-async def test_observed_addresses_are_offered_as_server_reflexive_newest_first(
+async def test_our_own_address_as_the_peers_is_not_checked(
     autojump_clock: Clock, world: World
 ):
-    world.caller.add_observed(CALLER)
-    for port in (1, 2, 3, 2):
-        world.caller.add_observed(Endpoint("203.0.113.5", port))
-    host, *reflexive = world.caller.local_candidates()
-    assert (host.kind, host.endpoint) == ("host", CALLER)
-    assert [candidate.endpoint.port for candidate in reflexive] == [2, 3]
-    assert {candidate.kind for candidate in reflexive} == {"srflx"}
-    assert {candidate.related for candidate in reflexive} == {CALLER}
-    assert host.priority > reflexive[0].priority > reflexive[1].priority
-    world.caller.forget_observed(Endpoint("203.0.113.5", 3))
-    world.caller.forget_observed(Endpoint("203.0.113.5", 3))
-    assert world.caller.observed == {Endpoint("203.0.113.5", 2)}
+    """Two machines with Docker have one address, each its own."""
+    other = Endpoint(CALLER.host, 5)
+    assert await checked(world, remote(CALLER, STRANGER, other)) == [STRANGER, other]
+
+
+async def test_behind_a_nat_with_a_port_for_each_address_public_ones_are_checked_first(
+    autojump_clock: Clock, world: World
+):
+    host, seen = Endpoint("10.5.5.5", 5), Endpoint("8.8.8.8", 5)
+    assert await checked(world, remote(host, seen)) == [host, seen]
+    predicted = [Endpoint("9.9.9.9", 7001)]
+    found = await checked(world, remote(host, seen), predicted=predicted)
+    assert found == [seen, host]
+
+
+async def unused_agent(world: World, host: str) -> IceAgent:
+    sock = await world.network.host(host).bind(Endpoint(host, 1))
+    return IceAgent(SocketHub(sock), world.island, world.network.host(host))
 
 
 async def test_credentials_differ_between_sessions_and_the_password_is_not_shown(
