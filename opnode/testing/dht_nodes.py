@@ -3,13 +3,12 @@
 Owns their construction, addresses, joining and end. Refuses to know what is stored.
 """
 
-import ipaddress
 import random
 from dataclasses import dataclass
 
 import trio
 
-from opnode.core.addresses import Endpoint, is_public
+from opnode.core.addresses import Endpoint
 from opnode.core.ids import Contact, NodeId, distance, node_id_of
 from opnode.drivers.dht.config import DhtConfig
 from opnode.drivers.dht.dht import Dht
@@ -17,8 +16,10 @@ from opnode.drivers.rpc.config import RpcConfig
 from opnode.drivers.rpc.rpc import Rpc
 from opnode.drivers.socket_hub import SocketHub
 from opnode.drivers.store import RecordStore
+from opnode.testing.addresses import Addresses
 from opnode.testing.clock import VirtualWallClock
 from opnode.testing.keys import seeded_signing_key
+from opnode.testing.nat import VirtualNat
 from opnode.testing.virtual_network import Link, VirtualNetwork
 
 PORT = 4000
@@ -70,17 +71,14 @@ class DhtNetwork:
         self._stores: list[RecordStore] = []
         self._nursery = nursery
         self._seed = seed
-        self._public = public
         self._maintained = False
-        self._made = self._addressed = 0
-        # Apart from `rng`, so that addresses do not depend on what happened before.
-        self._addresses = random.Random(f"addresses {seed}")  # noqa: S311 - as above
-        self._taken: set[str] = set()
+        self._made = 0
+        self._addresses = Addresses(seed, public=public)
 
     async def add(
         self,
         *,
-        host: str | None = None,
+        host: str | VirtualNat | None = None,
         node_id: NodeId | None = None,
         leaf: bool = False,
         dht_config: DhtConfig | None = None,
@@ -90,7 +88,8 @@ class DhtNetwork:
         """Start a node that knows nobody.
 
         Args:
-            host: its address; the next free one by default.
+            host: its address, or the box that it is behind; the next free address by
+                default.
             node_id: its place, for those who choose it; its key's by default.
             leaf: it asks to be in nobody's table.
             dht_config: limits and periods.
@@ -98,9 +97,13 @@ class DhtNetwork:
             maintained: run its periodic work too, whatever ``maintain`` says.
         """
         self._made += 1
-        address = host or self.next_address()
-        virtual_host = self.network.host(address)
-        hub = SocketHub(await virtual_host.bind(Endpoint(address, PORT)))
+        if isinstance(host, VirtualNat):
+            address, place = host.address, host.host()
+            hub = SocketHub(await place.bind(Endpoint(place.address, PORT)))
+        else:
+            address = host or self.next_address()
+            bind = self.network.host(address).bind
+            hub = SocketHub(await bind(Endpoint(address, PORT)))
         key = seeded_signing_key(f"node {self._seed} {self._made}")
         rpc = Rpc(
             hub,
@@ -144,16 +147,7 @@ class DhtNetwork:
 
     def next_address(self) -> str:
         """An address that nobody has; a public one is alone in its /24."""
-        if not self._public:
-            self._addressed += 1
-            number = self._addressed
-            return f"10.{number >> 16 & 255}.{number >> 8 & 255}.{number & 255}"
-        while True:
-            host = str(ipaddress.IPv4Address(self._addresses.getrandbits(32)))
-            subnet = host.rpartition(".")[0]
-            if is_public(host) and subnet not in self._taken:
-                self._taken.add(subnet)
-                return host
+        return self._addresses.next()
 
     def kill(self, node: DhtNode) -> None:
         """Turn a node into a black hole that others still know."""

@@ -23,7 +23,7 @@ from opnode.protocols.rpc.datagrams import (
 )
 from opnode.protocols.rpc.messages import FindNode, Ping, Pong
 from opnode.testing.dht_nodes import DhtNetwork, DhtNode
-from opnode.testing.virtual_network import VirtualSocket
+from opnode.testing.virtual_socket import VirtualSocket
 
 _BATCH: Final = 100
 """Ids that ask at the same time."""

@@ -8,41 +8,30 @@ sends and a deterministic scheduler (`opnode.testing.clock`) the digest is the s
 """
 
 import hashlib
-import heapq
 import ipaddress
 import math
 import random
 import struct
 import zlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import trio
 
 from opnode.core.addresses import Endpoint
 from opnode.core.errors import ConfigError, NetworkError
 from opnode.core.interfaces import InterfaceAddress
-from opnode.drivers.network import (
-    Buffer,
-    DatagramSocket,
-    Received,
-    SocketStatistics,
-    segments_of,
-)
+from opnode.drivers.network import DatagramSocket
+from opnode.testing.virtual_socket import LAST_PORT, Arrival, Gate, VirtualSocket
 
 _FIRST_EPHEMERAL_PORT = 49_152
-_LAST_PORT = 65_535
 _MAX_DATAGRAM = 65_507
-_MAX_SEGMENTS = 64
 _IPV4_SUBNET, _IPV6_SUBNET = 24, 64
 _CE = 3
-# Like a kernel: what does not fit into the receive buffer is dropped.
-_RECEIVE_BUFFER_BYTES = 8 << 20
 # Flows whose order is remembered; beyond it those that are in the past are forgotten.
 _MAX_FLOWS = 50_000
 _TRACE = struct.Struct("!dHHII")
-_WILDCARDS = frozenset({"0.0.0.0", "::"})  # noqa: S104 - compared, never bound
+WILDCARDS = frozenset({"0.0.0.0", "::"})  # noqa: S104 - compared, never bound
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,6 +43,9 @@ class Link:
 
     # Uniform between low and high, per datagram.
     latency_s: tuple[float, float] = (0.0, 0.0)
+    # On top of it, uniform between low and high once for each pair of hosts: some are
+    # near each other, others on the other side of the globe.
+    distance_s: tuple[float, float] = (0.0, 0.0)
     # Probabilities per datagram, 0 to 1.
     loss: float = 0.0
     duplicate: float = 0.0
@@ -73,9 +65,10 @@ class Link:
     grain_s: float = 0.0
 
     def __post_init__(self) -> None:
-        low, high = self.latency_s
-        if not 0 <= low <= high:
-            raise ConfigError("latency_s", f"({low}, {high})", "0 <= low <= high")
+        for name in ("latency_s", "distance_s"):
+            low, high = getattr(self, name)
+            if not 0 <= low <= high:
+                raise ConfigError(name, f"({low}, {high})", "0 <= low <= high")
         for name in ("loss", "duplicate", "reorder", "bleach"):
             value = getattr(self, name)
             if not 0 <= value <= 1:
@@ -96,22 +89,13 @@ class VirtualNetworkStatistics:
     nobody_there: int = 0
 
 
-class _Arrival(NamedTuple):
-    """A datagram in flight or arrived; sorts by time, then by its running number."""
-
-    at: float
-    order: int
-    data: bytes
-    source: Endpoint
-    ecn: int
-
-
 class _Flow:
     """Order and queue of the datagrams from one socket to another."""
 
-    __slots__ = ("idle_at", "last_at", "waited_s")
+    __slots__ = ("distance_s", "idle_at", "last_at", "waited_s")
 
-    def __init__(self) -> None:
+    def __init__(self, distance_s: float) -> None:
+        self.distance_s = distance_s
         self.last_at = -math.inf
         self.idle_at = -math.inf
         # How long the last datagram waits at the bottleneck.
@@ -132,6 +116,8 @@ class VirtualNetwork:
         self._hosts: dict[str, VirtualHost] = {}
         self._names: dict[str, tuple[str, ...]] = {}
         self._sockets: dict[Endpoint, VirtualSocket] = {}
+        self._gates: dict[str, Gate] = {}
+        self._map: int | None = None
         self._flows: dict[tuple[Endpoint, Endpoint], _Flow] = {}
         self._partitions: list[tuple[frozenset[str], frozenset[str]]] = []
         self._dead: set[str] = set()
@@ -164,6 +150,8 @@ class VirtualNetwork:
     def kill(self, address: str) -> None:
         """Make a host a black hole, also for what is on its way to it."""
         self._dead.add(address)
+        if address in self._gates:
+            self._gates[address].forget_arrivals()
         for endpoint, sock in self._sockets.items():
             if endpoint.host == address:
                 sock.forget_arrivals()
@@ -189,9 +177,13 @@ class VirtualNetwork:
             nobody_there=self._nobody_there,
         )
 
-    def attach(self, host: str, port: int) -> "VirtualSocket":
+    def attach(self, host: str, port: int) -> VirtualSocket:
         """Make a socket; `VirtualHost.bind` is the public way to it."""
-        endpoint = Endpoint(host, port or self._free_port(host))
+
+        def is_taken(port: int) -> bool:
+            return Endpoint(host, port) in self._sockets
+
+        endpoint = Endpoint(host, port or free_port(host, is_taken))
         if endpoint in self._sockets:
             raise ConfigError("listen", f"{endpoint} (in use)", "a free UDP port")
         self._sockets[endpoint] = VirtualSocket(self, endpoint)
@@ -200,6 +192,24 @@ class VirtualNetwork:
     def detach(self, endpoint: Endpoint) -> None:
         """Forget a closed socket."""
         del self._sockets[endpoint]
+
+    def settle(self) -> float:
+        """See `Wire.settle`: every datagram is on its way to its socket."""
+        return math.inf
+
+    def enter(self, address: str, gate: Gate) -> None:
+        """Let a gate take what is sent to an address.
+
+        Raises:
+            ConfigError: the address is taken.
+        """
+        if address in self._gates or address in self._hosts:
+            raise ConfigError("address", address, "one that nobody has")
+        self._gates[address] = gate
+
+    def leave(self, address: str) -> None:
+        """Undo `enter`; what is on its way there is lost."""
+        self._gates.pop(address).forget_arrivals()
 
     def addresses_of(self, name: str) -> tuple[str, ...]:
         """Addresses given to `add_name`, or none."""
@@ -226,7 +236,7 @@ class VirtualNetwork:
         if self._is_cut(source.host, destination.host):
             self._cut += 1
             return
-        target = self._sockets.get(destination)
+        target = self._sockets.get(destination) or self._gates.get(destination.host)
         if target is None:
             self._nobody_there += 1
             return
@@ -247,23 +257,16 @@ class VirtualNetwork:
         if ecn and flow.waited_s > link.mark_queue_s:
             ecn = _CE
             self._marked += 1
-        self._deliver(target, arrives_at, data, source, ecn)
+        order = self._order = self._order + 2
+        arrival = Arrival(arrives_at, order, data, source, destination, ecn)
+        self._deliver(target, arrival)
         if link.duplicate and rng.random() < link.duplicate:
             self._duplicated += 1
-            again_at = now + rng.uniform(*link.latency_s)
-            self._deliver(target, again_at, data, source, ecn)
+            again_at = now + flow.distance_s + rng.uniform(*link.latency_s)
+            self._deliver(target, arrival._replace(at=again_at, order=order + 1))
 
-    def _deliver(
-        self,
-        target: "VirtualSocket",
-        arrives_at: float,
-        data: bytes,
-        source: Endpoint,
-        ecn: int,
-    ) -> None:
-        # The running number makes the order of simultaneous arrivals definite.
-        self._order += 1
-        if target.arrive(_Arrival(arrives_at, self._order, data, source, ecn)):
+    def _deliver(self, target: Gate, arrival: Arrival) -> None:
+        if target.arrive(arrival):
             self._delivered += 1
         else:
             self._lost += 1
@@ -281,6 +284,7 @@ class VirtualNetwork:
             departs_at += size / link.bytes_per_s
             flow.idle_at = departs_at
         arrives_at = departs_at + (rng.uniform(low, high) if high > low else low)
+        arrives_at += flow.distance_s
         if link.grain_s:
             arrives_at = math.ceil(arrives_at / link.grain_s) * link.grain_s
         if link.reorder and rng.random() < link.reorder:
@@ -298,8 +302,19 @@ class VirtualNetwork:
                     for known, flow in self._flows.items()
                     if flow.last_at > now or flow.idle_at > now
                 }
-            flow = self._flows[key] = _Flow()
+            distance_s = self._distance_s(source.host, destination.host)
+            flow = self._flows[key] = _Flow(distance_s)
         return flow
+
+    def _distance_s(self, one: str, other: str) -> float:
+        """How far two hosts are apart, whoever asks."""
+        low, high = self.link.distance_s
+        if not high:
+            return 0.0
+        if self._map is None:
+            self._map = self._rng.getrandbits(32)
+        pair = f"{self._map} {min(one, other)} {max(one, other)}"
+        return random.Random(pair).uniform(low, high)  # noqa: S311 - a map, no secret
 
     def _is_cut(self, one: str, other: str) -> bool:
         if self._dead and (one in self._dead or other in self._dead):
@@ -312,11 +327,42 @@ class VirtualNetwork:
             for group_a, group_b in self._partitions
         )
 
-    def _free_port(self, host: str) -> int:
-        for port in range(_FIRST_EPHEMERAL_PORT, _LAST_PORT + 1):
-            if Endpoint(host, port) not in self._sockets:
-                return port
-        raise ConfigError("listen", f"{host} (all ports in use)", "a free UDP port")
+
+def free_port(host: str, is_taken: Callable[[int], bool]) -> int:
+    """The first port for whoever asks for any.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    for port in range(_FIRST_EPHEMERAL_PORT, LAST_PORT + 1):
+        if not is_taken(port):
+            return port
+    raise ConfigError("listen", f"{host} (all ports in use)", "a free UDP port")
+
+
+def only_interface(address: str) -> InterfaceAddress:
+    """The one interface of a host, in a subnet of the usual size."""
+    length = _IPV6_SUBNET if ":" in address else _IPV4_SUBNET
+    return InterfaceAddress(
+        host=address, name="eth0", prefix_length=length, is_default=True
+    )
+
+
+def resolve_with(
+    addresses_of: Callable[[str], tuple[str, ...]], host: str, port: int
+) -> tuple[Endpoint, ...]:
+    """See `Network.resolve`; names are looked up with the function given.
+
+    Raises:
+        NetworkError: nobody has that name.
+    """
+    try:
+        return (Endpoint(str(ipaddress.ip_address(host)), port),)
+    except ValueError:
+        addresses = addresses_of(host)
+    if not addresses:
+        raise NetworkError("unknown name")
+    return tuple(Endpoint(address, port) for address in addresses)
 
 
 class VirtualHost:
@@ -335,23 +381,19 @@ class VirtualHost:
         """See `Network.bind`."""
         return await self.bind_virtual(endpoint)
 
-    async def bind_virtual(self, endpoint: Endpoint) -> "VirtualSocket":
+    async def bind_virtual(self, endpoint: Endpoint) -> VirtualSocket:
         """Like `bind`, for tests that need the virtual socket's own levers."""
         await trio.lowlevel.checkpoint()
-        if endpoint.host not in _WILDCARDS and endpoint.host != self._address:
+        if endpoint.host not in WILDCARDS and endpoint.host != self._address:
             raise ConfigError("listen", str(endpoint), f"{self._address}, this host")
         sock = self._network.attach(self._address, endpoint.port)
-        if endpoint.host in _WILDCARDS:
+        if endpoint.host in WILDCARDS:
             sock.show_as(endpoint.host)
         return sock
 
     def interface_addresses(self) -> tuple[InterfaceAddress, ...]:
-        """See `Network.interface_addresses`; one, in a subnet of the usual size."""
-        length = _IPV6_SUBNET if ":" in self._address else _IPV4_SUBNET
-        only = InterfaceAddress(
-            host=self._address, name="eth0", prefix_length=length, is_default=True
-        )
-        return (only,)
+        """See `Network.interface_addresses`."""
+        return (only_interface(self._address),)
 
     def has_route(self, endpoint: Endpoint) -> bool:
         """See `Network.has_route`."""
@@ -360,172 +402,4 @@ class VirtualHost:
     async def resolve(self, host: str, port: int) -> tuple[Endpoint, ...]:
         """See `Network.resolve`."""
         await trio.lowlevel.checkpoint()
-        try:
-            return (Endpoint(str(ipaddress.ip_address(host)), port),)
-        except ValueError:
-            addresses = self._network.addresses_of(host)
-        if not addresses:
-            raise NetworkError("unknown name")
-        return tuple(Endpoint(address, port) for address in addresses)
-
-
-class VirtualSocket:
-    """A `DatagramSocket` of a virtual host, with offload in both directions."""
-
-    def __init__(self, network: VirtualNetwork, endpoint: Endpoint) -> None:
-        self._network = network
-        self._endpoint = endpoint
-        self._shown = endpoint
-        # In flight and arrived, a heap.
-        self._arrivals: list[_Arrival] = []
-        self._queued_bytes = 0
-        self._closed = False
-        self._stalled = False
-        self._sleepers: set[trio.CancelScope] = set()
-        self._writable = trio.lowlevel.ParkingLot()
-        self._datagrams_in = self._bytes_in = 0
-        self._datagrams_out = self._bytes_out = 0
-        self._send_errors = self._too_large = 0
-
-    @property
-    def local(self) -> Endpoint:
-        """See `DatagramSocket.local`."""
-        return self._shown
-
-    @property
-    def max_segments(self) -> int:
-        """See `DatagramSocket.max_segments`."""
-        return _MAX_SEGMENTS
-
-    def receive(self) -> Received | None:
-        """See `DatagramSocket.receive`; joins arrivals as a kernel with GRO does."""
-        self._check_open()
-        now = trio.current_time()
-        arrivals = self._arrivals
-        if not arrivals or arrivals[0][0] > now:
-            return None
-        _, _, data, source, ecn = heapq.heappop(arrivals)
-        segment_size = size = len(data)
-        run = [data]
-        while arrivals and arrivals[0][0] <= now and len(run) < _MAX_SEGMENTS:
-            following = arrivals[0].data
-            total = size + len(following)
-            if (
-                arrivals[0].source != source
-                or arrivals[0].ecn != ecn
-                or not 0 < len(following) <= segment_size
-                or total > _MAX_DATAGRAM
-            ):
-                break
-            heapq.heappop(arrivals)
-            run.append(following)
-            size = total
-            if len(following) < segment_size:
-                break
-        self._queued_bytes -= size
-        self._bytes_in += size
-        self._datagrams_in += len(run)
-        joined = data if len(run) == 1 else b"".join(run)
-        return Received(memoryview(joined), segment_size, source, ecn)
-
-    def send(
-        self, data: Buffer, destination: Endpoint, segment_size: int = 0, ecn: int = 0
-    ) -> bool:
-        """See `DatagramSocket.send`."""
-        self._check_open()
-        if self._stalled:
-            return False
-        source = self._endpoint
-        for segment in (
-            segments_of(data, segment_size or len(data) or 1)
-            if data
-            else (memoryview(b""),)
-        ):
-            if len(segment) > _MAX_DATAGRAM or not 0 < destination.port <= _LAST_PORT:
-                self._send_errors += 1
-                self._too_large += len(segment) > _MAX_DATAGRAM
-                continue
-            self._datagrams_out += 1
-            self._bytes_out += len(segment)
-            self._network.carry(bytes(segment), source, destination, ecn)
-        return True
-
-    async def wait_readable(self) -> None:
-        """See `DatagramSocket.wait_readable`."""
-        self._check_open()
-        if self._arrivals and self._arrivals[0][0] <= trio.current_time():
-            await trio.lowlevel.checkpoint()
-        # Sleeping is a checkpoint too; a second one costs a tenth of a simulation.
-        while not self._closed:
-            due_at = self._arrivals[0][0] if self._arrivals else math.inf
-            if due_at <= trio.current_time():
-                return
-            with trio.CancelScope(deadline=due_at) as scope:
-                self._sleepers.add(scope)
-                try:
-                    await trio.sleep_forever()
-                finally:
-                    self._sleepers.discard(scope)
-        self._check_open()
-
-    async def wait_writable(self) -> None:
-        """See `DatagramSocket.wait_writable`."""
-        self._check_open()
-        await trio.lowlevel.checkpoint()
-        while self._stalled and not self._closed:
-            await self._writable.park()
-        self._check_open()
-
-    def close(self) -> None:
-        """See `DatagramSocket.close`."""
-        if self._closed:
-            return
-        self._closed = True
-        self._network.detach(self._endpoint)
-        self.forget_arrivals()
-        for scope in self._sleepers:
-            scope.deadline = -math.inf
-        self._writable.unpark_all()
-
-    def statistics(self) -> SocketStatistics:
-        """See `DatagramSocket.statistics`."""
-        return SocketStatistics(
-            datagrams_in=self._datagrams_in,
-            bytes_in=self._bytes_in,
-            datagrams_out=self._datagrams_out,
-            bytes_out=self._bytes_out,
-            send_errors=self._send_errors,
-            too_large=self._too_large,
-        )
-
-    def stall(self) -> None:
-        """From now on act as if the kernel's send buffer were full."""
-        self._stalled = True
-
-    def resume(self) -> None:
-        """End `stall`."""
-        self._stalled = False
-        self._writable.unpark_all()
-
-    def arrive(self, arrival: _Arrival) -> bool:
-        """Take a datagram from the network; False when the buffer is full."""
-        if self._queued_bytes + len(arrival.data) > _RECEIVE_BUFFER_BYTES:
-            return False
-        self._queued_bytes += len(arrival.data)
-        heapq.heappush(self._arrivals, arrival)
-        for scope in self._sleepers:
-            scope.deadline = min(scope.deadline, arrival.at)
-        return True
-
-    def forget_arrivals(self) -> None:
-        """Drop everything that is on its way here."""
-        self._arrivals.clear()
-        self._queued_bytes = 0
-
-    def show_as(self, wildcard: str) -> None:
-        """Report `wildcard` as the bound address, like a socket bound to it."""
-        self._shown = Endpoint(wildcard, self._endpoint.port)
-
-    def _check_open(self) -> None:
-        if self._closed:
-            raise trio.ClosedResourceError(f"UDP socket {self._shown} is closed")
+        return resolve_with(self._network.addresses_of, host, port)

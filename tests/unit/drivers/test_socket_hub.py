@@ -15,7 +15,8 @@ from trio.abc import Clock
 from opnode.core.addresses import Endpoint
 from opnode.drivers.network import Buffer, Received, segments_of
 from opnode.drivers.socket_hub import SocketHub
-from opnode.testing.virtual_network import VirtualNetwork, VirtualSocket
+from opnode.testing.virtual_network import VirtualNetwork
+from opnode.testing.virtual_socket import VirtualSocket
 
 HUB = Endpoint("10.0.0.1", 1000)
 PEER = Endpoint("10.0.0.2", 1000)

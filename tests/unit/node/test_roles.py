@@ -1,6 +1,7 @@
 """`roles`: an explicit role always wins; otherwise it follows what others proved."""
 
 import contextlib
+import random
 
 import pytest
 import trio
@@ -8,19 +9,23 @@ import trio
 from opnode.core.addresses import Endpoint
 from opnode.node.config import NodeConfig, Role
 from opnode.node.node import open_node
+from opnode.testing.nat import VirtualNat
+from opnode.testing.nat_behaviour import FIREWALL
 from opnode.testing.overlay import open_overlay
-from opnode.testing.restricted_network import RestrictedNetwork
 
 
 @contextlib.asynccontextmanager
-async def node_in(overlay, host, *, role=Role.AUTO, is_restricted=False):
-    network = overlay.network.host(host)
+async def node_in(overlay, host, *, role=Role.AUTO, is_filtered=False):
+    if is_filtered:
+        network = VirtualNat(overlay.network, host, FIREWALL, random.Random(1)).host()
+    else:
+        network = overlay.network.host(host)
     config = NodeConfig(
         listen=Endpoint(host, 4000), bootstrap=tuple(overlay.entries), role=role
     )
     async with open_node(
         config,
-        network=RestrictedNetwork(network) if is_restricted else network,
+        network=network,
         wall_clock=overlay.wall_clock,
     ) as node:
         await node.wait_joined()
@@ -53,7 +58,7 @@ async def test_behind_a_filter_a_node_stays_a_leaf_in_nobodys_table(autojump_clo
     async with (
         open_overlay(1) as overlay,
         node_in(overlay, "10.0.1.1") as open_one,
-        node_in(overlay, "10.0.1.2", is_restricted=True) as closed,
+        node_in(overlay, "10.0.1.2", is_filtered=True) as closed,
     ):
         await trio.sleep(3 * 3600)
         assert open_one.statistics().role is Role.SERVER
@@ -93,7 +98,7 @@ async def test_a_server_whose_port_closes_is_a_leaf_again_and_leaves_all_tables(
     async with (
         open_overlay(1) as overlay,
         node_in(overlay, "10.0.1.1") as one,
-        node_in(overlay, "10.0.1.2", is_restricted=True) as node,
+        node_in(overlay, "10.0.1.2", is_filtered=True) as node,
     ):
         # As if the router had forwarded the port until now.
         node._parts.roles._on_proven(is_proven=True)

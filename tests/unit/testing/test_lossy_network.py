@@ -10,7 +10,8 @@ from opnode.core.addresses import Endpoint
 from opnode.core.errors import ConfigError
 from opnode.drivers.network import segments_of
 from opnode.testing.lossy_network import LossyNetwork, LossySocket
-from opnode.testing.virtual_network import VirtualNetwork, VirtualSocket
+from opnode.testing.virtual_network import VirtualNetwork
+from opnode.testing.virtual_socket import VirtualSocket
 from tests.network_contract import NetworkContract
 
 

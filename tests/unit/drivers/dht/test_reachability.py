@@ -10,7 +10,8 @@ from opnode.drivers.dht.dialling import Dialler
 from opnode.drivers.dht.reachability import ReachabilityCheck
 from opnode.protocols.reachability import ReachabilityConfig
 from opnode.protocols.rpc.messages import Dialled, Ping
-from opnode.testing.restricted_network import FORGETS_AFTER_S, RestrictedSocket
+from opnode.testing.nat import VirtualNat
+from opnode.testing.nat_behaviour import FIREWALL, OPEN
 
 SETTLE_S = ReachabilityConfig().settle_s
 
@@ -41,9 +42,9 @@ def checking(node, known, nursery):
     return check, changes
 
 
-def restrict(node):
-    """Put the node behind a port-restricted filter."""
-    node.hub._socket = RestrictedSocket(node.hub._socket)
+def box(network, host, behaviour):
+    """A box in front of the node that is added behind it."""
+    return VirtualNat(network.network, host, behaviour, random.Random(1))
 
 
 PUBLIC = [f"{n}.1.1.1" for n in range(11, 31)]
@@ -94,26 +95,27 @@ async def test_behind_a_port_restricted_nat_nothing_is_proven(
 ):
     known = await servers(network, nursery, hosts)
     host = "9.9.9.9" if hosts is PUBLIC else "10.0.0.1"
-    node = await network.add(host=host, leaf=True)
-    restrict(node)
+    behind = box(network, host, FIREWALL)
+    node = await network.add(host=behind, leaf=True)
     check, changes = checking(node, known, nursery)
     check.moved(node.hub.local)
     await trio.sleep(3 * 3600)
     assert not check.is_proven
     assert changes == []
-    assert node.hub._socket.dropped > 0
+    assert behind.statistics().table.filtered > 0
 
 
 async def test_a_port_that_closes_later_is_noticed_within_two_hours(
     autojump_clock, nursery, network
 ):
     known = await servers(network, nursery, PRIVATE)
-    node = await network.add(host="10.0.0.1", leaf=True)
+    behind = box(network, "10.0.0.1", OPEN)
+    node = await network.add(host=behind, leaf=True)
     check, changes = checking(node, known, nursery)
     check.moved(node.hub.local)
     await trio.sleep(SETTLE_S + 5)
-    restrict(node)
-    await trio.sleep(FORGETS_AFTER_S + 2 * 3600)
+    behind.become(FIREWALL)
+    await trio.sleep(2 * 3600 + FIREWALL.timeout_s)
     assert changes == [True, False]
 
 
