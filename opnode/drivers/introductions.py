@@ -297,7 +297,7 @@ class Introductions:
         if body.handle != handle_of(body.public_key):
             raise Refuse(RefusalCode.MALFORMED, "the handle is not the key's")
         statement = registration_statement(
-            self._rpc.network_id, self._rpc.node_id, request.source, body
+            self._rpc.network_id, self._rpc.node_id, request.seen_at, body
         )
         if not verify(body.public_key, statement, body.signature):
             raise Refuse(RefusalCode.MALFORMED, "the signature does not verify")
@@ -307,7 +307,11 @@ class Introductions:
             raise Refuse(RefusalCode.EXPIRED, "a newer registration is held")
         try:
             granted = self._desk.register(
-                body.handle, request.source, body.lifetime_s, now
+                body.handle,
+                request.source,
+                body.lifetime_s,
+                now,
+                seen_at=request.seen_at,
             )
         except IntroductionRefused as refusal:
             raise Refuse(refusal.code, refusal.detail) from None
@@ -344,7 +348,7 @@ class Introductions:
         """
         _require_proven_address(request)
         try:
-            self._direct_desk.spend(request.source, now)
+            self._direct_desk.spend(request.seen_at, now)
         except IntroductionRefused as refusal:
             raise Refuse(refusal.code, refusal.detail) from None
         self._direct += 1
@@ -375,7 +379,7 @@ class Introductions:
     async def _pass_for(self, request: IncomingRequest) -> Reply:
         body = request.body
         assert isinstance(body, Introduce)
-        answer = await self._pass_on(body.handle, request.source, body.sealed)
+        answer = await self._pass_on(body.handle, request.seen_at, body.sealed)
         return Introduced(answer)
 
     async def _pass_on(self, handle: bytes, source: Endpoint, sealed: bytes) -> bytes:

@@ -113,6 +113,7 @@ class SocketHub:
         self._sinks: dict[bytes, ConnectionSink] = {}
         self._touched: dict[bytes, ConnectionSink] = {}
         self._carriers: dict[Endpoint, Carrier] = {}
+        self._shown: dict[Endpoint, Endpoint] = {}
         self._carrier_number = 0
         self._when_writable: dict[Callable[[], None], None] = {}
         self._someone_waits = trio.Event()
@@ -157,12 +158,22 @@ class SocketHub:
                 return True
         return self._socket.send(data, destination, segment_size, ecn)
 
-    def add_carrier(self, carrier: Carrier) -> Endpoint:
-        """Enter a carrier; what is sent to the address returned leaves by it."""
+    def add_carrier(self, carrier: Carrier, shown: Endpoint | None = None) -> Endpoint:
+        """Enter a carrier; what is sent to the address returned leaves by it.
+
+        ``shown`` is where its other end is seen, for limits by host and for whatever
+        others are told: the address returned is a name inside this node.
+        """
         self._carrier_number += 1
         endpoint = carried_endpoint(self._carrier_number)
         self._carriers[endpoint] = carrier
+        if shown is not None:
+            self._shown[endpoint] = shown
         return endpoint
+
+    def shown(self, endpoint: Endpoint) -> Endpoint:
+        """What others may be told of an address: where a carrier's other end is."""
+        return self._shown.get(endpoint, endpoint) if self._shown else endpoint
 
     def divert(self, endpoint: Endpoint, carrier: Carrier) -> None:
         """Let what is sent to an address leave by a carrier, until `remove_carrier`."""
@@ -171,6 +182,7 @@ class SocketHub:
     def remove_carrier(self, endpoint: Endpoint) -> None:
         """Forget an address of a carrier; nothing happens when it is unknown."""
         self._carriers.pop(endpoint, None)
+        self._shown.pop(endpoint, None)
 
     def carrier_of(self, endpoint: Endpoint) -> Carrier | None:
         """By what datagrams to this address leave; None for the socket."""

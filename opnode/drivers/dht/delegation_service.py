@@ -100,7 +100,7 @@ class DelegationService:
         """Refuse what is too much; who joins a lookup under way costs nobody else."""
         config = self._config
         now = trio.current_time()
-        host = host_bytes(request.source.host)[:_HOST_BYTES]
+        host = host_bytes(request.host)[:_HOST_BYTES]
         if not self._hosts.take(host, 1.0 / config.asks_per_s, now):
             raise Refuse(RefusalCode.BUSY, "too many lookups for this address")
         if waiting is not None:

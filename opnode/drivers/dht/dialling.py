@@ -139,6 +139,8 @@ class Dialler:
             raise Refuse(FailureCode.NOT_SERVED, "a leaf dials nobody")
         if not request.verified:
             raise Refuse(FailureCode.TOKEN_NEEDED, "")
+        if request.carried_from is not None:
+            raise Refuse(RefusalCode.DECLINED, "you did not come by UDP")
         if request.size < size:
             detail = f"{request.size} bytes pay for no dial, {size} do"
             raise Refuse(RefusalCode.MALFORMED, detail)

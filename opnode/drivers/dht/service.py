@@ -115,7 +115,7 @@ class DhtService:
             record = self._store.put_untrusted(
                 body.record,
                 self._wall_clock(),
-                request.source.host,
+                request.host,
                 expected_seq=body.expected_seq,
             )
         except (RecordError, StorageError) as error:

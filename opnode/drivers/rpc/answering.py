@@ -123,13 +123,16 @@ class Answerer:
         # Whoever is told of an unproven sender pings it, which must not add up to
         # more bytes than it sent us.
         is_paid = request.verified or datagram.size - sent >= CHECK_ROOM
-        if station.on_asked is not None and is_paid:
+        # Whoever came by a carrier is at no address that others could be told.
+        is_heard = is_paid and request.carried_from is None
+        if station.on_asked is not None and is_heard:
             station.on_asked(request)
 
     def answer_stranger_untrusted(self, data: bytes, source: Endpoint) -> None:
         """Tell a PING of another network so; nothing else gets an answer."""
         now = trio.current_time()
-        if not self._limits.admits(source.host, verified=False, units=1.0, now=now):
+        seen_at = self._station.hub.shown(source)
+        if not self._limits.admits(seen_at.host, verified=False, units=1.0, now=now):
             self._station.counts["limited"] += 1
             return
         theirs = data[1 : 1 + NETWORK_ID_LENGTH]
@@ -144,7 +147,7 @@ class Answerer:
             self._station.sender._replace(network=theirs),
             datagram.transaction_id,
             b"",
-            source,
+            seen_at,
             Failure(FailureCode.OTHER_NETWORK, "other"),
         )
         if len(answer) <= len(data):
@@ -160,6 +163,7 @@ class Answerer:
         # Whoever shows a token that ran out gets the whole answer refused with a new
         # one, not a part of the answer: see _send_reply.
         limit = MAX_DATAGRAM if token else datagram.size
+        seen_at = self._station.hub.shown(source)
         return IncomingRequest(
             datagram.body,
             source,
@@ -168,7 +172,8 @@ class Answerer:
             bool(token) and self._tokens.is_valid_untrusted(token, source, now),
             datagram.transaction_id,
             datagram.size,
-            limit - reply_overhead(source),
+            limit - reply_overhead(seen_at),
+            None if seen_at is source else seen_at,
         )
 
     def _serve_ping(self, request: IncomingRequest) -> Reply:
@@ -180,7 +185,7 @@ class Answerer:
         return self._prover.prove_untrusted(
             body,
             self._station.sender,
-            request.source,
+            request.seen_at,
             now,
             verified=request.verified,
         )
@@ -190,7 +195,7 @@ class Answerer:
         body = request.body
         limits = self._limits
         if limits.admits(
-            request.source.host,
+            request.host,
             verified=request.verified,
             units=_WORK.get(type(body), 1.0),
             now=now,
@@ -224,11 +229,12 @@ class Answerer:
         limit = MAX_DATAGRAM if request.verified else request.size
         token = self._tokens.issue(source, now)
         identity = request.transaction_id
-        data = encode_reply(sender, identity, token, source, body)
+        seen_at = request.seen_at
+        data = encode_reply(sender, identity, token, seen_at, body)
         if len(data) > limit:
             self._station.counts["too_large"] += 1
             refusal = Failure(FailureCode.TOKEN_NEEDED, "")
-            data = encode_reply(sender, identity, token, source, refusal)
+            data = encode_reply(sender, identity, token, seen_at, refusal)
             if len(data) > limit:
                 return 0
         if type(request.body) in _ONCE:

@@ -9,7 +9,7 @@ from typing import Final
 
 import trio
 
-from opnode.core.addresses import Endpoint
+from opnode.core.addresses import Endpoint, is_carried
 from opnode.core.errors import RequestRefused, RequestTimeout
 from opnode.core.ids import Contact
 from opnode.drivers.rpc.config import RpcConfig
@@ -118,6 +118,10 @@ class Asker:
         """See `Rpc.token_for`."""
         return self._transactions.token_for(endpoint, trio.current_time(), is_sure=True)
 
+    def forget_peer(self, endpoint: Endpoint) -> None:
+        """See `Rpc.forget_peer`."""
+        self._transactions.forget_peer(endpoint)
+
     def last_heard(self, endpoint: Endpoint) -> float | None:
         """See `Rpc.last_heard`."""
         return self._transactions.last_heard(endpoint)
@@ -169,7 +173,7 @@ class Asker:
         is_invited = type(asked) in _INVITED
         if not is_invited:
             self._transactions.heard(source, reply.token, observed, now)
-            self.surroundings.heard(source.host, now)
+            self.surroundings.heard(station.hub.shown(source).host, now)
         contact = Contact(reply.sender, source)
         rtt_s = now - pending.sent_at
         answer = Answer(body, contact, rtt_s, observed, reply.leaf, reply.services)
@@ -177,15 +181,24 @@ class Asker:
         is_proof = type(asked) is Ping and asked.prove
         is_for_another = type(asked) in _SENT_FOR_OTHERS or exchange.is_for_another
         if not (is_proof or is_for_another):
-            if station.on_answered is not None:
-                station.on_answered(answer)
-            if station.on_observed is not None:
-                station.on_observed(source, observed)
+            self._report(answer, source)
         if type(body) is not Failure:
             station.counts["answered"] += 1
             exchange.listener.answered(answer)
         else:
             self._take_failure(exchange, body, source)
+
+    def _report(self, answer: Answer, source: Endpoint) -> None:
+        """Tell who answered, and where it sees us, unless a carrier brought that.
+
+        Who answers by a carrier sees the carrier's address, which is not ours; and a
+        name of this node for a carrier's other end is no contact.
+        """
+        station = self._station
+        if station.on_answered is not None and not is_carried(source.host):
+            station.on_answered(answer)
+        if station.on_observed is not None and station.hub.carrier_of(source) is None:
+            station.on_observed(source, answer.observed)
 
     def _take_failure(
         self, exchange: Exchange, failure: Failure, source: Endpoint

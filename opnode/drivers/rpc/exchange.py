@@ -50,6 +50,8 @@ class IncomingRequest(msgspec.Struct, frozen=True, gc=False):
         transaction_id: the sender's.
         size: bytes of the datagram.
         room: bytes that an encoded reply body may take.
+        carried_from: where the other end of the carrier is seen that brought it; None
+            when it came in at our socket.
     """
 
     body: Request
@@ -60,6 +62,17 @@ class IncomingRequest(msgspec.Struct, frozen=True, gc=False):
     transaction_id: bytes
     size: int
     room: int
+    carried_from: Endpoint | None = None
+
+    @property
+    def seen_at(self) -> Endpoint:
+        """The sender's address as we see it; ``source`` is where answers go."""
+        return self.carried_from or self.source
+
+    @property
+    def host(self) -> str:
+        """Whose share of any limit by host this takes."""
+        return self.seen_at.host
 
     @property
     def contact(self) -> Contact:

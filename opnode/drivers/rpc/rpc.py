@@ -224,6 +224,10 @@ class Rpc:
             return observed
         return (await self.request(endpoint, Ping())).observed
 
+    def forget_peer(self, endpoint: Endpoint) -> None:
+        """Forget what this node told of us, as when we reach it another way now."""
+        self._asker.forget_peer(endpoint)
+
     def last_heard(self, endpoint: Endpoint) -> float | None:
         """When this address last answered us; None if it never did, or long ago."""
         return self._asker.last_heard(endpoint)

@@ -58,6 +58,7 @@ class IntroducerStatistics:
 @dataclass(frozen=True, slots=True)
 class _Registration:
     endpoint: Endpoint
+    host: bytes
     expires_at: float
 
 
@@ -101,15 +102,22 @@ class IntroducerDesk:
         self._swept_at = 0.0
 
     def register(
-        self, handle: bytes, endpoint: Endpoint, lifetime_s: float, now: float
+        self,
+        handle: bytes,
+        endpoint: Endpoint,
+        lifetime_s: float,
+        now: float,
+        *,
+        seen_at: Endpoint | None = None,
     ) -> float:
         """Note where the holder of a handle is reached; renews and moves, too.
 
         Args:
             handle: Opaque; that the registrant holds it was checked before.
-            endpoint: Where it was seen, proven by a token.
+            endpoint: Where offers for it go, proven by a token.
             lifetime_s: How long it wants to be kept.
             now: Monotonic seconds.
+            seen_at: Whose share of the limits it takes, where that is not `endpoint`.
 
         Returns:
             For how many seconds it is kept.
@@ -122,8 +130,8 @@ class IntroducerDesk:
         held = self._registrations.get(handle)
         if held is None and len(self._registrations) >= self._config.max_registrations:
             self._refuse(RefusalCode.BUSY, "no room for another registration")
-        host = _host_of(endpoint)
-        same_host = held is not None and _host_of(held.endpoint) == host
+        host = _host_of(seen_at or endpoint)
+        same_host = held is not None and held.host == host
         if (
             not same_host
             and self._hosts[host] >= self._config.max_registrations_per_host
@@ -131,7 +139,7 @@ class IntroducerDesk:
             self._refuse(RefusalCode.BUSY, "too many registrations of one host")
         self.unregister(handle)
         granted_s = min(max(lifetime_s, 0.0), self._config.max_lifetime_s)
-        self._registrations[handle] = _Registration(endpoint, now + granted_s)
+        self._registrations[handle] = _Registration(endpoint, host, now + granted_s)
         self._hosts[host] += 1
         return granted_s
 
@@ -140,7 +148,7 @@ class IntroducerDesk:
         registration = self._registrations.pop(handle, None)
         if registration is None:
             return
-        host = _host_of(registration.endpoint)
+        host = registration.host
         self._hosts[host] -= 1
         if self._hosts[host] == 0:
             del self._hosts[host]

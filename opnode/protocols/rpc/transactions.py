@@ -309,6 +309,10 @@ class Transactions(Generic[Context]):
         limit = self._config.token_use_s if is_sure else self._config.token_try_s
         return peer.token if now - peer.token_at < limit else b""
 
+    def forget_peer(self, endpoint: Endpoint) -> None:
+        """Forget the token and all else of an address; nothing if it is unknown."""
+        self._peers.pop(endpoint, None)
+
     def last_heard(self, endpoint: Endpoint) -> float | None:
         """When this address last answered us; None if it never did, or long ago."""
         peer = self._peers.get(endpoint)

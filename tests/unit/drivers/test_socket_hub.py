@@ -334,6 +334,14 @@ async def test_what_is_sent_to_a_carriers_address_leaves_by_it(setup: Setup):
     assert setup.sock.statistics().datagrams_out == 0
 
 
+async def test_a_carriers_address_shows_where_its_other_end_is(setup: Setup):
+    name = setup.hub.add_carrier(Pigeon(), Endpoint("203.0.113.9", 41000))
+    assert setup.hub.shown(name) == Endpoint("203.0.113.9", 41000)
+    assert setup.hub.shown(PEER) == PEER
+    setup.hub.remove_carrier(name)
+    assert setup.hub.shown(name) == name
+
+
 async def test_an_address_of_a_carrier_that_is_gone_never_reaches_the_socket(
     setup: Setup,
 ):

@@ -3,7 +3,8 @@
 import pytest
 import trio
 
-from opnode.core.errors import RefusalCode, RequestRefused
+from opnode.core.addresses import Endpoint
+from opnode.core.errors import NetworkError, RefusalCode, RequestRefused
 from opnode.protocols.rpc.datagrams import decode_reply_untrusted, encode_request
 from opnode.protocols.rpc.limits import LimitConfig, Rates
 from opnode.protocols.rpc.messages import (
@@ -26,7 +27,9 @@ from opnode.protocols.rpc.messages import (
 from tests.unit.drivers.rpc.wires import (
     CONTACTS,
     SENDER,
+    Deaf,
     ask_raw,
+    plug,
     receive,
     request_bytes,
 )
@@ -215,3 +218,61 @@ async def test_pings_of_another_network_are_rationed_too(autojump_clock, net):
         answers += 1
     assert answers in (5, 6)
     assert rpc.statistics().limited == 100 - answers
+
+
+SEEN_AT = Endpoint("203.0.113.9", 41000)
+
+
+async def test_a_request_by_a_carrier_is_told_where_the_carrier_is_seen(
+    autojump_clock, net
+):
+    client, server = await net.rpc(1), await net.rpc(2)
+    name, carrier = plug(client, server, SEEN_AT)
+    sources, hosts, asked = [], [], []
+
+    def serve(request):
+        sources.append(request.source)
+        hosts.append(request.host)
+        return Nodes(())
+
+    server.serve(FindNode, serve)
+    server.on_asked = asked.append
+    answer = await client.request(server.local, FindNode(bytes(20)))
+    assert answer.observed == SEEN_AT
+    assert (sources, hosts) == ([name], ["203.0.113.9"])
+    assert carrier.carried == 1
+    assert asked == []
+
+
+async def test_a_token_given_over_a_carrier_is_good_there_alone(autojump_clock, net):
+    client, server = await net.rpc(1), await net.rpc(2)
+    plug(client, server, SEEN_AT)
+    verified = []
+
+    def serve(request):
+        verified.append(request.verified)
+        return Nodes(())
+
+    server.serve(FindNode, serve)
+    await client.request(server.local, Ping())
+    client.start(server.local, FindNode(bytes(20)), Deaf())
+    client._station.hub.remove_carrier(server.local)
+    client.start(server.local, FindNode(bytes(20)), Deaf())
+    await trio.sleep(0.2)
+    assert verified == [True, False]
+
+
+async def test_limits_by_host_count_a_carriers_real_host(autojump_clock, net):
+    rates = Rates(address=1.5, subnet=1000.0, total=10000.0)
+    limits = LimitConfig(public=rates, burst_s=2.0)
+    server = await net.rpc(2, limits=limits)
+    one, two, three = await net.rpc(1), await net.rpc(3), await net.rpc(4)
+    plug(one, server, SEEN_AT)
+    plug(two, server, SEEN_AT._replace(port=41001))
+    plug(three, server, Endpoint("203.0.113.77", 41000))
+    for _ in range(3):
+        await one.request(server.local, Ping())
+    await two.request(server.local, Ping())
+    with pytest.raises(NetworkError):
+        await two.request(server.local, Ping())
+    await three.request(server.local, Ping())

@@ -3,6 +3,7 @@
 import pytest
 import trio
 
+from opnode.core.addresses import Endpoint
 from opnode.core.errors import RequestRefused, RequestTimeout
 from opnode.drivers.rpc.config import RpcConfig
 from opnode.drivers.rpc.exchange import Waiter
@@ -27,7 +28,7 @@ from opnode.protocols.rpc.messages import (
     Store,
     Stored,
 )
-from tests.unit.drivers.rpc.wires import CONTACTS, SENDER, Deaf, receive
+from tests.unit.drivers.rpc.wires import CONTACTS, SENDER, Deaf, plug, receive
 
 
 async def test_a_silent_node_is_asked_twice_and_then_given_up(autojump_clock, net):
@@ -224,3 +225,32 @@ async def test_whoever_others_had_us_ask_is_no_contact_and_no_witness_by_that(
     assert heard == []
     await one.request(two.local, Ping())
     assert len(heard) == 2
+
+
+async def test_where_a_carrier_is_seen_is_no_vote_on_our_address(autojump_clock, net):
+    client, server = await net.rpc(1), await net.rpc(2)
+    plug(client, server, Endpoint("203.0.113.9", 41000))
+    votes, answers = [], []
+    client.on_observed = lambda *vote: votes.append(vote)
+    client.on_answered = lambda answer: answers.append(answer.contact.endpoint)
+    await client.request(server.local, Ping())
+    assert votes == []
+    assert answers == [server.local]
+
+
+async def test_whoever_is_asked_by_a_carriers_name_is_no_contact(autojump_clock, net):
+    client, server = await net.rpc(1), await net.rpc(2)
+    name, _ = plug(client, server, Endpoint("203.0.113.9", 41000))
+    answers = []
+    server.on_answered = answers.append
+    await server.request(name, Ping())
+    assert answers == []
+
+
+async def test_a_forgotten_peer_is_asked_without_its_old_token(autojump_clock, net):
+    one, two = await net.rpc(1), await net.rpc(2)
+    await one.request(two.local, Ping())
+    assert one.token_for(two.local)
+    one.forget_peer(two.local)
+    assert not one.token_for(two.local)
+    one.forget_peer(two.local)
