@@ -235,6 +235,22 @@ class Introductions:
             RequestTimeout, RequestRefused: no answer, or a refusal.
         """
         observed = await self._rpc.observed_by(introducer.endpoint)
+        try:
+            return await self._register_from(observed, introducer, location, lifetime_s)
+        except RequestRefused as refusal:
+            # What we signed names our address. The refusal tells where it sees us now.
+            moved = await self._rpc.observed_by(introducer.endpoint)
+            if refusal.code != RefusalCode.MALFORMED or moved == observed:
+                raise
+        return await self._register_from(moved, introducer, location, lifetime_s)
+
+    async def _register_from(
+        self,
+        observed: Endpoint,
+        introducer: Contact,
+        location: SigningKey,
+        lifetime_s: int,
+    ) -> int:
         unsigned = Register(
             handle_of(location.public),
             lifetime_s,

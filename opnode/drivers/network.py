@@ -24,6 +24,7 @@ from opnode.core.addresses import Endpoint
 from opnode.core.errors import ConfigError, NetworkError
 from opnode.core.interfaces import InterfaceAddress
 from opnode.drivers import socket_options
+from opnode.drivers.network_changes import Addresses, wait_changed
 
 _log = logging.getLogger(__name__)
 
@@ -156,6 +157,13 @@ class Network(Protocol):
         """Addresses of this host, loopback included, link-local v6 left out."""
         ...
 
+    async def wait_changed(self, known: Addresses) -> Addresses:
+        """Block until the interface addresses changed; returns what they are.
+
+        Another network may give us the same one: that is a change as well.
+        """
+        ...
+
     def has_route(self, endpoint: Endpoint) -> bool:
         """Whether this host knows a way there; nothing is sent to find out."""
         ...
@@ -234,6 +242,10 @@ class SystemNetwork:
                         is_default=host in leading_out,
                     )
         return tuple(found.values())
+
+    async def wait_changed(self, known: Addresses) -> Addresses:
+        """See `Network.wait_changed`."""
+        return await wait_changed(self.interface_addresses, known)
 
     def has_route(self, endpoint: Endpoint) -> bool:
         """See `Network.has_route`."""

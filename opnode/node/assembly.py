@@ -34,6 +34,7 @@ from opnode.node.contact_cache import ContactCache
 from opnode.node.data_directory import DataDirectory
 from opnode.node.joining import Joiner
 from opnode.node.keys import NodeKeys
+from opnode.node.network_watch import NetworkWatch
 from opnode.node.presence import PresenceConfig, PresenceKeeper
 from opnode.node.roles import RoleKeeper
 from opnode.protocols.introductions.desk import IntroductionDesk
@@ -75,6 +76,7 @@ class Parts:
     cache: ContactCache
     roles: RoleKeeper
     dialler: Dialler
+    network_watch: NetworkWatch
 
     def close(self) -> None:
         """Let go of the socket and the database."""
@@ -149,6 +151,7 @@ async def assemble(
         cache=cache,
         roles=_roles(config, dht, rpc, world),
         dialler=Dialler(rpc, dht.contacts, world.network.bind, world.rng),
+        network_watch=NetworkWatch(world.network, world.wall_clock),
     )
 
 

@@ -124,6 +124,8 @@ class OverlayNode:
         if parts.presence is not None:
             parts.presence.is_behind_nat = lambda: parts.observed.behind_nat
         parts.rpc.prover.may_be_ours = parts.observed.may_be_ours
+        if parts.presence is not None:
+            parts.network_watch.subscribe(parts.presence.network_changed)
         if parts.presence is not None and config.role is Role.SERVER:
             parts.presence.own_endpoint = lambda: parts.observed.best
 
@@ -361,6 +363,7 @@ class OverlayNode:
             await nursery.start(parts.hub.run)
             await nursery.start(parts.rpc.run)
             await nursery.start(parts.dht.run)
+            await nursery.start(parts.network_watch.run)
             if parts.qlog is not None:
                 await nursery.start(parts.qlog.run)
             await nursery.start(parts.introductions.run)
@@ -414,6 +417,8 @@ class OverlayNode:
             if endpoint == self._seen_at:
                 # As after nearly every reply: nothing of the following would change.
                 return
+            if self._seen_at is not None:
+                parts.network_watch.seen_elsewhere()
             self._seen_at = endpoint
             parts.roles.moved(endpoint)
             # The id is bound to a public address, which only others can tell (BEP 42).

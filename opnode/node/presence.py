@@ -28,6 +28,7 @@ from opnode.core.withdrawals import withdraw
 from opnode.drivers.clock import WallClock
 from opnode.drivers.dht.dht import Dht
 from opnode.drivers.introductions import Introductions
+from opnode.node.network_watch import NetworkChange
 from opnode.protocols.rpc.messages import handle_of
 
 logger = logging.getLogger(__name__)
@@ -94,6 +95,12 @@ class PresenceKeeper:
         self._missed: list[Contact] = []
         self._look_at = 0.0
         self._looked_at = -math.inf
+        self._moved = trio.Event()
+
+    def network_changed(self, change: NetworkChange) -> None:
+        """Register anew at once: nobody may know where we are."""
+        logger.debug("registering anew: %s", change.value)
+        self._moved.set()
 
     def adopt(self, location: Location) -> None:
         """Publish under a renewed certificate from the next time on."""
@@ -293,7 +300,10 @@ class PresenceKeeper:
             pause_s = self._config.nat_keepalive_s
             if self.is_behind_nat():
                 pause_s /= INTRODUCERS
-            await trio.sleep(min(pause_s, left_s))
+            with trio.move_on_after(min(pause_s, left_s)):
+                await self._moved.wait()
+                self._moved = trio.Event()
+                return
             if self.own_endpoint() != own:
                 # A server is its own introducer, a leaf is not: callers must know.
                 return

@@ -17,6 +17,7 @@ from opnode.drivers.network import (
     Received,
     SocketStatistics,
 )
+from opnode.drivers.network_changes import Addresses
 
 
 class LossyNetwork:
@@ -46,6 +47,10 @@ class LossyNetwork:
     def interface_addresses(self) -> tuple[InterfaceAddress, ...]:
         """See `Network.interface_addresses`."""
         return self._inner.interface_addresses()
+
+    async def wait_changed(self, known: Addresses) -> Addresses:
+        """See `Network.wait_changed`."""
+        return await self._inner.wait_changed(known)
 
     def has_route(self, endpoint: Endpoint) -> bool:
         """See `Network.has_route`."""

@@ -24,6 +24,7 @@ from opnode.core.addresses import Endpoint
 from opnode.core.errors import ConfigError
 from opnode.core.interfaces import InterfaceAddress
 from opnode.drivers.network import DatagramSocket
+from opnode.drivers.network_changes import Addresses
 from opnode.testing.nat_behaviour import Dependence, NatBehaviour
 from opnode.testing.nat_table import NatTable, NatTableStatistics
 from opnode.testing.virtual_network import (
@@ -325,6 +326,7 @@ class InsideHost:
         self._nat: VirtualNat | None = None
         self._address = ""
         self._sockets: dict[int, VirtualSocket] = {}
+        self._moved = trio.Event()
         self.move_to(nat)
 
     @property
@@ -346,6 +348,8 @@ class InsideHost:
         if self._nat is not None:
             self._nat.leave(self._address)
             self._nat = None
+        self._moved.set()
+        self._moved = trio.Event()
         if nat is None:
             return
         self._address = nat.next_address()
@@ -374,6 +378,13 @@ class InsideHost:
     def interface_addresses(self) -> tuple[InterfaceAddress, ...]:
         """See `Network.interface_addresses`."""
         return () if self._nat is None else (only_interface(self._address),)
+
+    async def wait_changed(self, known: Addresses) -> Addresses:
+        """See `Network.wait_changed`; another box may give the same address."""
+        if frozenset(self.interface_addresses()) == frozenset(known):
+            await self._moved.wait()
+        await trio.lowlevel.checkpoint()
+        return self.interface_addresses()
 
     def has_route(self, endpoint: Endpoint) -> bool:
         """See `Network.has_route`."""

@@ -22,6 +22,7 @@ from opnode.core.addresses import Endpoint
 from opnode.core.errors import ConfigError, NetworkError
 from opnode.core.interfaces import InterfaceAddress
 from opnode.drivers.network import DatagramSocket
+from opnode.drivers.network_changes import Addresses
 from opnode.testing.virtual_socket import LAST_PORT, Arrival, Gate, VirtualSocket
 
 _FIRST_EPHEMERAL_PORT = 49_152
@@ -371,6 +372,7 @@ class VirtualHost:
     def __init__(self, network: VirtualNetwork, address: str) -> None:
         self._network = network
         self._address = address
+        self._changed = trio.Event()
 
     @property
     def address(self) -> str:
@@ -394,6 +396,18 @@ class VirtualHost:
     def interface_addresses(self) -> tuple[InterfaceAddress, ...]:
         """See `Network.interface_addresses`."""
         return (only_interface(self._address),)
+
+    async def wait_changed(self, known: Addresses) -> Addresses:
+        """See `Network.wait_changed`; for hosts whose addresses a test changes."""
+        while frozenset(found := self.interface_addresses()) == frozenset(known):
+            await self._changed.wait()
+        await trio.lowlevel.checkpoint()
+        return found
+
+    def announce_change(self) -> None:
+        """Wake who waits for a change, as a kernel does after each of its own."""
+        self._changed.set()
+        self._changed = trio.Event()
 
     def has_route(self, endpoint: Endpoint) -> bool:
         """See `Network.has_route`."""

@@ -12,6 +12,7 @@ from opnode.core.peerfile import (
     read_presence,
 )
 from opnode.core.records import RecordKind
+from opnode.node.network_watch import NetworkChange
 from opnode.node.presence import PresenceConfig, PresenceKeeper
 from opnode.protocols.rpc.messages import handle_of
 from opnode.testing.clock import VirtualWallClock
@@ -372,3 +373,17 @@ async def test_who_never_published_has_nothing_to_withdraw(autojump_clock):
     keeper = make_keeper(dht, RecordingIntroductions())
     await keeper.withdraw()
     assert dht.put_records == []
+
+
+async def test_a_changed_network_is_registered_from_at_once(autojump_clock):
+    introductions = RecordingIntroductions()
+    dht = RecordingDht([contact(n) for n in range(1, 9)])
+    keeper = make_keeper(dht, introductions)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(keeper.run)
+        await trio.sleep(21)
+        introductions.registered.clear()
+        keeper.network_changed(NetworkChange.RESUMED)
+        await trio.sleep(0.1)
+        nursery.cancel_scope.cancel()
+    assert sorted(introductions.registered) == [contact(n) for n in (1, 2, 3)]
