@@ -49,13 +49,7 @@ def run_in_namespace(commands):
     [
         (["ip addr add 10.9.9.9/24 dev one"], "10.9.9.9 False"),
         (["ip route add default via 192.168.0.1"], "192.168.0.2 True"),
-        (
-            [
-                "ip addr del 192.168.0.2/24 dev one",
-                "ip addr add 192.168.0.2/24 dev one",
-            ],
-            "2",
-        ),
+        ([f"ip addr {verb} 192.168.0.2/24 dev one" for verb in ("del", "add")], ""),
     ],
 )
 def test_another_address_or_route_or_network_is_noticed_without_waiting_for_a_poll(
