@@ -220,7 +220,7 @@ async def test_pings_of_another_network_are_rationed_too(autojump_clock, net):
     assert rpc.statistics().limited == 100 - answers
 
 
-SEEN_AT = Endpoint("203.0.113.9", 41000)
+SEEN_AT = Endpoint("9.8.7.6", 41000)
 
 
 async def test_a_request_by_a_carrier_is_told_where_the_carrier_is_seen(
@@ -239,7 +239,7 @@ async def test_a_request_by_a_carrier_is_told_where_the_carrier_is_seen(
     server.on_asked = asked.append
     answer = await client.request(server.local, FindNode(bytes(20)))
     assert answer.observed == SEEN_AT
-    assert (sources, hosts) == ([name], ["203.0.113.9"])
+    assert (sources, hosts) == ([name], ["9.8.7.6"])
     assert carrier.carried == 1
     assert asked == []
 
@@ -265,12 +265,12 @@ async def test_a_token_given_over_a_carrier_is_good_there_alone(autojump_clock, 
 
 async def test_limits_by_host_count_a_carriers_real_host(autojump_clock, net):
     rates = Rates(address=0.1, subnet=1000.0, total=10000.0)
-    limits = LimitConfig(public=rates, unproven=1.0, burst_s=10.0)
+    limits = LimitConfig(public=rates, unproven=1.0, burst_s=5.0)
     server = await net.rpc(2, limits=limits)
     one, two, three = await net.rpc(1), await net.rpc(3), await net.rpc(4)
     plug(one, server, SEEN_AT)
     plug(two, server, SEEN_AT._replace(port=41001))
-    plug(three, server, Endpoint("203.0.113.77", 41000))
+    plug(three, server, Endpoint("9.8.7.77", 41000))
     await one.request(server.local, Ping())
     with pytest.raises(NetworkError):
         await two.request(server.local, Ping())
