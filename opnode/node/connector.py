@@ -14,6 +14,7 @@ from typing import Final
 
 import trio
 
+from opnode.core.addresses import Endpoint
 from opnode.core.errors import (
     IntroductionRefused,
     PeerUnreachable,
@@ -28,18 +29,18 @@ from opnode.core.peerfile import (
 from opnode.drivers.clock import WallClock
 from opnode.drivers.connection_table import ConnectionTable
 from opnode.drivers.connections import Connection, ConnectTimings, PathKind
-from opnode.drivers.ice import IceAgent, IceSession
+from opnode.drivers.ice import IceAgent
 from opnode.drivers.introductions import Introductions
 from opnode.node.acquaintances import Acquaintances
-from opnode.node.meeting import CLOSE_S, Meeting
+from opnode.node.meeting import Beginnings, Meeting
 from opnode.node.offering import Offering
+from opnode.node.opening import CLOSE_S, Opening
+from opnode.node.ways import WayMaker, Words
 from opnode.protocols.introductions.desk import IntroductionDesk
 from opnode.protocols.introductions.events import IncomingWithdrawn
 from opnode.protocols.introductions.session import (
-    Established,
     IncomingIntroduction,
     IntroductionState,
-    OutgoingIntroduction,
 )
 from opnode.protocols.rudp.config import RudpConfig
 from opnode.protocols.rudp.connection import RudpConnection
@@ -83,7 +84,14 @@ class _Attempt:
 
 
 class Connector:
-    """Makes connections, in both directions."""
+    """Makes connections, in both directions.
+
+    Attributes:
+        may_connect: our owner's word on who may.
+        own_introducers: where we are registered now.
+        way_makers: ways beside the direct one, such as relays; one of each is begun
+            for every meeting.
+    """
 
     def __init__(  # noqa: PLR0913 - the one place where these six meet
         self,
@@ -98,6 +106,8 @@ class Connector:
         config: ConnectorConfig | None = None,
     ) -> None:
         self.may_connect: Callable[[LocationCertificate], bool] = _anybody
+        self.own_introducers: Callable[[], tuple[Endpoint, ...]] = _nowhere
+        self.way_makers: list[WayMaker] = []
         self._desk = desk
         self._introductions = introductions
         self._ice = ice
@@ -200,10 +210,19 @@ class Connector:
         if not self.may_connect(incoming.peer):
             incoming.decline()
             raise IntroductionRefused(RefusalCode.DECLINED)
-        session = self._ice.new_session(controlling=False)
-        answer, established = incoming.answer(session.local)
-        meeting = await self._open_meeting(established, session, incoming)
-        self._nursery.start_soon(self._host_incoming, meeting)
+        opening = self._new_opening(incoming)
+        answer, established = incoming.answer(
+            opening.ice, rendezvous=opening.rendezvous
+        )
+        begun = Beginnings(
+            established=established,
+            opening=opening,
+            check_rto_s=self._config.check_rto_s,
+            finish=partial(self._desk.finish, incoming),
+        )
+        meeting = await self._open_meeting(begun)
+        self._nursery.start_soon(self._host, meeting)
+        self._nursery.start_soon(self._follow_incoming, meeting)
         return answer
 
     async def _connect_location(
@@ -239,10 +258,10 @@ class Connector:
     ) -> None:
         """Offer, and connect on the answer; or be overtaken by the peer's offer."""
         started_at = trio.current_time()
-        session = self._ice.new_session(controlling=True)
+        opening = self._new_opening(None)
         meeting: Meeting | None = None
         try:
-            meeting = await self._call(presence, session, attempt)
+            meeting = await self._call(presence, opening, attempt)
         except IntroductionRefused as refusal:
             if refusal.code is not RefusalCode.GLARE:
                 raise
@@ -250,32 +269,39 @@ class Connector:
             await trio.sleep_forever()
         finally:
             if meeting is None:
-                with trio.move_on_after(CLOSE_S, shield=True):
-                    await session.close()
+                await opening.aclose()
         introduced_at = trio.current_time()
-        introduce_s = introduced_at - started_at
+        assert self._nursery is not None
+        self._nursery.start_soon(self._host, meeting)
         try:
-            await meeting.find_path(check_rto_s=min(introduce_s, 0.5))
+            await meeting.wait_path()
         except BaseException:
-            await self._end(meeting)
+            await _give_up(meeting)
             raise
         meeting.connection.timings = ConnectTimings(
             lookup_s=lookup_s,
-            introduce_s=introduce_s,
+            introduce_s=introduced_at - started_at,
             ice_s=trio.current_time() - introduced_at,
         )
         self._enter(meeting)
         attempt.connection = meeting.connection
-        assert self._nursery is not None
-        self._nursery.start_soon(self._host, meeting)
+
+    def _new_opening(self, incoming: IncomingIntroduction | None) -> Opening:
+        """Begin all ways to somebody: whom we call, or who made us an offer."""
+        session = self._ice.new_session(controlling=incoming is None)
+        heard = None if incoming is None else _words_of(incoming)
+        ways = [maker.new_way(heard) for maker in self.way_makers]
+        return Opening(session, ways, self.own_introducers())
 
     async def _call(
-        self, presence: Presence, session: IceSession, attempt: _Attempt
+        self, presence: Presence, opening: Opening, attempt: _Attempt
     ) -> Meeting:
-        now = trio.current_time()
+        started_at = trio.current_time()
         certificate = presence.certificate
         self._finish_ended(certificate.static_public)
-        outgoing = self._desk.offer(certificate, session.local, now)
+        outgoing = self._desk.offer(
+            certificate, opening.ice, started_at, rendezvous=opening.rendezvous
+        )
         attempt.offering = Offering(
             self._introductions, outgoing, self._wall_clock, self._rng
         )
@@ -292,7 +318,13 @@ class Connector:
             if outgoing.state is not IntroductionState.ESTABLISHED:
                 self._desk.finish(outgoing)
             self._drain_desk()
-        return await self._open_meeting(established, session, outgoing)
+        begun = Beginnings(
+            established=established,
+            opening=opening,
+            check_rto_s=min(trio.current_time() - started_at, 0.5),
+            finish=partial(self._desk.finish, outgoing),
+        )
+        return await self._open_meeting(begun)
 
     def _finish_ended(self, remote_static: bytes) -> None:
         """A connection that just ended is no call of the peer's to wait for (I-5)."""
@@ -301,36 +333,42 @@ class Connector:
             if meeting.remote_static == remote_static and is_over:
                 meeting.finish()
 
-    async def _open_meeting(
-        self,
-        established: Established,
-        session: IceSession,
-        introduction: OutgoingIntroduction | IncomingIntroduction,
-    ) -> Meeting:
+    async def _open_meeting(self, begun: Beginnings) -> Meeting:
         """Key the transport and enter it into the table.
 
         Raises:
             PeerUnreachable: the table is full.
         """
+        established = begun.established
         rudp = RudpConnection(
             initiator=established.initiator,
             keys=established.keys,
             config=self._rudp_config,
             rng=self._rng,
         )
-        finish = partial(self._desk.finish, introduction)
         try:
             connection = self._table.open(rudp, established.peer)
         except PeerUnreachable:
-            finish()
-            await session.close()
+            begun.finish()
+            await begun.opening.aclose()
             raise
-        meeting = Meeting(established, session, connection, finish)
+        meeting = Meeting(begun, connection)
         self._meetings[meeting.offer_digest] = meeting
         return meeting
 
-    async def _host_incoming(self, meeting: Meeting) -> None:
-        """Follow an offer that we answered.
+    async def _host(self, meeting: Meeting) -> None:
+        """Run a meeting to its end, then forget it."""
+        try:
+            await meeting.run()
+        finally:
+            if self._live.get(meeting.remote_static) is meeting.connection:
+                del self._live[meeting.remote_static]
+                # It may have moved since it was made.
+                self._remember(meeting.connection)
+            self._meetings.pop(meeting.offer_digest, None)
+
+    async def _follow_incoming(self, meeting: Meeting) -> None:
+        """Wait for the caller of an offer that we answered.
 
         It counts once a packet under its keys is here: an offer alone may be a replay,
         or its caller may have given up meanwhile. Until then it can be displaced: who
@@ -341,20 +379,17 @@ class Connector:
             unconfirmed[next(iter(unconfirmed))].scope.cancel()
         unconfirmed[meeting.offer_digest] = meeting
         try:
-            with meeting.scope, trio.fail_after(self._config.attempt_s):
-                await meeting.find_path(self._config.check_rto_s)
-                await meeting.connection.confirmed.wait()
+            with trio.fail_after(self._config.attempt_s):
+                await meeting.wait_confirmed()
         except (PeerUnreachable, trio.TooSlowError) as failure:
             peer = short(meeting.connection.peer_id)
             logger.info("an offer of %s came to nothing: %s", peer, failure)
-        finally:
-            del unconfirmed[meeting.offer_digest]
-            if not meeting.connection.confirmed.is_set():
-                await self._end(meeting)
-        if meeting.connection.confirmed.is_set():
+            meeting.scope.cancel()
+        else:
             self._enter(meeting)
             self._hand_over(meeting)
-            await self._host(meeting)
+        finally:
+            del unconfirmed[meeting.offer_digest]
 
     def _hand_over(self, meeting: Meeting) -> None:
         """Give an incoming connection to whoever waits for one."""
@@ -383,23 +418,6 @@ class Connector:
         endpoint = path.endpoint if path is not None and is_direct else None
         self._acquaintances.met(connection.certificate, endpoint)
 
-    async def _host(self, meeting: Meeting) -> None:
-        """Keep a connection's path until it ends. A bug here costs this one only."""
-        try:
-            await meeting.keep()
-        except Exception:
-            logger.exception("a connection's keeper failed")
-        finally:
-            await self._end(meeting)
-
-    async def _end(self, meeting: Meeting) -> None:
-        if self._live.get(meeting.remote_static) is meeting.connection:
-            del self._live[meeting.remote_static]
-            # It may have moved since it was made.
-            self._remember(meeting.connection)
-        self._meetings.pop(meeting.offer_digest, None)
-        await meeting.end()
-
     def _drain_desk(self) -> None:
         """Follow the desk: a call that its caller gave up carries nothing."""
         while (event := self._desk.next_event()) is not None:
@@ -413,6 +431,21 @@ class Connector:
     def _queue_is_full(self) -> bool:
         waiting = self._accepted.statistics().current_buffer_used
         return waiting >= self._config.max_unaccepted
+
+
+async def _give_up(meeting: Meeting) -> None:
+    """End a meeting and wait for its end; also when cancelled."""
+    meeting.scope.cancel()
+    with trio.move_on_after(2 * CLOSE_S, shield=True):
+        await meeting.ended.wait()
+
+
+def _words_of(offer: IncomingIntroduction) -> Words:
+    return Words(candidates=offer.ice.candidates, rendezvous=offer.rendezvous)
+
+
+def _nowhere() -> tuple[Endpoint, ...]:
+    return ()
 
 
 def _anybody(_: LocationCertificate) -> bool:

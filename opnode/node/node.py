@@ -128,6 +128,8 @@ class OverlayNode:
             parts.network_watch.subscribe(parts.presence.network_changed)
         if parts.presence is not None and config.role is Role.SERVER:
             parts.presence.own_endpoint = lambda: parts.observed.best
+        if parts.connector is not None:
+            parts.connector.own_introducers = self._introducers
 
     @property
     def node_id(self) -> NodeId:
@@ -409,6 +411,10 @@ class OverlayNode:
             location = renew_certificate(self._parts.keys, wall_now=wall_now)
             presence.adopt(location)
             self.connector.adopt(location)
+
+    def _introducers(self) -> tuple[Endpoint, ...]:
+        presence = self._parts.presence
+        return tuple(e.endpoint for e in presence.introducers) if presence else ()
 
     def _on_observed(self, reporter: Endpoint, observed: Endpoint) -> None:
         parts = self._parts

@@ -144,7 +144,7 @@ def seal_offer(alice: Person, bob: Person, payload: bytes) -> bytes:
         alice.location.static,
         bob.static,
         ephemeral=StaticKey.from_bytes(sha256(payload)),
-        prologue=b"opnode introduction 1" + bob.location.certificate.peer_id,
+        prologue=b"opnode introduction 2" + bob.location.certificate.peer_id,
     )
     return handshake.write_message_1(payload)
 
@@ -174,7 +174,7 @@ def test_i_3_with_bobs_stolen_key_nobody_becomes_alice_to_bob():
         Impostor(bob.location.static, alice.static),
         bob.static,
         ephemeral=StaticKey.from_bytes(sha256(b"of the thief")),
-        prologue=b"opnode introduction 1" + bob.location.certificate.peer_id,
+        prologue=b"opnode introduction 2" + bob.location.certificate.peer_id,
     )
     half = Half(certificate=alice.location.certificate.pack(), ice=ice_half())
     forged = forger.write_message_1(encode(half, MAX_SEALED))

@@ -61,7 +61,7 @@ def sealed_payload_target(data: bytes) -> None:
             alice.location.static,
             bob.static,
             ephemeral=StaticKey.from_bytes(sha256(payload)),
-            prologue=b"opnode introduction 1" + bob.location.certificate.peer_id,
+            prologue=b"opnode introduction 2" + bob.location.certificate.peer_id,
         )
         _receive_offer(bob, handshake.write_message_1(payload))
 

@@ -32,8 +32,10 @@ from opnode.protocols.introductions.handshake import Handshakes, Responder
 from opnode.protocols.introductions.messages import (
     MAX_SEALED,
     MAX_WITHDRAWN,
+    NO_RENDEZVOUS,
     WITHDRAWN_LENGTH,
     Half,
+    Rendezvous,
     encode,
 )
 from opnode.protocols.introductions.replay import ReplayMemory
@@ -44,7 +46,7 @@ from opnode.protocols.introductions.session import (
     read_half_untrusted,
 )
 
-_PROLOGUE: Final = b"opnode introduction 1"
+_PROLOGUE: Final = b"opnode introduction 2"
 # Noise message 1 adds an ephemeral key, a sealed static key and two tags.
 _OFFER_ROOM: Final = MAX_SEALED - 32 - 32 - 16 - 16
 
@@ -156,6 +158,7 @@ class IntroductionDesk:
         now: float,
         *,
         early_data: bytes = b"",
+        rendezvous: Rendezvous = NO_RENDEZVOUS,
     ) -> OutgoingIntroduction:
         """Call a location.
 
@@ -164,6 +167,7 @@ class IntroductionDesk:
             ice: Our ICE half.
             now: Monotonic seconds.
             early_data: Bytes for the application over there; replayable.
+            rendezvous: Our introducers and relays.
 
         Raises:
             IntroductionRefused: GLARE: that location is calling us, use that call.
@@ -181,7 +185,8 @@ class IntroductionDesk:
             ephemeral=self._new_ephemeral(),
             prologue=_prologue(remote.peer_id),
         )
-        payload = encode(self.own_half(static, ice, early_data), _OFFER_ROOM)
+        half = self.own_half(static, ice, early_data, rendezvous)
+        payload = encode(half, _OFFER_ROOM)
         message = handshake.write_message_1(payload)
         outgoing = OutgoingIntroduction(
             self, handshake, remote=remote, message=message, digest=sha256(message)
@@ -260,13 +265,20 @@ class IntroductionDesk:
 
     # What sessions report: the `Ledger` of session.py.
 
-    def own_half(self, remote_static: bytes, ice: IceHalf, early_data: bytes) -> Half:
+    def own_half(
+        self,
+        remote_static: bytes,
+        ice: IceHalf,
+        early_data: bytes,
+        rendezvous: Rendezvous = NO_RENDEZVOUS,
+    ) -> Half:
         """Return what we say to that location, with the offers we disown (I-8)."""
         return Half(
             certificate=self._certificate,
             ice=ice,
             withdrawn=tuple(self._withdrawn.get(remote_static, ())),
             early_data=early_data,
+            rendezvous=rendezvous,
         )
 
     def outgoing_answered(

@@ -7,7 +7,7 @@ Refuses to know how payloads are sealed and whether a certificate is genuine.
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from itertools import zip_longest
-from typing import Annotated, Final
+from typing import Annotated, Final, NamedTuple
 
 import msgspec
 
@@ -20,6 +20,11 @@ MAX_SEALED: Final = 1100
 datagram that every path carries (1200 bytes, RFC 9000 section 14)."""
 MAX_CANDIDATES: Final = 8
 """Candidates in one message: eight IPv6 ones with their bases still fit."""
+MAX_INTRODUCERS: Final = 3
+"""As many as a location keeps: through any of them the other end can signal later."""
+MAX_RELAYS: Final = 2
+"""Relay sessions in one message: a relay, and another one should it be full."""
+SESSION_LENGTH: Final = 8
 MAX_WITHDRAWN: Final = 4
 """Earlier offers that one message disowns: an attempt is made three times, plus one
 that lost against a call from the other side."""
@@ -43,6 +48,37 @@ _Foundation = Annotated[
 _Withdrawn = Annotated[
     bytes, msgspec.Meta(min_length=WITHDRAWN_LENGTH, max_length=WITHDRAWN_LENGTH)
 ]
+_Session = Annotated[
+    bytes, msgspec.Meta(min_length=SESSION_LENGTH, max_length=SESSION_LENGTH)
+]
+
+
+class RelayPoint(NamedTuple):
+    """Where the sender joins, or joined, a session of a relay.
+
+    Attributes:
+        endpoint: Of the relay node.
+        session: The 8 bytes that both ends show there.
+    """
+
+    endpoint: Endpoint
+    session: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rendezvous:
+    """How the sender is reached beside its candidates; all of it is hints.
+
+    Attributes:
+        introducers: Where it is registered, or itself if it is its own introducer.
+        relays: Relay sessions that it is ready to join.
+    """
+
+    introducers: tuple[Endpoint, ...] = ()
+    relays: tuple[RelayPoint, ...] = ()
+
+
+NO_RENDEZVOUS: Final = Rendezvous()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,12 +90,14 @@ class Half:
         ice: Its ICE half; the candidates in the order in which they travel.
         withdrawn: Short digests of its earlier offers that it no longer stands by.
         early_data: Bytes for the application above.
+        rendezvous: Its introducers and relays.
     """
 
     certificate: bytes
     ice: IceHalf
     withdrawn: tuple[bytes, ...] = ()
     early_data: bytes = field(default=b"", repr=False)
+    rendezvous: Rendezvous = NO_RENDEZVOUS
 
 
 def encode(half: Half, room: int) -> bytes:
@@ -107,6 +145,7 @@ def decode_untrusted(data: bytes) -> Half:
         ice=IceHalf(wire.ufrag, wire.password, candidates),
         withdrawn=wire.withdrawn,
         early_data=wire.early_data,
+        rendezvous=read_rendezvous_untrusted(wire.introducers, wire.relays),
     )
 
 
@@ -120,6 +159,10 @@ class _CandidateWire(
     related: bytes | None
 
 
+RelayWire = tuple[bytes, _Session]
+"""A packed endpoint and a session."""
+
+
 class _HalfWire(
     msgspec.Struct, array_like=True, forbid_unknown_fields=True, frozen=True
 ):
@@ -131,6 +174,8 @@ class _HalfWire(
     ]
     withdrawn: Annotated[tuple[_Withdrawn, ...], msgspec.Meta(max_length=MAX_WITHDRAWN)]
     early_data: Annotated[bytes, msgspec.Meta(max_length=MAX_SEALED)]
+    introducers: Annotated[tuple[bytes, ...], msgspec.Meta(max_length=MAX_INTRODUCERS)]
+    relays: Annotated[tuple[RelayWire, ...], msgspec.Meta(max_length=MAX_RELAYS)]
 
 
 _ENCODER: Final = msgspec.msgpack.Encoder()
@@ -147,7 +192,25 @@ def _encode(half: Half, candidates: Iterable[Candidate]) -> bytes:
             candidates=tuple(_write_candidate(candidate) for candidate in ordered),
             withdrawn=half.withdrawn[-MAX_WITHDRAWN:],
             early_data=half.early_data,
+            introducers=tuple(map(pack, half.rendezvous.introducers[:MAX_INTRODUCERS])),
+            relays=tuple(
+                (pack(relay.endpoint), relay.session)
+                for relay in half.rendezvous.relays[:MAX_RELAYS]
+            ),
         )
+    )
+
+
+def read_rendezvous_untrusted(
+    introducers: Iterable[bytes], relays: Iterable[RelayWire]
+) -> Rendezvous:
+    """Parse what travels; RemoteProtocolError when an address is none."""
+    return Rendezvous(
+        introducers=tuple(map(unpack_untrusted, introducers)),
+        relays=tuple(
+            RelayPoint(unpack_untrusted(endpoint), session)
+            for endpoint, session in relays
+        ),
     )
 
 

@@ -23,7 +23,9 @@ from opnode.core.peerfile import LocationCertificate, unpack_certificate_untrust
 from opnode.protocols.introductions.handshake import Initiator, Responder
 from opnode.protocols.introductions.messages import (
     MAX_SEALED,
+    NO_RENDEZVOUS,
     Half,
+    Rendezvous,
     decode_untrusted,
     encode,
 )
@@ -50,6 +52,7 @@ class Established:
         keys: Transport keys; the other end has them with directions exchanged.
         peer: The verified certificate of the other location.
         ice: The other end's ICE half.
+        rendezvous: The other end's introducers and relays.
         early_data: What the other end sent along; replayable when it is an offer's.
         initiator: Whether we made the offer.
         offer_digest: SHA-256 of the offer; names the introduction at both ends.
@@ -58,6 +61,7 @@ class Established:
     keys: TransportKeys
     peer: LocationCertificate
     ice: IceHalf
+    rendezvous: Rendezvous
     early_data: bytes = field(repr=False)
     initiator: bool
     offer_digest: bytes
@@ -76,7 +80,13 @@ class Ledger(Protocol):
         """An authentic answer came in that cannot be used."""
         ...
 
-    def own_half(self, remote_static: bytes, ice: IceHalf, early_data: bytes) -> Half:
+    def own_half(
+        self,
+        remote_static: bytes,
+        ice: IceHalf,
+        early_data: bytes,
+        rendezvous: Rendezvous,
+    ) -> Half:
         """Return what we say to that location."""
         ...
 
@@ -157,6 +167,7 @@ class OutgoingIntroduction:
             keys=self._handshake.keys,
             peer=peer,
             ice=half.ice,
+            rendezvous=half.rendezvous,
             early_data=half.early_data,
             initiator=True,
             offer_digest=self.digest,
@@ -204,12 +215,21 @@ class IncomingIntroduction:
         return self._half.ice
 
     @property
+    def rendezvous(self) -> Rendezvous:
+        """The caller's introducers and relays."""
+        return self._half.rendezvous
+
+    @property
     def early_data(self) -> bytes:
         """What the caller sent along; replayable, so act on it at most once."""
         return self._half.early_data
 
     def answer(
-        self, ice: IceHalf, *, early_data: bytes = b""
+        self,
+        ice: IceHalf,
+        *,
+        early_data: bytes = b"",
+        rendezvous: Rendezvous = NO_RENDEZVOUS,
     ) -> tuple[bytes, Established]:
         """Accept: return the sealed answer and the connection's beginnings.
 
@@ -218,13 +238,15 @@ class IncomingIntroduction:
             LocalProtocolError: Answered or declined before, or too much early data.
         """
         self._require_pending()
-        half = self._ledger.own_half(self.peer.static_public, ice, early_data)
+        static = self.peer.static_public
+        half = self._ledger.own_half(static, ice, early_data, rendezvous)
         answer = self._handshake.write_message_2(encode(half, ANSWER_ROOM))
         self._ledger.incoming_answered(self, answer)
         established = Established(
             keys=self._handshake.keys,
             peer=self.peer,
             ice=self.ice,
+            rendezvous=self.rendezvous,
             early_data=self.early_data,
             initiator=False,
             offer_digest=self.digest,

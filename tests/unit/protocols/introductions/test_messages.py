@@ -11,9 +11,13 @@ from opnode.core.addresses import Candidate, Endpoint, IceHalf
 from opnode.core.errors import LocalProtocolError, RemoteProtocolError
 from opnode.protocols.introductions.messages import (
     MAX_CANDIDATES,
+    MAX_INTRODUCERS,
+    MAX_RELAYS,
     MAX_SEALED,
     MAX_WITHDRAWN,
     Half,
+    RelayPoint,
+    Rendezvous,
     decode_untrusted,
     encode,
 )
@@ -52,6 +56,14 @@ halves = st.builds(
         tuple
     ),
     early_data=st.binary(max_size=100),
+    rendezvous=st.builds(
+        Rendezvous,
+        introducers=st.lists(endpoints, max_size=MAX_INTRODUCERS).map(tuple),
+        relays=st.lists(
+            st.builds(RelayPoint, endpoints, st.binary(min_size=8, max_size=8)),
+            max_size=MAX_RELAYS,
+        ).map(tuple),
+    ),
 )
 
 
@@ -120,8 +132,9 @@ def test_a_half_that_no_reader_would_take_is_not_written(ice: IceHalf):
         encode(half_with(ice), ROOM)
 
 
-GOOD = [bytes(240), "ufra", PASSWORD, [], [], b""]
-CANDIDATE = [0, bytes([192, 0, 2, 1, 0, 80]), 1, "f", None]
+ADDRESS = bytes([192, 0, 2, 1, 0, 80])
+GOOD = [bytes(240), "ufra", PASSWORD, [], [], b"", [], []]
+CANDIDATE = [0, ADDRESS, 1, "f", None]
 
 
 @pytest.mark.parametrize(
@@ -140,6 +153,11 @@ CANDIDATE = [0, bytes([192, 0, 2, 1, 0, 80]), 1, "f", None]
         (4, [bytes(16)] * (MAX_WITHDRAWN + 1)),
         (5, bytes(MAX_SEALED + 1)),
         (5, "text"),
+        (6, [ADDRESS] * (MAX_INTRODUCERS + 1)),
+        (6, [b"short"]),
+        (7, [[ADDRESS, bytes(8)]] * (MAX_RELAYS + 1)),
+        (7, [[ADDRESS, bytes(7)]]),
+        (7, [[b"short", bytes(8)]]),
     ],
 )
 def test_a_field_outside_its_bounds_is_refused(place: int, found: object):
@@ -148,7 +166,7 @@ def test_a_field_outside_its_bounds_is_refused(place: int, found: object):
         decode_untrusted(msgspec.msgpack.encode(fields))
 
 
-@pytest.mark.parametrize("fields", [GOOD[:5], [*GOOD, 1], {}, None])
+@pytest.mark.parametrize("fields", [GOOD[:7], [*GOOD, 1], {}, None])
 def test_another_shape_is_refused(fields: object):
     with pytest.raises(RemoteProtocolError, match="introduction payload of"):
         decode_untrusted(msgspec.msgpack.encode(fields))
