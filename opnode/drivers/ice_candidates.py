@@ -112,6 +112,10 @@ class LocalCandidates:
             ),
         )
 
+    def look_again(self, _: object = None) -> None:
+        """The interfaces may be others than a moment ago."""
+        self._valid_until = -1.0
+
     def is_ours(self, endpoint: Endpoint) -> bool:
         """Whether a datagram to this address would come back to our own socket."""
         if endpoint.port != self._local.port:

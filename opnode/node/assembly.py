@@ -34,7 +34,8 @@ from opnode.node.contact_cache import ContactCache
 from opnode.node.data_directory import DataDirectory
 from opnode.node.joining import Joiner
 from opnode.node.keys import NodeKeys
-from opnode.node.network_watch import NetworkWatch
+from opnode.node.network_watch import NetworkChange, NetworkWatch
+from opnode.node.port_forecast import PortForecast
 from opnode.node.presence import PresenceConfig, PresenceKeeper
 from opnode.node.roles import RoleKeeper
 from opnode.protocols.introductions.desk import IntroductionDesk
@@ -72,6 +73,7 @@ class Parts:
     joiner: Joiner
     presence: PresenceKeeper | None
     observed: ObservedAddresses
+    forecast: PortForecast
     checkup: Checkup
     cache: ContactCache
     roles: RoleKeeper
@@ -129,6 +131,7 @@ async def assemble(
         world.wall_clock, directory.acquaintances_path if directory else None
     )
     cache = ContactCache(directory, world.wall_clock)
+    observed = ObservedAddresses(hub.local, _hosts(world))
     table = ConnectionTable(hub, traces=QlogTraces(qlog) if qlog else None)
     return Parts(
         keys=keys,
@@ -144,15 +147,30 @@ async def assemble(
         connector=_connector(config, keys, introductions, table, world, acquaintances),
         joiner=_joiner(config, cache, dht, rpc, world),
         presence=_presence(config, keys, dht, introductions, world),
-        observed=ObservedAddresses(
-            hub.local, [a.host for a in world.network.interface_addresses()]
-        ),
+        observed=observed,
+        forecast=PortForecast(rpc, dht.contacts, lambda: observed.nat),
         checkup=_checkup(config, dht, rpc, world),
         cache=cache,
         roles=_roles(config, dht, rpc, world),
         dialler=Dialler(rpc, dht.contacts, world.network.bind, world.rng),
-        network_watch=NetworkWatch(world.network, world.wall_clock),
+        network_watch=_network_watch(world, observed),
     )
+
+
+def _hosts(world: World) -> list[str]:
+    return [one.host for one in world.network.interface_addresses()]
+
+
+def _network_watch(world: World, observed: ObservedAddresses) -> NetworkWatch:
+    """The first to hear of a change is who knows where we are."""
+    watch = NetworkWatch(world.network, world.wall_clock)
+
+    def forget(change: NetworkChange) -> None:
+        if change is NetworkChange.ADDRESSES:
+            observed.moved(_hosts(world))
+
+    watch.subscribe(forget)
+    return watch
 
 
 def _qlog(config: NodeConfig, world: World) -> QlogDirectory | None:

@@ -7,7 +7,7 @@ Refuses to know lookups, storage and what a connection is used for.
 
 import logging
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Final
@@ -91,6 +91,7 @@ class Connector:
         own_introducers: where we are registered now.
         way_makers: ways beside the direct one, such as relays; one of each is begun
             for every meeting.
+        foresee: where our NAT will show us to the next peer; mostly nothing, at once.
     """
 
     def __init__(  # noqa: PLR0913 - the one place where these six meet
@@ -108,6 +109,7 @@ class Connector:
         self.may_connect: Callable[[LocationCertificate], bool] = _anybody
         self.own_introducers: Callable[[], tuple[Endpoint, ...]] = _nowhere
         self.way_makers: list[WayMaker] = []
+        self.foresee: Callable[[], Awaitable[Sequence[Endpoint]]] = _nothing_foreseen
         self._desk = desk
         self._introductions = introductions
         self._ice = ice
@@ -210,10 +212,15 @@ class Connector:
         if not self.may_connect(incoming.peer):
             incoming.decline()
             raise IntroductionRefused(RefusalCode.DECLINED)
-        opening = self._new_opening(incoming)
-        answer, established = incoming.answer(
-            opening.ice, rendezvous=opening.rendezvous
-        )
+        opening = await self._new_opening(incoming)
+        try:
+            answer, established = incoming.answer(
+                opening.ice, rendezvous=opening.rendezvous
+            )
+        except IntroductionRefused:
+            # The caller withdrew it while we asked for our next port.
+            await opening.aclose()
+            raise
         begun = Beginnings(
             established=established,
             opening=opening,
@@ -258,7 +265,7 @@ class Connector:
     ) -> None:
         """Offer, and connect on the answer; or be overtaken by the peer's offer."""
         started_at = trio.current_time()
-        opening = self._new_opening(None)
+        opening = await self._new_opening(None)
         meeting: Meeting | None = None
         try:
             meeting = await self._call(presence, opening, attempt)
@@ -286,10 +293,14 @@ class Connector:
         self._enter(meeting)
         attempt.connection = meeting.connection
 
-    def _new_opening(self, incoming: IncomingIntroduction | None) -> Opening:
+    async def _new_opening(self, incoming: IncomingIntroduction | None) -> Opening:
         """Begin all ways to somebody: whom we call, or who made us an offer."""
-        session = self._ice.new_session(controlling=incoming is None)
         heard = None if incoming is None else _words_of(incoming)
+        session = self._ice.new_session(
+            controlling=incoming is None,
+            predicted=await self.foresee(),
+            near=[c.endpoint.host for c in heard.candidates] if heard else (),
+        )
         ways = [maker.new_way(heard) for maker in self.way_makers]
         return Opening(session, ways, self.own_introducers())
 
@@ -450,3 +461,7 @@ def _nowhere() -> tuple[Endpoint, ...]:
 
 def _anybody(_: LocationCertificate) -> bool:
     return True
+
+
+async def _nothing_foreseen() -> Sequence[Endpoint]:
+    return ()

@@ -119,10 +119,14 @@ class OverlayNode:
         self._parts = parts
         self._wall_clock = clock
         self._seen_at: Endpoint | None = None
+        self._reflexive: tuple[Endpoint, ...] = ()
         parts.rpc.on_observed = self._on_observed
         parts.dht.watch_behind_nat(lambda: parts.observed.behind_nat)
         if parts.presence is not None:
             parts.presence.is_behind_nat = lambda: parts.observed.behind_nat
+        if parts.connector is not None:
+            parts.connector.foresee = parts.forecast.foresee
+            parts.network_watch.subscribe(parts.connector.ice.candidates.look_again)
         parts.rpc.prover.may_be_ours = parts.observed.may_be_ours
         if parts.presence is not None:
             parts.network_watch.subscribe(parts.presence.network_changed)
@@ -417,20 +421,37 @@ class OverlayNode:
         return tuple(e.endpoint for e in presence.introducers) if presence else ()
 
     def _on_observed(self, reporter: Endpoint, observed: Endpoint) -> None:
+        self._parts.observed.report(reporter, observed, trio.current_time())
+        # As after nearly every reply: nothing of the following would change.
+        if observed not in self._reflexive:
+            self._adopt_addresses()
+
+    def _adopt_addresses(self) -> None:
+        """Have every part use the addresses that others see us at now."""
         parts = self._parts
-        parts.observed.report(reporter, observed)
-        for endpoint in parts.observed.agreed[:1]:
-            if endpoint == self._seen_at:
-                # As after nearly every reply: nothing of the following would change.
-                return
-            if self._seen_at is not None:
-                parts.network_watch.seen_elsewhere()
-            self._seen_at = endpoint
-            parts.roles.moved(endpoint)
-            # The id is bound to a public address, which only others can tell (BEP 42).
-            parts.dht.adopt_node_id(node_id_of(parts.keys.node.public, endpoint.host))
-            if parts.connector is not None and endpoint != parts.hub.local:
-                parts.connector.ice.candidates.add_observed(endpoint)
+        known, self._reflexive = self._reflexive, parts.observed.reflexive
+        if parts.connector is not None:
+            offered = parts.connector.ice.candidates
+            for endpoint in known:
+                if endpoint not in self._reflexive:
+                    offered.forget_observed(endpoint)
+            for endpoint in self._reflexive:
+                offered.add_observed(endpoint)
+        seen_at = self._reflexive[0] if self._reflexive else None
+        is_dependent = parts.observed.nat.kind.is_dependent
+        if seen_at is not None and is_dependent:
+            # Of what each node sees, only the host is an address of ours.
+            seen_at = seen_at._replace(port=parts.hub.local.port)
+        if seen_at is None or seen_at == self._seen_at:
+            return
+        if self._seen_at is not None and not (
+            is_dependent and seen_at.host == self._seen_at.host
+        ):
+            parts.network_watch.seen_elsewhere()
+        self._seen_at = seen_at
+        parts.roles.moved(seen_at)
+        # The id is bound to a public address, which only others can tell (BEP 42).
+        parts.dht.adopt_node_id(node_id_of(parts.keys.node.public, seen_at.host))
 
 
 @contextlib.asynccontextmanager

@@ -1,0 +1,109 @@
+import random
+from contextlib import asynccontextmanager
+
+import pytest
+import trio
+
+from opnode.core.addresses import Endpoint
+from opnode.core.errors import PeerUnreachable
+from opnode.drivers.connections import PathKind
+from opnode.node.config import NodeConfig
+from opnode.node.node import open_node
+from opnode.node.port_forecast import ForecastStatistics
+from opnode.protocols.nat.mapping import MappingKind
+from opnode.testing.nat import VirtualNat
+from opnode.testing.nat_behaviour import PRESETS
+from opnode.testing.overlay import open_overlay
+
+SEEDS = 12
+IDLE_S = 400.0
+"""No mapping lives so long without traffic, so most seeds are strangers to the NAT."""
+
+
+@asynccontextmanager
+async def at_home(overlay, kind, number):
+    """A node behind a NAT of its own."""
+    outside = f"20.{number}.0.1"
+    nat = VirtualNat(overlay.network, outside, PRESETS[kind], random.Random(number))
+    config = NodeConfig(
+        listen=Endpoint("0.0.0.0", 4000), bootstrap=tuple(overlay.entries[:2])
+    )
+    rng = random.Random(100 + number)
+    async with open_node(
+        config, network=nat.host(), wall_clock=overlay.wall_clock, rng=rng
+    ) as node:
+        await node.wait_published()
+        yield node
+
+
+def forecast_of(node):
+    return node._parts.forecast
+
+
+async def path_between(caller_kind, callee_kind, *, idle_s=5.0):
+    """The kind of path that a call between two such homes gets."""
+    async with (
+        open_overlay(SEEDS) as overlay,
+        at_home(overlay, caller_kind, 1) as caller,
+        at_home(overlay, callee_kind, 2) as callee,
+    ):
+        await trio.sleep(idle_s)
+        with trio.fail_after(20):
+            connection = await caller.connect(callee.peer_id)
+        made = [forecast_of(node).statistics() for node in (caller, callee)]
+        return connection.path.kind, made
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("idle_s", [5.0, IDLE_S])
+@pytest.mark.parametrize("other", ["full", "addr", "port"])
+async def test_a_sequential_nat_is_foretold_and_met_directly(
+    autojump_clock, other, idle_s
+):
+    for kinds in (("seq", other), (other, "seq")):
+        kind, made = await path_between(*kinds, idle_s=idle_s)
+        assert kind is PathKind.DIRECT
+        sequential, usual = made if kinds[0] == "seq" else made[::-1]
+        assert sequential.made == 1
+        assert sequential.probes <= 3
+        assert bool(sequential.probes) == (idle_s == IDLE_S)
+        assert usual == ForecastStatistics(made=0, probes=0)
+
+
+@pytest.mark.slow
+async def test_random_ports_behind_a_port_restricted_filter_take_no_direct_path(
+    autojump_clock,
+):
+    with pytest.raises(PeerUnreachable):
+        await path_between("sym", "port")
+
+
+@pytest.mark.parametrize(
+    ("preset", "kind"),
+    [
+        ("port", MappingKind.INDEPENDENT),
+        ("full", MappingKind.INDEPENDENT),
+        ("sym", MappingKind.RANDOM),
+        ("seq", MappingKind.SEQUENTIAL),
+    ],
+)
+async def test_a_node_knows_its_nat_once_it_has_joined(autojump_clock, preset, kind):
+    async with open_overlay(4) as overlay, at_home(overlay, preset, 1) as node:
+        nat = node._parts.observed.nat
+        assert nat.kind is kind
+        assert nat.host == "20.1.0.1"
+        assert node._parts.observed.behind_nat
+        hosts = {one.host for one in node.connector.ice.candidates.observed}
+        assert hosts == {"20.1.0.1"}
+
+
+async def test_who_asks_again_at_once_shares_the_probes(autojump_clock):
+    async with open_overlay(6) as overlay, at_home(overlay, "seq", 1) as node:
+        await trio.sleep(IDLE_S)
+        forecast = forecast_of(node)
+        first = await forecast.foresee()
+        probes = forecast.statistics().probes
+        assert probes
+        assert await forecast.foresee() == first
+        assert forecast.statistics().probes == probes
+        assert len(first) == 5
