@@ -38,8 +38,8 @@ _MAX_PRIORITY: Final = 2**31 - 1
 # RFC 8839 section 5.4 and 5.1: ice-char is a letter, a digit, "+" or "/".
 _ICE_CHARS: Final = r"^[A-Za-z0-9+/]*\Z"
 
-_Ufrag = Annotated[str, msgspec.Meta(min_length=4, max_length=32, pattern=_ICE_CHARS)]
-_Password = Annotated[
+Ufrag = Annotated[str, msgspec.Meta(min_length=4, max_length=32, pattern=_ICE_CHARS)]
+Password = Annotated[
     str, msgspec.Meta(min_length=22, max_length=64, pattern=_ICE_CHARS)
 ]
 _Foundation = Annotated[
@@ -48,7 +48,7 @@ _Foundation = Annotated[
 _Withdrawn = Annotated[
     bytes, msgspec.Meta(min_length=WITHDRAWN_LENGTH, max_length=WITHDRAWN_LENGTH)
 ]
-_Session = Annotated[
+Session = Annotated[
     bytes, msgspec.Meta(min_length=SESSION_LENGTH, max_length=SESSION_LENGTH)
 ]
 
@@ -109,7 +109,7 @@ def encode(half: Half, room: int) -> bytes:
     Raises:
         LocalProtocolError: Even so it does not fit, or a field is outside its bounds.
     """
-    ranked = _most_useful_first(half.ice.candidates)[:MAX_CANDIDATES]
+    ranked = most_useful_first(half.ice.candidates)[:MAX_CANDIDATES]
     payload = _encode(half, ranked)
     while len(payload) > room and len(ranked) > 1:
         ranked.pop()
@@ -139,7 +139,7 @@ def decode_untrusted(data: bytes) -> Half:
         raise RemoteProtocolError(
             f"introduction payload of {len(data)} bytes: {error}"
         ) from None
-    candidates = tuple(_read_candidate_untrusted(item) for item in wire.candidates)
+    candidates = tuple(read_candidate_untrusted(item) for item in wire.candidates)
     return Half(
         certificate=wire.certificate,
         ice=IceHalf(wire.ufrag, wire.password, candidates),
@@ -149,9 +149,11 @@ def decode_untrusted(data: bytes) -> Half:
     )
 
 
-class _CandidateWire(
+class CandidateWire(
     msgspec.Struct, array_like=True, forbid_unknown_fields=True, frozen=True
 ):
+    """One candidate as it travels."""
+
     kind: Annotated[int, msgspec.Meta(ge=0, lt=len(_KINDS))]
     endpoint: bytes
     priority: Annotated[int, msgspec.Meta(ge=1, le=_MAX_PRIORITY)]
@@ -159,7 +161,7 @@ class _CandidateWire(
     related: bytes | None
 
 
-RelayWire = tuple[bytes, _Session]
+RelayWire = tuple[bytes, Session]
 """A packed endpoint and a session."""
 
 
@@ -167,10 +169,10 @@ class _HalfWire(
     msgspec.Struct, array_like=True, forbid_unknown_fields=True, frozen=True
 ):
     certificate: Annotated[bytes, msgspec.Meta(max_length=MAX_CERTIFICATE_SIZE)]
-    ufrag: _Ufrag
-    password: _Password
+    ufrag: Ufrag
+    password: Password
     candidates: Annotated[
-        tuple[_CandidateWire, ...], msgspec.Meta(max_length=MAX_CANDIDATES)
+        tuple[CandidateWire, ...], msgspec.Meta(max_length=MAX_CANDIDATES)
     ]
     withdrawn: Annotated[tuple[_Withdrawn, ...], msgspec.Meta(max_length=MAX_WITHDRAWN)]
     early_data: Annotated[bytes, msgspec.Meta(max_length=MAX_SEALED)]
@@ -189,16 +191,24 @@ def _encode(half: Half, candidates: Iterable[Candidate]) -> bytes:
             certificate=half.certificate,
             ufrag=half.ice.ufrag,
             password=half.ice.password,
-            candidates=tuple(_write_candidate(candidate) for candidate in ordered),
+            candidates=tuple(write_candidate(candidate) for candidate in ordered),
             withdrawn=half.withdrawn[-MAX_WITHDRAWN:],
             early_data=half.early_data,
-            introducers=tuple(map(pack, half.rendezvous.introducers[:MAX_INTRODUCERS])),
-            relays=tuple(
-                (pack(relay.endpoint), relay.session)
-                for relay in half.rendezvous.relays[:MAX_RELAYS]
-            ),
+            introducers=write_introducers(half.rendezvous),
+            relays=write_relays(half.rendezvous),
         )
     )
+
+
+def write_introducers(rendezvous: Rendezvous) -> tuple[bytes, ...]:
+    """The introducers as they travel; more than fit are left out."""
+    return tuple(map(pack, rendezvous.introducers[:MAX_INTRODUCERS]))
+
+
+def write_relays(rendezvous: Rendezvous) -> tuple[RelayWire, ...]:
+    """The relay sessions as they travel; more than fit are left out."""
+    relays = rendezvous.relays[:MAX_RELAYS]
+    return tuple((pack(relay.endpoint), relay.session) for relay in relays)
 
 
 def read_rendezvous_untrusted(
@@ -218,7 +228,7 @@ def _by_priority(candidate: Candidate) -> int:
     return -candidate.priority
 
 
-def _most_useful_first(candidates: Iterable[Candidate]) -> list[Candidate]:
+def most_useful_first(candidates: Iterable[Candidate]) -> list[Candidate]:
     """Take turns between the kinds, the highest priority first within each.
 
     By priority alone, a machine with eight virtual interfaces would send eight host
@@ -231,12 +241,13 @@ def _most_useful_first(candidates: Iterable[Candidate]) -> list[Candidate]:
     return [candidate for row in rows for candidate in row if candidate is not None]
 
 
-def _write_candidate(candidate: Candidate) -> _CandidateWire:
+def write_candidate(candidate: Candidate) -> CandidateWire:
+    """A candidate as it travels; LocalProtocolError for an unknown kind."""
     if candidate.kind not in _KIND_NUMBERS:
         raise LocalProtocolError(
             f"candidate kind: found {candidate.kind!r}, expected one of {_KINDS}"
         )
-    return _CandidateWire(
+    return CandidateWire(
         kind=_KIND_NUMBERS[candidate.kind],
         endpoint=pack(candidate.endpoint),
         priority=candidate.priority,
@@ -249,7 +260,8 @@ def _pack_optional(endpoint: Endpoint | None) -> bytes | None:
     return None if endpoint is None else pack(endpoint)
 
 
-def _read_candidate_untrusted(wire: _CandidateWire) -> Candidate:
+def read_candidate_untrusted(wire: CandidateWire) -> Candidate:
+    """Parse what travels; RemoteProtocolError when an address is none."""
     related = None if wire.related is None else unpack_untrusted(wire.related)
     return Candidate(
         kind=_KINDS[wire.kind],
