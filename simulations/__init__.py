@@ -1,1 +1,1 @@
-"""Network simulations: the shipped node code on a virtual network and clock."""
+"""Many nodes on a virtual network and clock; and a few real ones behind real NATs."""

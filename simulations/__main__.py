@@ -10,6 +10,7 @@ from typing import Final
 import click
 import msgspec
 
+from simulations.natlab.command import natlab
 from simulations.runs import Figures, Scenario, run
 from simulations.scenarios.churn import ChurnScenario
 from simulations.scenarios.flood import FloodScenario
@@ -85,6 +86,7 @@ def _run(scenario: Scenario[Figures], out: pathlib.Path | None) -> None:
 
 for _kind in SCENARIOS:
     main.add_command(_command(_kind))
+main.add_command(natlab)
 
 
 if __name__ == "__main__":
