@@ -50,6 +50,7 @@ COMMANDS: Final = {
         "opnode.cli.trace:trace", "Show a lookup hop by hop, as a tree."
     ),
     "ping": LazyCommand("opnode.cli.talk:ping", "Connect to a peer; measure the way."),
+    "hangup": LazyCommand("opnode.cli.talk:hangup", "End the connections to a peer."),
     "send": LazyCommand("opnode.cli.talk:send", "Send a file to a peer."),
     "chat": LazyCommand("opnode.cli.chat:chat", "Exchange lines with a peer."),
     "contacts": LazyCommand("opnode.cli.contacts:contacts", "Give peers names."),

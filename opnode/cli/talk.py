@@ -128,6 +128,23 @@ def ping(
 
 @click.command()
 @peer_argument
+@common_options
+def hangup(peer: str, *, data: Path | None, is_json: bool, is_verbose: bool) -> None:
+    """End the connections to PEER. What is being sent breaks off.
+
+    PEER is a peer id (op1...) or the name of a contact.
+
+    \b
+    Examples:
+        opnode hangup ann
+    """
+    set_up_logging(is_verbose=is_verbose)
+    request = messages.HangUp(peer=peer)
+    ask_node(request, data, Output(is_json=is_json), _show_hung_up)
+
+
+@click.command()
+@peer_argument
 @click.argument(
     "file", type=click.Path(exists=True, dir_okay=False, readable=True, path_type=Path)
 )
@@ -279,6 +296,11 @@ def _show_ping(event: Event, output: Output) -> None:
             output.text(f"{number}: no answer", style="yellow")
         case messages.RoundTrip(number=number, ms=ms):
             output.text(f"{number}: {ms:.2f} ms")
+
+
+def _show_hung_up(event: Event, output: Output) -> None:
+    if isinstance(event, messages.HungUp):
+        output.text("hung up" if event.connections else "there was no connection")
 
 
 def connected_text(event: messages.Connected) -> str:

@@ -63,6 +63,12 @@ class Ping(_Verb, frozen=True, kw_only=True, tag="ping"):
     interval_s: Annotated[float, msgspec.Meta(ge=0.01, le=3600)] = 1.0
 
 
+class HangUp(_Verb, frozen=True, kw_only=True, tag="hang up"):
+    """End the connections to a peer, whoever uses them."""
+
+    peer: Name
+
+
 class Send(_Verb, frozen=True, kw_only=True, tag="send"):
     """Send the file at the absolute ``path``; progress every ``report_s`` seconds."""
 
@@ -118,6 +124,7 @@ Request: TypeAlias = (
     | Trace
     | Doctor
     | Ping
+    | HangUp
     | Send
     | Chat
     | Say
@@ -135,6 +142,7 @@ VERBS: Final = (
     "trace",
     "doctor",
     "ping",
+    "hang up",
     "send",
     "chat",
     "contacts add",
@@ -276,6 +284,12 @@ class RoundTrip(_Event, frozen=True, kw_only=True, tag="round trip"):
     ms: float | None
 
 
+class HungUp(_Event, frozen=True, kw_only=True, tag="hung up"):
+    """So many connections to the peer were ended; 0: there was none."""
+
+    connections: int
+
+
 class TransferProgress(_Event, frozen=True, kw_only=True, tag="progress"):
     """Bytes handed to the connection so far."""
 
@@ -348,6 +362,7 @@ Event: TypeAlias = (
     | Diagnosis
     | Connected
     | RoundTrip
+    | HungUp
     | TransferProgress
     | Interrupted
     | Sent

@@ -192,11 +192,18 @@ class Verbs:
 
     async def _talk(
         self,
-        request: messages.Lookup | messages.Ping | messages.Send | messages.Chat,
+        request: messages.Lookup
+        | messages.Ping
+        | messages.HangUp
+        | messages.Send
+        | messages.Chat,
         client: Client,
     ) -> None:
         peer_id = self._daemon.book.resolve(request.peer)
         match request:
+            case messages.HangUp():
+                ended = self._connections.hang_up(peer_id)
+                await client.send(messages.HungUp(connections=ended))
             case messages.Lookup():
                 await self._lookup(peer_id, client)
             case messages.Ping():

@@ -21,6 +21,7 @@ NORMAL: Final = 0
 """The close code of an end that is nobody's fault against the protocol."""
 
 FELL_SILENT: Final = "the peer fell silent"
+HUNG_UP: Final = "hung up"
 
 
 class PeerConnection(Protocol):
@@ -161,6 +162,13 @@ class PeerConnections:
         """All connections that have not ended."""
         links = [link for links in self._links.values() for link in links]
         return tuple(link.connection for link in links if link.is_alive)
+
+    def hang_up(self, peer_id: PeerId) -> int:
+        """End the connections to a peer, whoever uses them; returns how many."""
+        live = [link for link in self._links.get(peer_id, ()) if link.is_alive]
+        for link in live:
+            link.connection.close(NORMAL, HUNG_UP)
+        return len(live)
 
     async def _live_link(self, peer_id: PeerId) -> Link:
         lock = self._locks.setdefault(peer_id, trio.Lock())

@@ -132,6 +132,10 @@ class LabNode:
         request = messages.Ping(peer=peer.peer_id, count=0)
         return await self.ask(request, messages.Connected)
 
+    async def hang_up(self, peer: "LabNode") -> None:
+        """End the connections to another node."""
+        await self.ask(messages.HangUp(peer=peer.peer_id), messages.HungUp)
+
     async def send(self, peer: "LabNode", path: Path) -> messages.Sent:
         """Send a file.
 

@@ -3,6 +3,7 @@ import os
 import signal
 import threading
 
+import pytest
 import trio
 
 from opnode.cli.talk import connected_text
@@ -163,6 +164,17 @@ def test_ping_shows_the_path_and_each_round_trip(opnode, node, tmp_path):
     assert "path direct, 192.0.2.1:5 (lookup 1.0 ms" in ended.out
     assert "1: 0.50 ms\n2: no answer\n" in ended.out
     assert node.requests == [messages.Ping(peer="ann", count=2, interval_s=0.5)]
+
+
+@pytest.mark.parametrize(
+    ("connections", "told"), [(1, "hung up\n"), (0, "there was no connection\n")]
+)
+def test_hangup_tells_whether_there_was_a_connection(
+    opnode, node, tmp_path, connections, told
+):
+    node.answers[messages.HangUp] = [messages.HungUp(connections=connections)]
+    assert opnode("hangup", "ann", "--data", tmp_path).out == told
+    assert node.requests == [messages.HangUp(peer="ann")]
 
 
 def test_a_connection_in_use_already_shows_no_old_timings():

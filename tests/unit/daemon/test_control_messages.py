@@ -23,6 +23,7 @@ REQUESTS = [
     messages.Trace(target="ann", nodes=True),
     messages.Doctor(),
     messages.Ping(peer="ann", count=3),
+    messages.HangUp(peer="ann"),
     messages.Send(peer="ann", path="/a"),
     messages.Chat(peer="ann"),
     messages.AddContact(name="ann", peer="op1"),

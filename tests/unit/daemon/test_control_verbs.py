@@ -238,6 +238,16 @@ async def test_a_second_ping_uses_the_same_connection(world):
     assert again.first_byte_ms > 0
 
 
+async def test_after_hanging_up_a_ping_makes_a_new_connection(world):
+    await world.run(messages.Ping(peer="ann", count=0))
+    for ended in (1, 0):
+        hung_up = await world.run(messages.HangUp(peer="ann"))
+        assert hung_up[-1] == messages.HungUp(connections=ended)
+    assert world.close_reasons == ["hung up"]
+    again = (await world.run(messages.Ping(peer="ann", count=0)))[-1]
+    assert not again.reused
+
+
 async def test_a_ping_that_found_its_connection_dead_tells_the_timings_of_the_new_one(
     autojump_clock, tmp_path, nursery
 ):

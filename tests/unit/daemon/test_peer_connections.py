@@ -132,6 +132,13 @@ async def test_the_connection_of_a_caller_serves_the_way_back(world):
     assert world.node.made == []
 
 
+async def test_hanging_up_ends_what_others_use_and_tells_how_many(world):
+    async with world.pool.borrow(ANN) as connection:
+        assert world.pool.hang_up(ANN) == 1
+        assert connection.close_reason == "hung up"
+    assert world.pool.hang_up(ANN) == 0
+
+
 async def test_channels_of_the_peer_are_served_on_both_kinds_of_connection(world):
     incoming = FakeConnection(BEN)
     world.node.incoming[0].send_nowait(incoming)
