@@ -13,7 +13,8 @@
     │   ├── PeerUnreachable      ├── IntroductionRefused
     │   │                        └── IceFailed
     │   ├── BootstrapFailed      ├── RecordNotFound
-    │   ├── RequestTimeout       └── RequestRefused
+    │   ├── RequestTimeout       ├── RequestRefused
+    │   └── RelayUnavailable
     ├── StorageError             DataDirectoryInUse · UnreadableKey
     ├── TransferError            TransferDeclined · TransferCorrupt
     └── ConfigError              says which field, what was found, what was expected
@@ -145,6 +146,14 @@ class BootstrapFailed(NetworkError):
 
 class RecordNotFound(NetworkError):
     """The whole lookup ran and nobody holds a valid record under the key."""
+
+
+class RelayUnavailable(NetworkError):
+    """A server that would carry our datagrams does not, or no longer.
+
+    Its operator, its address or our credentials may be at fault; the text says which
+    is likely. Direct paths are not concerned.
+    """
 
 
 class RequestTimeout(NetworkError):

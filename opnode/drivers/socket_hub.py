@@ -5,11 +5,12 @@ Batch in, tell whose datagram it is, batch out.
 Owns the first byte of every datagram (RFC 7983 style demultiplexing):
 
     0-3 with the magic cookie   STUN, to `stun_handler`
-    64-79                       TURN channel data, to `turn_handler`
+    64-79                       TURN channel data
     0xC0-0xCF                   RPC, to `rpc_handler`
     0xD0                        relayed, to `relay_handler`
     0xE0                        RUDP, to the sink of the connection id in bytes 1-8
 
+STUN and channel data of a TURN server that we use go to whoever entered that server.
 Everything else is counted and dropped, unanswered. Refuses to know what is inside.
 """
 
@@ -100,20 +101,19 @@ class SocketHub:
     Attributes:
         stun_handler: gets STUN datagrams; None drops them.
         rpc_handler: gets RPC datagrams; None drops them.
-        turn_handler: gets TURN channel data; None drops it.
         relay_handler: gets relayed datagrams, frame and all; None drops them.
     """
 
     def __init__(self, socket: DatagramSocket) -> None:
         self.stun_handler: DatagramHandler | None = None
         self.rpc_handler: DatagramHandler | None = None
-        self.turn_handler: DatagramHandler | None = None
         self.relay_handler: DatagramHandler | None = None
         self._socket = socket
         self._sinks: dict[bytes, ConnectionSink] = {}
         self._touched: dict[bytes, ConnectionSink] = {}
         self._carriers: dict[Endpoint, Carrier] = {}
         self._shown: dict[Endpoint, Endpoint] = {}
+        self._turn_servers: dict[Endpoint, DatagramHandler] = {}
         self._carrier_number = 0
         self._when_writable: dict[Callable[[], None], None] = {}
         self._someone_waits = trio.Event()
@@ -187,6 +187,14 @@ class SocketHub:
     def carrier_of(self, endpoint: Endpoint) -> Carrier | None:
         """By what datagrams to this address leave; None for the socket."""
         return self._carriers.get(endpoint)
+
+    def add_turn_server(self, endpoint: Endpoint, handler: DatagramHandler) -> None:
+        """Hand what comes from a TURN server, STUN and channel data, to `handler`."""
+        self._turn_servers[endpoint] = handler
+
+    def remove_turn_server(self, endpoint: Endpoint) -> None:
+        """Forget a TURN server; nothing happens when it is unknown."""
+        self._turn_servers.pop(endpoint, None)
 
     def deliver_untrusted(self, data: bytes, source: Endpoint) -> None:
         """Take one datagram that a carrier received, as if from the socket."""
@@ -324,10 +332,10 @@ class SocketHub:
             handler = self.rpc_handler
         elif first <= _STUN_LAST and _is_stun(buffer):
             self._stun += 1
-            handler = self.stun_handler
+            handler = self._turn_servers.get(source, self.stun_handler)
         elif _TURN_FIRST <= first <= _TURN_LAST:
             self._turn += 1
-            handler = self.turn_handler
+            handler = self._turn_servers.get(source)
         elif first == RELAYED:
             self._relayed += 1
             handler = self.relay_handler

@@ -370,9 +370,11 @@ async def test_what_a_carrier_received_goes_where_the_sockets_goes(setup: Setup)
 
 async def test_relayed_and_turn_datagrams_reach_their_handlers(setup: Setup):
     heard: list[bytes] = []
-    setup.hub.turn_handler = lambda data, _: heard.append(data)
+    stun_heard = len(setup.stun)
+    setup.hub.add_turn_server(PEER, lambda data, _: heard.append(data))
     setup.hub.relay_handler = lambda data, _: heard.append(data)
     turn, relayed = b"\x40" * 12, b"\xd0" + bytes(12)
-    await setup.send(turn, relayed)
-    assert heard == [turn, relayed]
+    await setup.send(turn, relayed, STUN)
+    assert heard == [turn, relayed, STUN]
+    assert len(setup.stun) == stun_heard
     assert (setup.hub.statistics().turn, setup.hub.statistics().relayed) == (1, 1)
