@@ -16,14 +16,14 @@ import trio
 from opnode.cli.client import NodeNotRunning, open_client
 from opnode.cli.main import FAILED
 from opnode.cli.output import Output, set_up_logging
-from opnode.cli.run import ANY_PORT, NETWORK_NAME, node_options, seed_entries
+from opnode.cli.run import NETWORK_NAME, node_options, seed_entries
 from opnode.cli.talk import run_or_raise
 from opnode.core.errors import LocalProtocolError
 from opnode.daemon import control_messages as messages
 from opnode.daemon.control_doctor import report_findings
 from opnode.daemon.control_messages import Event
 from opnode.node.bootstrap import BootstrapEntry
-from opnode.node.config import NodeConfig
+from opnode.node.config import EVERY_INTERFACE, NodeConfig
 from opnode.node.data_directory import default_data_directory
 from opnode.node.node import open_node
 
@@ -92,7 +92,7 @@ async def _examine_trial(
 ) -> None:
     view.begin(is_running=False)
     config = NodeConfig(
-        listen=ANY_PORT,
+        listen=EVERY_INTERFACE,
         bootstrap=entries,
         has_identity=False,
         network_name=NETWORK_NAME,

@@ -29,7 +29,7 @@ from opnode.cli.output import Output, set_up_logging, size_text
 from opnode.cli.patience import told_if_slow
 from opnode.cli.prompt import TerminalPrompt
 from opnode.cli.signals import run_until_signal
-from opnode.core.addresses import Endpoint
+from opnode.core.addresses import Endpoint, is_wildcard
 from opnode.core.crypto import random_bytes
 from opnode.core.errors import ConfigError, LocalProtocolError
 from opnode.core.ids import PeerId, format_peer_id
@@ -50,7 +50,7 @@ from opnode.daemon.services import (
     FileProgress,
 )
 from opnode.node.bootstrap import BootstrapEntry, read_seeds_file
-from opnode.node.config import NodeConfig, Role
+from opnode.node.config import EVERY_INTERFACE, NodeConfig, Role
 from opnode.node.data_directory import default_data_directory
 from opnode.node.joining import JoinReport
 from opnode.node.node import OverlayNode, open_node
@@ -58,8 +58,7 @@ from opnode.node.node import OverlayNode, open_node
 SEED_PORT: Final = 4848
 """A fixed port, so that a seed's invite stays true after a restart."""
 
-ANY_PORT: Final = Endpoint("0.0.0.0", 0)  # noqa: S104 - every interface, on purpose
-SEED_LISTEN: Final = Endpoint("0.0.0.0", SEED_PORT)  # noqa: S104 - as above
+SEED_LISTEN: Final = EVERY_INTERFACE._replace(port=SEED_PORT)
 SEEDS_FILE: Final = "bootstrap_seeds.json"
 NETWORK_NAME: Final = "main"
 
@@ -105,7 +104,7 @@ def node_options(command: Callable[..., None]) -> Callable[..., None]:
 @click.option(
     "--listen",
     type=EndpointType(),
-    default=ANY_PORT,
+    default=EVERY_INTERFACE,
     show_default="every interface, any port",
     help="Where the node's UDP socket is.",
 )
@@ -380,7 +379,7 @@ class DaemonView:
         if ready.peer_id is None and ready.invite is not None:
             self.output.text("invite, for --bootstrap and bootstrap_seeds.json:")
             self.output.text(ready.invite, style="bold")
-            if self._options.listen.host in ("0.0.0.0", "::"):  # noqa: S104 - compares
+            if is_wildcard(self._options.listen.host):
                 self.output.text(
                     "(where others reach this machine by another name or address,"
                     " write that one instead)"

@@ -23,7 +23,7 @@ import trio
 from opnode.core.addresses import Endpoint
 from opnode.core.errors import ConfigError, NetworkError
 from opnode.core.interfaces import InterfaceAddress
-from opnode.drivers import socket_options
+from opnode.drivers import dual_stack, socket_options
 from opnode.drivers.network_changes import Addresses, wait_changed
 
 _log = logging.getLogger(__name__)
@@ -91,7 +91,7 @@ class DatagramSocket(Protocol):
 
     @property
     def local(self) -> Endpoint:
-        """The bound address."""
+        """The bound address; at ``::`` the socket carries both IP versions."""
         ...
 
     @property
@@ -147,6 +147,9 @@ class Network(Protocol):
 
     async def bind(self, endpoint: Endpoint) -> DatagramSocket:
         """Bind a UDP socket; port 0 lets the system choose.
+
+        At ``::`` it carries IPv4 as well, and where there is no IPv6 that alone: see
+        `DatagramSocket.local`. Sources and destinations are canonical in any case.
 
         Raises:
             ConfigError: the address is in use or not ours.
@@ -205,20 +208,9 @@ class SystemNetwork:
         """See `Network.bind`."""
         await trio.lowlevel.checkpoint()
         _keep_freed_memory()
-        is_v6 = ":" in endpoint.host
-        family = socket.AF_INET6 if is_v6 else socket.AF_INET
         try:
-            raw = socket.socket(family, socket.SOCK_DGRAM)
+            raw = dual_stack.open_socket(endpoint)
         except OSError as error:
-            raise _bind_error(endpoint, error) from error
-        try:
-            if is_v6:
-                # One socket per family: a v4-mapped source would look like v6.
-                raw.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-            raw.setblocking(False)
-            raw.bind(endpoint)
-        except OSError as error:
-            raw.close()
             raise _bind_error(endpoint, error) from error
         socket_options.enlarge_buffers(
             raw,
@@ -289,7 +281,12 @@ class SystemSocket:
         self._raw = raw
         name = raw.getsockname()
         self._local = Endpoint(name[0], name[1])
-        self._is_v6 = ":" in self._local.host
+        # One socket option for each IP version, by whether it is IPv6.
+        self._is_dual = dual_stack.carries_both(raw)
+        self._versions = (True, False) if self._is_dual else (":" in name[0],)
+        # The last destination, as we write it and as the kernel does.
+        self._destination = self._local
+        self._raw_destination: tuple[str, int] = self._local
         self._closed = False
         self._buffer = _lazy_buffer(_RUN_BYTES + _RECEIVE_BYTES)
         # The last source, as the kernel writes it and as we do: nearly always the next.
@@ -300,12 +297,12 @@ class SystemSocket:
         self._is_drained = False
         coalesces = offload and socket_options.enable_coalescing(raw)
         self._segments = offload and socket_options.has_segmentation(raw)
-        self._reports = (
-            socket_options.enable_ecn_report(raw, is_v6=self._is_v6) or coalesces
-        )
-        socket_options.forbid_fragments(raw, is_v6=self._is_v6)
+        self._reports = coalesces
+        for is_v6 in self._versions:
+            self._reports |= socket_options.enable_ecn_report(raw, is_v6=is_v6)
+            socket_options.forbid_fragments(raw, is_v6=is_v6)
         self._ecn = 0
-        self._unsegmented: set[Endpoint] = set()
+        self._unsegmented: set[tuple[str, int]] = set()
         # A run that the kernel took only a part of, and how far.
         self._unsent: tuple[Buffer, int] | None = None
         self._datagrams_in = self._bytes_in = self._receive_errors = 0
@@ -344,7 +341,11 @@ class SystemSocket:
             end = self._join(first)
         if raw_source != self._raw_source:
             self._raw_source = raw_source
-            self._source = Endpoint(raw_source[0], raw_source[1])
+            self._source = (
+                dual_stack.from_raw(raw_source)
+                if self._is_dual
+                else Endpoint(raw_source[0], raw_source[1])
+            )
         self._bytes_in += end
         self._datagrams_in += -(-end // segment_size) if end else 1
         return Received(self._buffer[:end], segment_size, self._source, ecn)
@@ -357,17 +358,24 @@ class SystemSocket:
         if ecn != self._ecn:
             # An option of the socket serves `sendto` as well, which is 0.4 µs cheaper
             # than a control message a packet; it hardly ever changes.
-            socket_options.set_ecn(self._raw, ecn, is_v6=self._is_v6)
+            for is_v6 in self._versions:
+                socket_options.set_ecn(self._raw, ecn, is_v6=is_v6)
             self._ecn = ecn
+        to: tuple[str, int] = destination
+        if self._is_dual:
+            if destination != self._destination:
+                self._destination = destination
+                self._raw_destination = dual_stack.to_raw(destination)
+            to = self._raw_destination
         if not segment_size or len(data) <= segment_size:
-            return self._send_one(data, destination)
-        if not self._segments or destination in self._unsegmented:
-            return self._send_each(data, destination, segment_size)
+            return self._send_one(data, to)
+        if not self._segments or to in self._unsegmented:
+            return self._send_each(data, to, segment_size)
         per_call = min(_KERNEL_MAX_SEGMENTS, _MAX_DATAGRAM // segment_size or 1)
         if len(data) > per_call * segment_size:
             runs = segments_of(data, per_call * segment_size)
-            return all(self._send_run(run, destination, segment_size) for run in runs)
-        return self._send_run(data, destination, segment_size)
+            return all(self._send_run(run, to, segment_size) for run in runs)
+        return self._send_run(data, to, segment_size)
 
     async def wait_readable(self) -> None:
         """See `DatagramSocket.wait_readable`."""
@@ -466,7 +474,7 @@ class SystemSocket:
             return size, segment_size or size, source, ecn
         return None
 
-    def _send_one(self, data: Buffer, destination: Endpoint) -> bool:
+    def _send_one(self, data: Buffer, destination: tuple[str, int]) -> bool:
         try:
             self._raw.sendto(data, destination)
         except BlockingIOError:
@@ -479,7 +487,7 @@ class SystemSocket:
         return True
 
     def _send_each(
-        self, data: Buffer, destination: Endpoint, segment_size: int
+        self, data: Buffer, destination: tuple[str, int], segment_size: int
     ) -> bool:
         unsent, self._unsent = self._unsent, None
         start = unsent[1] if unsent is not None and unsent[0] is data else 0
@@ -492,7 +500,9 @@ class SystemSocket:
                 return False
         return True
 
-    def _send_run(self, data: Buffer, destination: Endpoint, segment_size: int) -> bool:
+    def _send_run(
+        self, data: Buffer, destination: tuple[str, int], segment_size: int
+    ) -> bool:
         control = socket_options.segmentation(segment_size)
         try:
             self._raw.sendmsg([data], control, 0, destination)
@@ -508,7 +518,11 @@ class SystemSocket:
         return True
 
     def _send_without_offload(
-        self, data: Buffer, destination: Endpoint, segment_size: int, error: OSError
+        self,
+        data: Buffer,
+        destination: tuple[str, int],
+        segment_size: int,
+        error: OSError,
     ) -> bool:
         errors_before = self._send_errors
         sent = self._send_each(data, destination, segment_size)

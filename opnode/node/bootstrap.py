@@ -18,7 +18,7 @@ from typing import Final
 import msgspec
 import trio
 
-from opnode.core.addresses import Endpoint
+from opnode.core.addresses import Endpoint, reaches
 from opnode.core.errors import ConfigError, NetworkError, RequestRefused, RequestTimeout
 from opnode.drivers.network import Network
 from opnode.drivers.rpc.rpc import Rpc
@@ -30,6 +30,9 @@ MAX_ENTRY: Final = 512
 
 MAX_SEEDS: Final = 256
 MAX_SEEDS_FILE: Final = 1 << 16
+MAX_ADDRESSES: Final = 8
+"""Of one entry's name that are tried: some of each IP version."""
+
 PROBE_S: Final = 5.0
 """Seconds until an entry that does not answer is called silent."""
 
@@ -153,8 +156,10 @@ async def probe(entry: BootstrapEntry, *, rpc: Rpc, network: Network) -> Verdict
     verdict = Verdict(
         entry, VerdictKind.NO_ROUTE, detail="it has no address of our IP version"
     )
-    for endpoint in endpoints[:4]:
-        if (":" in endpoint.host) != (":" in rpc.local.host):
+    # The DHT is that of IPv4 for whoever has it: an id fits one address only.
+    ordered = sorted(endpoints[:MAX_ADDRESSES], key=lambda one: ":" in one.host)
+    for endpoint in ordered:
+        if not reaches(rpc.local.host, endpoint.host):
             continue
         if not network.has_route(endpoint):
             detail = f"this host knows no way to {endpoint.host}"

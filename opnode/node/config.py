@@ -24,7 +24,8 @@ class Role(enum.Enum):
     LEAF = "leaf"
 
 
-EVERY_INTERFACE: Final = Endpoint("0.0.0.0", 0)  # noqa: S104 - on purpose
+EVERY_INTERFACE: Final = Endpoint("::", 0)
+"""Of IPv4 and IPv6, and of IPv4 alone where the system has no IPv6."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,7 +34,7 @@ class NodeConfig:
 
     Args:
         listen: address and port of the node's one UDP socket; port 0 lets the system
-            choose.
+            choose. ``::`` is every address of both IP versions, ``0.0.0.0`` of IPv4.
         bootstrap: nodes to join through, tried at once and again until one answers.
         data_dir: where keys, records and contacts live; ``None`` keeps them in memory,
             with fresh keys.

@@ -5,7 +5,12 @@ import sys
 import pytest
 
 from opnode.core.addresses import Endpoint
-from opnode.drivers.network import NetworkConfig, SystemNetwork, SystemSocket
+from opnode.drivers.network import (
+    DatagramSocket,
+    NetworkConfig,
+    SystemNetwork,
+    SystemSocket,
+)
 from tests.network_contract import NetworkContract, Pair, receive_datagrams, receive_one
 
 pytestmark = pytest.mark.integration
@@ -54,6 +59,93 @@ class TestWithoutOffload(NetworkContract):
         received = other.receive()
         assert received is not None
         assert 218 <= len(received.buffer) < 300
+
+
+class OnDualSockets(SystemNetwork):
+    """The system's network, with every socket at both IP versions of the host."""
+
+    async def bind(self, endpoint: Endpoint) -> DatagramSocket:
+        if endpoint.host not in ("127.0.0.1", "::1"):
+            return await super().bind(endpoint)
+        return _Reached(await super().bind(endpoint._replace(host="::")), endpoint.host)
+
+
+class _Reached(SystemSocket):
+    """A socket at every address, which tests know by one of them."""
+
+    def __init__(self, bound: SystemSocket, host: str) -> None:
+        super().__init__(bound._raw, offload=bound.has_segmentation)
+        self._host = host
+
+    @property
+    def local(self) -> Endpoint:
+        return self._local._replace(host=self._host)
+
+
+needs_ipv6 = pytest.mark.skipif(
+    "::1" not in [one.host for one in SystemNetwork().interface_addresses()],
+    reason="this host has no IPv6 loopback",
+)
+
+
+@needs_ipv6
+class TestIpv4OnADualSocket(NetworkContract):
+    @pytest.fixture
+    def network(self) -> SystemNetwork:
+        return OnDualSockets()
+
+    @pytest.fixture
+    def clock(self) -> None:
+        return None
+
+    @pytest.fixture
+    def address(self) -> str:
+        return "127.0.0.1"
+
+
+@needs_ipv6
+class TestIpv6OnADualSocket(NetworkContract):
+    @pytest.fixture
+    def network(self) -> SystemNetwork:
+        return OnDualSockets(NetworkConfig(offload=False))
+
+    @pytest.fixture
+    def clock(self) -> None:
+        return None
+
+    @pytest.fixture
+    def address(self) -> str:
+        return "::1"
+
+    async def test_the_largest_datagram_arrives_whole(self, pair: Pair):
+        """What fits into the 65536 bytes of the loopback's MTU with IPv6's header."""
+        one, other = pair
+        assert one.send(bytes(65_488), other.local)
+        assert await receive_datagrams(other, 1) == [bytes(65_488)]
+
+    async def test_a_socket_on_the_wildcard_is_reached_at_the_host_address(self):
+        """The wildcard of the contract is that of IPv4."""
+
+
+@needs_ipv6
+async def test_one_socket_talks_to_peers_of_both_ip_versions():
+    network = SystemNetwork()
+    both = await network.bind(Endpoint("::", 0))
+    four = await network.bind(Endpoint("127.0.0.1", 0))
+    six = await network.bind(Endpoint("::1", 0))
+    assert both.local.host == "::"
+    for peer in (four, six, four):
+        assert both.send(bytes(2400), peer.local, 1200, 2)
+        assert await receive_datagrams(peer, 2) == [bytes(1200)] * 2
+        assert peer.send(b"back", Endpoint(peer.local.host, both.local.port))
+        assert await receive_one(both) == (b"back", 4, peer.local)
+    assert isinstance(both, SystemSocket)
+    if sys.platform == "linux":
+        probe = 3
+        assert both._raw.getsockopt(socket.IPPROTO_IP, 10) == probe
+        assert both._raw.getsockopt(socket.IPPROTO_IPV6, 23) == probe
+    for one in (both, four, six):
+        one.close()
 
 
 class FailingRaw:

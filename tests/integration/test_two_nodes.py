@@ -4,6 +4,9 @@ import pytest
 import trio
 
 from opnode.drivers.connections import PathKind
+from opnode.drivers.network import SystemNetwork
+from opnode.node.bootstrap import BootstrapEntry
+from opnode.node.config import EVERY_INTERFACE
 from opnode.testing.overlay import entry_of, open_seed, open_user
 
 pytestmark = pytest.mark.integration
@@ -35,6 +38,29 @@ async def test_a_stranger_is_found_by_identity_and_echoes_over_a_direct_path():
             await channel.send_eof()
             received = b"".join([data async for data in channel])
         assert received == b"hello"
+
+
+async def test_two_nodes_on_every_interface_connect_over_one_socket_each():
+    host = "::1"
+    if host not in [one.host for one in SystemNetwork().interface_addresses()]:
+        pytest.skip("this host has no IPv6 loopback")
+    async with open_seed(listen=EVERY_INTERFACE) as seed:
+        port = parse_port(seed.invite())
+        for host in ("127.0.0.1", "::1"):
+            entry = BootstrapEntry(seed.node_public_key, host, port)
+            async with (
+                open_user([entry], listen=EVERY_INTERFACE) as alice,
+                open_user([entry], listen=EVERY_INTERFACE) as bob,
+            ):
+                with trio.fail_after(10):
+                    connection = await alice.connect(bob.peer_id)
+                assert connection.path.kind is PathKind.DIRECT
+                # The DHT stays on the version that the seed was asked over.
+                assert {c.endpoint.host for c in alice.contacts()} == {host}
+
+
+def parse_port(invite):
+    return BootstrapEntry.parse(invite).port
 
 
 async def run_seed(task_status):

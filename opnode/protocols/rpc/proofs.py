@@ -7,7 +7,7 @@ the node has; it is told whether an address may be its own.
 from collections.abc import Callable
 from typing import NamedTuple
 
-from opnode.core.addresses import Endpoint
+from opnode.core.addresses import Endpoint, is_wildcard
 from opnode.core.crypto import KEY_SIZE, SigningKey, verify
 from opnode.core.errors import RefusalCode, RemoteProtocolError
 from opnode.core.ids import NodeId
@@ -119,5 +119,4 @@ class Prover:
         return Pong(self._signing_key.public, signature)
 
     def _is_local(self, asked: Endpoint) -> bool:
-        is_any = self._local.host in ("0.0.0.0", "::")  # noqa: S104 - a comparison
-        return is_any or asked == self._local
+        return is_wildcard(self._local.host) or asked == self._local

@@ -7,7 +7,7 @@ from opnode.node.config import NodeConfig, Role
 
 
 def test_a_node_listens_everywhere_on_a_port_of_the_systems_choice():
-    assert NodeConfig().listen == Endpoint("0.0.0.0", 0)
+    assert NodeConfig().listen == Endpoint("::", 0)
     assert NodeConfig().role is Role.AUTO
 
 
