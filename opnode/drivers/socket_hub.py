@@ -158,6 +158,10 @@ class SocketHub:
                 return True
         return self._socket.send(data, destination, segment_size, ecn)
 
+    def send_by_socket(self, data: Buffer, destination: Endpoint) -> bool:
+        """Send one datagram by the socket, although a carrier is entered for it."""
+        return self._socket.send(data, destination)
+
     def add_carrier(self, carrier: Carrier, shown: Endpoint | None = None) -> Endpoint:
         """Enter a carrier; what is sent to the address returned leaves by it.
 

@@ -201,6 +201,7 @@ class Scan:
             "FIND_SERVICES": m.FindServices(int(m.Service.RELAY)),
             "JOIN_RELAY": m.JoinRelay(bytes(8), bytes(16)),
             "RELAY_ENDED": m.RelayEnded(bytes(8), 0),
+            "FORWARD": m.Forward(packed, d.encode_body(m.Ping())),
         }
 
     def _register(self, handle: bytes) -> m.Register:

@@ -68,6 +68,7 @@ REQUESTS = st.one_of(
     st.builds(m.FindServices, st.integers(1, 255)),
     st.builds(m.JoinRelay, exactly(8), exactly(16)),
     st.builds(m.RelayEnded, exactly(8), st.integers(0, 255)),
+    st.builds(m.Forward, exactly(6), st.binary(min_size=1, max_size=1100)),
 )
 PACKED_CONTACTS = st.lists(st.binary(min_size=26, max_size=38), max_size=20).map(tuple)
 SERVERS = st.lists(st.binary(min_size=26, max_size=38), max_size=8).map(tuple)
@@ -94,6 +95,12 @@ REPLIES = st.one_of(
         st.integers(0, 86_400),
         st.integers(0, 2**53),
         st.integers(0, 2**53),
+    ),
+    st.builds(
+        m.Forwarded,
+        exactly(20),
+        st.integers(0, 255),
+        st.binary(min_size=1, max_size=1212),
     ),
     st.builds(m.Failure, st.integers(0, 255), PRINTABLE, ALTERNATES),
 )
@@ -147,6 +154,12 @@ class RecordingHub:
     def send(self, data, destination):
         self.sent.append((len(data), destination))
         return True
+
+    def shown(self, endpoint):
+        return endpoint
+
+    def carrier_of(self, _endpoint):
+        return None
 
 
 def serving_node():

@@ -22,6 +22,7 @@ from opnode.protocols.rpc.datagrams import (
 from opnode.protocols.rpc.limits import RequestLimits
 from opnode.protocols.rpc.messages import (
     CHECK_ROOM,
+    MAX_CARRIED,
     MAX_DATAGRAM,
     NETWORK_ID_LENGTH,
     Changed,
@@ -30,6 +31,7 @@ from opnode.protocols.rpc.messages import (
     Failure,
     FailureCode,
     FindValue,
+    Forward,
     Introduce,
     JoinRelay,
     Offer,
@@ -48,7 +50,7 @@ from opnode.protocols.rpc.served import Seen, ServedRequests
 from opnode.protocols.rpc.tokens import TokenIssuer
 
 # Requests that must not be acted on twice, or whose answer takes a while.
-_ONCE: Final = frozenset({Register, Introduce, Offer, Delegate, Signal})
+_ONCE: Final = frozenset({Register, Introduce, Offer, Delegate, Signal, Forward})
 # What many may want at once is rationed by its key as well.
 _KEYED: Final = (FindValue, Watch)
 # Work in units of a FIND_NODE: signatures, or messages to others, or a whole lookup.
@@ -62,6 +64,7 @@ _WORK: Final[dict[type, float]] = {
     Delegate: 30.0,
     Signal: 3.0,
     JoinRelay: 3.0,
+    Forward: 3.0,
 }
 
 
@@ -162,8 +165,10 @@ class Answerer:
         token = datagram.token
         # Whoever shows a token that ran out gets the whole answer refused with a new
         # one, not a part of the answer: see _send_reply.
-        limit = MAX_DATAGRAM if token else datagram.size
         seen_at = self._station.hub.shown(source)
+        is_carried = seen_at is not source
+        full = MAX_CARRIED if is_carried else MAX_DATAGRAM
+        limit = full if token else datagram.size
         return IncomingRequest(
             datagram.body,
             source,
@@ -173,7 +178,7 @@ class Answerer:
             datagram.transaction_id,
             datagram.size,
             limit - reply_overhead(seen_at),
-            None if seen_at is source else seen_at,
+            seen_at if is_carried else None,
         )
 
     def _serve_ping(self, request: IncomingRequest) -> Reply:
@@ -226,7 +231,8 @@ class Answerer:
         """Send the reply, or a refusal when it is too large; returns its bytes."""
         source = request.source
         sender = self._station.sender
-        limit = MAX_DATAGRAM if request.verified else request.size
+        full = MAX_DATAGRAM if request.carried_from is None else MAX_CARRIED
+        limit = full if request.verified else request.size
         token = self._tokens.issue(source, now)
         identity = request.transaction_id
         seen_at = request.seen_at

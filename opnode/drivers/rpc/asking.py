@@ -10,13 +10,15 @@ from typing import Final
 import trio
 
 from opnode.core.addresses import Endpoint, is_carried
-from opnode.core.errors import RequestRefused, RequestTimeout
+from opnode.core.errors import RefusalCode, RequestRefused, RequestTimeout
 from opnode.core.ids import Contact
 from opnode.drivers.rpc.config import RpcConfig
+from opnode.drivers.rpc.detour import Detour, unwrap_untrusted, wrap
 from opnode.drivers.rpc.exchange import Answer, Exchange, Listener
 from opnode.drivers.rpc.station import Station
 from opnode.protocols.rpc.budget import Budget
 from opnode.protocols.rpc.datagrams import (
+    ReplyDatagram,
     decode_reply_untrusted,
     encode_request,
     largest_reply,
@@ -30,17 +32,19 @@ from opnode.protocols.rpc.messages import (
     Dialled,
     Failure,
     FailureCode,
+    Forward,
     Introduce,
     Offer,
     Ping,
     Register,
     Request,
 )
+from opnode.protocols.rpc.silence import Silence
 from opnode.protocols.rpc.surroundings import Surroundings
 from opnode.protocols.rpc.transactions import Pending, Transactions
 
 # The answer comes from a node or a person behind the one that is asked.
-_RELAYED: Final = frozenset({Introduce, Offer, Delegate})
+_RELAYED: Final = frozenset({Introduce, Offer, Delegate, Forward})
 # What they make the asked node send is paid for, token or not.
 _PADDED: Final = frozenset({Ping, DialBack, Dial})
 # Whoever gets these asked for them, as for a reply: a crowd of such takes no place in
@@ -63,6 +67,8 @@ class Asker:
         budget: what they cost the router in front of us.
         lent: the same for what others have us ask, so that it ends no work of ours.
         surroundings: where those are that answer.
+        detour: who asks others for us while no UDP gets through.
+        silence: whether anybody answers by UDP.
     """
 
     def __init__(self, station: Station, secret: bytes, config: RpcConfig) -> None:
@@ -70,6 +76,8 @@ class Asker:
         self.budget = Budget(config.budget)
         self.lent = Budget(config.budget)
         self.surroundings = Surroundings(config.surroundings)
+        self.detour = Detour()
+        self.silence = Silence()
         self._station = station
         self._transactions: Transactions[Exchange] = Transactions(
             secret, config.transactions
@@ -100,10 +108,15 @@ class Asker:
         *,
         is_patient: bool = False,
         is_for_another: bool = False,
+        is_by_socket: bool = False,
     ) -> Exchange:
-        """See `Rpc.start`."""
+        """See `Rpc.start`; with `is_by_socket` no carrier and no gateway is used."""
         exchange = Exchange(
-            body, listener, is_patient=is_patient, is_for_another=is_for_another
+            body,
+            listener,
+            is_patient=is_patient,
+            is_for_another=is_for_another,
+            is_by_socket=is_by_socket,
         )
         self._send(destination, exchange)
         return exchange
@@ -159,6 +172,8 @@ class Asker:
             station.traffic.other.bytes_in += len(data)
             return
         exchange = pending.context
+        if station.hub.carrier_of(source) is None:
+            self.silence.heard(now)
         tally = station.traffic.asked[type(exchange.body)]
         tally.datagrams_in += 1
         tally.bytes_in += len(data)
@@ -174,19 +189,48 @@ class Asker:
         if not is_invited:
             self._transactions.heard(source, reply.token, observed, now)
             self.surroundings.heard(station.hub.shown(source).host, now)
-        contact = Contact(reply.sender, source)
         rtt_s = now - pending.sent_at
+        if exchange.forwarded_to is not None:
+            self._take_forwarded(exchange, reply, source, rtt_s)
+            return
+        contact = Contact(reply.sender, source)
         answer = Answer(body, contact, rtt_s, observed, reply.leaf, reply.services)
         # Whoever was asked for a proof is believed after it was found good, not before.
         is_proof = type(asked) is Ping and asked.prove
         is_for_another = type(asked) in _SENT_FOR_OTHERS or exchange.is_for_another
         if not (is_proof or is_for_another):
             self._report(answer, source)
+        self._settle(exchange, answer, source)
+
+    def _settle(self, exchange: Exchange, answer: Answer, source: Endpoint) -> None:
+        body = answer.body
         if type(body) is not Failure:
-            station.counts["answered"] += 1
+            self._station.counts["answered"] += 1
             exchange.listener.answered(answer)
         else:
             self._take_failure(exchange, body, source)
+
+    def _take_forwarded(
+        self, exchange: Exchange, reply: ReplyDatagram, source: Endpoint, rtt_s: float
+    ) -> None:
+        """Hear what a gateway brings of whoever we had it ask."""
+        asked = exchange.forwarded_to
+        assert asked is not None
+        answer = unwrap_untrusted(reply, asked, rtt_s)
+        if type(answer) is Answer:
+            station = self._station
+            if station.on_answered is not None and not exchange.is_for_another:
+                station.on_answered(answer)
+            self._settle(exchange, answer, asked)
+            return
+        assert type(answer) is Failure
+        if answer.code == FailureCode.TOKEN_NEEDED:
+            self._take_failure(exchange, answer, source)
+            return
+        if answer.code == RefusalCode.UNKNOWN_TARGET:
+            self._fail_at(asked, exchange)
+        detail = f"{asked} was not reached by the gateway: {answer.detail}"
+        exchange.listener.failed(RequestTimeout(detail))
 
     def _report(self, answer: Answer, source: Endpoint) -> None:
         """Tell who answered, and where it sees us, unless a carrier brought that.
@@ -206,13 +250,20 @@ class Asker:
         if failure.code == FailureCode.TOKEN_NEEDED and not exchange.is_retried:
             # The refusal brought a fresh token; ask once more with it.
             exchange.is_retried = True
-            self._send(source, exchange)
+            self._send(exchange.forwarded_to or source, exchange)
             return
         self._station.counts["refused"] += 1
         exchange.listener.failed(_refusal(failure))
 
     def _send(self, destination: Endpoint, exchange: Exchange) -> None:
         body = exchange.body
+        via = None
+        if self.detour.gateways and not exchange.is_by_socket:
+            via = self.detour.of(destination, body)
+        exchange.forwarded_to = None
+        if via is not None:
+            exchange.forwarded_to = destination
+            body, destination = wrap(destination, body), via
         kind = type(body)
         now = trio.current_time()
         transactions = self._transactions
@@ -253,7 +304,9 @@ class Asker:
             is_lent = pending.context.is_for_another or kind in _SENT_FOR_OTHERS
             (self.lent if is_lent else self.budget).spend(destination, now)
         # A full kernel buffer is a loss like any other: the timer repairs it.
-        self._station.hub.send(datagram, destination)
+        hub = self._station.hub
+        send = hub.send_by_socket if pending.context.is_by_socket else hub.send
+        send(datagram, destination)
 
     def _give_up(self, pending: Pending[Exchange]) -> None:
         self._station.counts["timed_out"] += 1
@@ -261,11 +314,22 @@ class Asker:
         exchange.pending = None
         kind = type(exchange.body)
         # Silence about a relayed request says little about the node that relays.
-        if self._station.on_failure is not None and kind not in _RELAYED:
-            self._station.on_failure(pending.destination)
+        is_told = not (exchange.is_by_socket or exchange.forwarded_to)
+        if is_told and kind not in _RELAYED:
+            self._fail_at(pending.destination, exchange)
         exchange.listener.failed(
             RequestTimeout(f"{pending.destination} does not answer {kind.__name__}")
         )
+
+    def _fail_at(self, endpoint: Endpoint, exchange: Exchange) -> None:
+        """Nobody answers there, unless it is our own UDP that does not get there."""
+        is_by_udp = self._station.hub.carrier_of(endpoint) is None
+        if is_by_udp and exchange.forwarded_to is None:
+            self.silence.failed(trio.current_time())
+            if self.detour.gateways:
+                return
+        if self._station.on_failure is not None:
+            self._station.on_failure(endpoint)
 
 
 def _refusal(failure: Failure) -> RequestRefused:

@@ -104,6 +104,8 @@ class Exchange:
 
     __slots__ = (
         "body",
+        "forwarded_to",
+        "is_by_socket",
         "is_for_another",
         "is_patient",
         "is_retried",
@@ -118,12 +120,16 @@ class Exchange:
         *,
         is_patient: bool = False,
         is_for_another: bool = False,
+        is_by_socket: bool = False,
     ) -> None:
         self.body = body
         self.listener = listener
         self.is_patient = is_patient
         self.is_for_another = is_for_another
+        self.is_by_socket = is_by_socket
         self.is_retried = False
+        # Whom a gateway asks this for us, while no UDP gets through.
+        self.forwarded_to: Endpoint | None = None
         self.pending: Pending[Exchange] | None = None
 
 

@@ -16,6 +16,7 @@ from opnode.core.ids import NodeId
 from opnode.drivers.rpc.answering import Answerer
 from opnode.drivers.rpc.asking import Asker
 from opnode.drivers.rpc.config import RpcConfig, RpcStatistics
+from opnode.drivers.rpc.detour import Detour
 from opnode.drivers.rpc.exchange import (
     Answer,
     Exchange,
@@ -47,6 +48,7 @@ from opnode.protocols.rpc.messages import (
     pack_endpoint,
 )
 from opnode.protocols.rpc.proofs import ProofTerms, Prover, proven_key_untrusted
+from opnode.protocols.rpc.silence import Silence
 
 
 class Rpc:
@@ -172,15 +174,17 @@ class Rpc:
         task_status.started()
         await self._asker.run()
 
-    async def request(self, destination: Endpoint, body: Request) -> Answer:
-        """Ask and wait for the reply.
+    async def request(
+        self, destination: Endpoint, body: Request, *, is_for_another: bool = False
+    ) -> Answer:
+        """Ask and wait for the reply; ``is_for_another`` as for ``start``.
 
         Raises:
             RequestTimeout: no answer after all retransmissions.
             RequestRefused: the answer is a failure; its code and detail.
         """
         waiter = Waiter()
-        exchange = self.start(destination, body, waiter)
+        exchange = self.start(destination, body, waiter, is_for_another=is_for_another)
         try:
             await waiter.done.wait()
         finally:
@@ -223,6 +227,26 @@ class Rpc:
             await trio.lowlevel.checkpoint()
             return observed
         return (await self.request(endpoint, Ping())).observed
+
+    @property
+    def detour(self) -> Detour:
+        """Who asks others for us while no UDP gets through."""
+        return self._asker.detour
+
+    @property
+    def silence(self) -> Silence:
+        """Whether anybody answers by UDP."""
+        return self._asker.silence
+
+    async def answers_by_udp(self, endpoint: Endpoint) -> bool:
+        """Whether this node answers a PING by UDP, whatever carries the rest."""
+        waiter = Waiter()
+        exchange = self._asker.start(endpoint, Ping(), waiter, is_by_socket=True)
+        try:
+            await waiter.done.wait()
+        finally:
+            self.cancel(exchange)
+        return waiter.error is None
 
     def forget_peer(self, endpoint: Endpoint) -> None:
         """Forget what this node told of us, as when we reach it another way now."""

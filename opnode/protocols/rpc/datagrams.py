@@ -26,6 +26,7 @@ from opnode.protocols.rpc.messages import (
     Failure,
     FindNode,
     FindValue,
+    Forward,
     Introduce,
     Offer,
     Ping,
@@ -156,6 +157,36 @@ def body_size(body: Request | Reply) -> int:
     return len(_encode(body))
 
 
+def encode_body(body: Request | Reply) -> bytes:
+    """A body alone, as it stands in FORWARD and FORWARDED."""
+    return _encode(body)
+
+
+def decode_request_body_untrusted(data: bytes) -> Request:
+    """The body in a FORWARD.
+
+    Raises:
+        RemoteProtocolError: it does not parse.
+    """
+    try:
+        body: Request = _decode_request(data)
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise RemoteProtocolError(f"forwarded request: {error}") from error
+    return body
+
+
+def decode_reply_body_untrusted(data: bytes) -> Reply:
+    """The body in a FORWARDED.
+
+    Raises:
+        RemoteProtocolError: it does not parse.
+    """
+    try:
+        return _printable(_decode_reply(data))
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise RemoteProtocolError(f"forwarded reply: {error}") from error
+
+
 def decode_request_untrusted(data: bytes, network: bytes) -> RequestDatagram:
     """Parse a request.
 
@@ -206,9 +237,7 @@ def decode_reply_untrusted(data: bytes, network: bytes) -> ReplyDatagram:
         body = _decode_reply(data[body_at:])
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise RemoteProtocolError(f"reply body: {error}") from error
-    if isinstance(body, Failure):
-        # The one text on the wire. It ends in logs and on screens.
-        body = Failure(body.code, printable(body.detail), body.alternates)
+    body = _printable(body)
     return ReplyDatagram(
         transaction_id,
         NodeId(node_id),
@@ -218,6 +247,23 @@ def decode_reply_untrusted(data: bytes, network: bytes) -> ReplyDatagram:
         body,
         _services(flags),
     )
+
+
+def _printable(body: Reply) -> Reply:
+    """Make the one text of a refusal fit for logs and screens."""
+    if type(body) is Failure:
+        return Failure(body.code, printable(body.detail), body.alternates)
+    return body
+
+
+def flags_meaning(flags: int) -> tuple[bool, Service]:
+    """Whether the header's flags say leaf, and which services they name."""
+    return bool(flags & FLAG_LEAF), _services(flags)
+
+
+def flags_of(*, leaf: bool, services: Service) -> int:
+    """The header's flags without those of a token."""
+    return (FLAG_LEAF if leaf else 0) | int(services)
 
 
 def _flags(sender: Sender, token: bytes) -> int:
@@ -254,7 +300,7 @@ def largest_reply(body: Request, destination: Endpoint) -> int:
             return overhead + (102 if nonce else 6)
         case FindNode():
             return overhead + 8 + MAX_CONTACTS * (40 if wide else 28) + CHECK_ROOM
-        case FindValue() | Introduce() | Offer():
+        case FindValue() | Introduce() | Offer() | Forward():
             return MAX_DATAGRAM
         case DialBack():
             return DIAL_BACK_SIZE

@@ -19,6 +19,9 @@ from opnode.core.records import MAX_RECORD_SIZE, MAX_SEQ
 MAX_DATAGRAM: Final = 1212
 """The largest record in a reply: 1200 bytes over IPv4, whose addresses are shorter.
 Below the 1232 that IPv6's smallest MTU leaves, so nothing is ever fragmented."""
+MAX_CARRIED: Final = 1400
+"""The largest reply to whoever came by WebSocket, whose messages take 1500 bytes: an
+answer of somebody else fits with what is written around it."""
 MAX_SEALED: Final = 1100
 """A sealed introduction and every header around it stay within one datagram."""
 CHECK_ROOM: Final = 2 * (73 + 48)
@@ -63,6 +66,7 @@ _UpTo32 = Annotated[bytes, msgspec.Meta(max_length=32)]
 _UpTo64 = Annotated[bytes, msgspec.Meta(max_length=64)]
 _Sealed = Annotated[bytes, msgspec.Meta(min_length=1, max_length=MAX_SEALED)]
 _Record = Annotated[bytes, msgspec.Meta(min_length=1, max_length=MAX_RECORD_SIZE)]
+_Body = Annotated[bytes, msgspec.Meta(min_length=1, max_length=MAX_DATAGRAM)]
 _Seconds = Annotated[int, msgspec.Meta(ge=0, le=86_400)]
 _WallSeconds = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
 _PackedContact = Annotated[bytes, msgspec.Meta(min_length=26, max_length=38)]
@@ -272,6 +276,16 @@ class RelayEnded(_Request, frozen=True, tag=17):
     reason: Annotated[int, msgspec.Meta(ge=0, le=255)]
 
 
+class Forward(_Request, frozen=True, tag=18):
+    """Ask this packed address for me: UDP does not get me there. Needs a token.
+
+    Served to those alone who come by WebSocket. ``request`` is the encoded body.
+    """
+
+    address: _UpTo18
+    request: _Body
+
+
 class Pong(_Reply, frozen=True, tag=1):
     """I am here; when proof was asked, with key and signature (``proofs``)."""
 
@@ -350,6 +364,14 @@ class RelayJoined(_Reply, frozen=True, tag=16):
     max_bytes: _ByteCount
 
 
+class Forwarded(_Reply, frozen=True, tag=18):
+    """What the address answered: id and flags of its header, the encoded body."""
+
+    node_id: _Bytes20
+    flags: Annotated[int, msgspec.Meta(ge=0, le=255)]
+    reply: _Body
+
+
 class Failure(_Reply, frozen=True, tag=0):
     """The request was understood and refused; who else may be asked."""
 
@@ -376,6 +398,7 @@ Request = (
     | FindServices
     | JoinRelay
     | RelayEnded
+    | Forward
 )
 Reply = (
     Pong
@@ -390,6 +413,7 @@ Reply = (
     | Found
     | Servers
     | RelayJoined
+    | Forwarded
     | Failure
 )
 
