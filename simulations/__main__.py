@@ -12,10 +12,14 @@ import msgspec
 
 from simulations.natlab.command import natlab
 from simulations.runs import Figures, Scenario, run
+from simulations.scenarios.cascade import CascadeScenario
 from simulations.scenarios.churn import ChurnScenario
 from simulations.scenarios.flood import FloodScenario
 from simulations.scenarios.liars import LiarsScenario
 from simulations.scenarios.lookup import LookupScenario
+from simulations.scenarios.moving import MovingScenario
+from simulations.scenarios.nat_table import NatTableScenario
+from simulations.scenarios.nat_timers import NatTimersScenario
 from simulations.scenarios.one_bad_node import OneBadNodeScenario
 from simulations.scenarios.sybil import SybilScenario
 
@@ -26,6 +30,10 @@ SCENARIOS: Final[tuple[type[Scenario[Figures]], ...]] = (
     OneBadNodeScenario,
     FloodScenario,
     ChurnScenario,
+    NatTimersScenario,
+    NatTableScenario,
+    CascadeScenario,
+    MovingScenario,
 )
 _TYPES: Final = {
     bool: click.BOOL,

@@ -6,7 +6,7 @@ The same nodes that users run; only network and clocks may be virtual.
 import contextlib
 import dataclasses
 import random
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -102,6 +102,7 @@ class Overlay:
     Attributes:
         network: its hosts are 10.0.0.1, 10.0.0.2 and so on, or public ones.
         entries: how to join, one for each seed.
+        seeds: all that were started.
     """
 
     def __init__(
@@ -111,6 +112,7 @@ class Overlay:
         self.network = VirtualNetwork(random.Random(seed), link)  # noqa: S311
         self.wall_clock = VirtualWallClock()
         self.entries: list[BootstrapEntry] = []
+        self.seeds: list[OverlayNode] = []
         self._nursery = nursery
         self._seed = seed
         self._addresses = Addresses(seed, public=public)
@@ -133,6 +135,7 @@ class Overlay:
         node = await self._start(told, self.network.host(address), address)
         await node.wait_joined()
         self.entries.append(entry_of(node))
+        self.seeds.append(node)
         return node
 
     async def user(
@@ -182,7 +185,7 @@ class Overlay:
         """One more box on the network, at the next address."""
         behaviour = PRESETS[kind] if isinstance(kind, str) else kind
         address = self._addresses.next()
-        return VirtualNat(self.network, address, behaviour, self._rng(address))
+        return VirtualNat(self.network, address, behaviour, self.rng(address))
 
     def host_of(self, node: OverlayNode) -> InsideHost:
         """The host of a node behind a box."""
@@ -195,6 +198,19 @@ class Overlay:
         nat = self.host_of(node).nat
         assert nat is not None, "this node has no coverage"
         return nat
+
+    def start_soon(
+        self, task: Callable[[OverlayNode], Awaitable[None]], node: OverlayNode
+    ) -> None:
+        """Do something with a node in the background, until the overlay ends."""
+        self._nursery.start_soon(task, node)
+
+    def rng(self, label: str) -> random.Random:
+        """A generator of its own for each label: what it gives follows from the seed.
+
+        Nothing that comes of it is secret.
+        """
+        return random.Random(f"{self._seed} {label}")  # noqa: S311 - repeatable
 
     async def stop(self, node: OverlayNode) -> None:
         """End a node in order: it says good-bye."""
@@ -235,7 +251,7 @@ class Overlay:
                     config,
                     network=place,
                     wall_clock=self.wall_clock,
-                    rng=self._rng(label),
+                    rng=self.rng(label),
                 ) as node:
                     task_status.started((node, life))
                     await trio.sleep_forever()
@@ -247,10 +263,6 @@ class Overlay:
             return home
         nat = home if isinstance(home, VirtualNat) else self.nat(home)
         return nat.host()
-
-    def _rng(self, label: str) -> random.Random:
-        # As above: repeatable, not secret.
-        return random.Random(f"{self._seed} {label}")  # noqa: S311
 
 
 @contextlib.asynccontextmanager

@@ -14,7 +14,7 @@ import trio
 from opnode.testing.dht_nodes import DhtNetwork, DhtNode
 from opnode.testing.virtual_network import Link
 from simulations.reads import Publication, Reads, draft, publish, read_first, read_many
-from simulations.runs import LATENCY_S, Figures, Scenario
+from simulations.runs import LATENCY_S, DhtScenario, Figures
 
 _HOUR_S: Final = 3600.0
 _SHAPE: Final = 0.608
@@ -43,7 +43,7 @@ class ChurnFigures(Figures, frozen=True, kw_only=True):
     first: Reads
 
 
-class ChurnScenario(Scenario[ChurnFigures], frozen=True, kw_only=True):
+class ChurnScenario(DhtScenario[ChurnFigures], frozen=True, kw_only=True):
     """``hours``: of virtual time after the puts."""
 
     name: ClassVar[str] = "churn"

@@ -14,7 +14,7 @@ import trio
 from opnode.testing.dht_nodes import DhtNetwork, DhtNode
 from opnode.testing.flooding import flood_forged, flood_fresh
 from opnode.testing.virtual_network import VirtualNetwork
-from simulations.runs import Figures, Scenario
+from simulations.runs import DhtScenario, Figures
 
 _SETTLE_S: Final = 1200.0
 """Long enough for every silent contact to be pinged, twice, and dropped."""
@@ -42,7 +42,7 @@ class FloodFigures(Figures, frozen=True, kw_only=True):
     fresh_kb: int
 
 
-class FloodScenario(Scenario[FloodFigures], frozen=True, kw_only=True):
+class FloodScenario(DhtScenario[FloodFigures], frozen=True, kw_only=True):
     """``ids``: of each of the two floods."""
 
     name: ClassVar[str] = "flood"

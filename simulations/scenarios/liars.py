@@ -26,7 +26,7 @@ from simulations.reads import (
     read_newest,
     settle,
 )
-from simulations.runs import Figures, Scenario
+from simulations.runs import DhtScenario, Figures
 
 MIXED: Final = "mixed"
 _SUCCESS_THIRD: Final = 0.99
@@ -53,7 +53,7 @@ class LiarsFigures(Figures, frozen=True, kw_only=True):
     latest: Reads
 
 
-class LiarsScenario(Scenario[LiarsFigures], frozen=True, kw_only=True):
+class LiarsScenario(DhtScenario[LiarsFigures], frozen=True, kw_only=True):
     """``lie`` is one of ``adversaries.Lie`` or all of them, mixed."""
 
     name: ClassVar[str] = "liars"

@@ -23,7 +23,7 @@ from simulations.reads import (
     read_many,
     settle,
 )
-from simulations.runs import LATENCY_S, Figures, Scenario
+from simulations.runs import LATENCY_S, DhtScenario, Figures
 
 _K: Final = 20
 _MAX_CLOSEST: Final = 50
@@ -44,7 +44,7 @@ class LookupFigures(Figures, frozen=True, kw_only=True):
     join_datagrams_per_node: float
 
 
-class LookupScenario(Scenario[LookupFigures], frozen=True, kw_only=True):
+class LookupScenario(DhtScenario[LookupFigures], frozen=True, kw_only=True):
     """``dead``: share of the nodes that die after the puts, none of the ``askers``.
 
     ``gets``: how many reads; each record once if 0.

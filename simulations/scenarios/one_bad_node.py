@@ -13,7 +13,7 @@ import trio
 from opnode.testing.adversaries import Gang, Lie
 from opnode.testing.dht_nodes import DhtNetwork, DhtNode
 from simulations.reads import Reads, draft, publish, read_latest, read_many, read_newest
-from simulations.runs import Figures, Scenario
+from simulations.runs import DhtScenario, Figures
 
 _SUCCESS: Final = 0.99
 
@@ -34,7 +34,7 @@ class OneBadNodeFigures(Figures, frozen=True, kw_only=True):
     costs: tuple[LieCost, ...]
 
 
-class OneBadNodeScenario(Scenario[OneBadNodeFigures], frozen=True, kw_only=True):
+class OneBadNodeScenario(DhtScenario[OneBadNodeFigures], frozen=True, kw_only=True):
     """``gets``: reads of either kind for each lie."""
 
     name: ClassVar[str] = "one-bad-node"

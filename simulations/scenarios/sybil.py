@@ -21,7 +21,7 @@ from simulations.reads import (
     read_many,
     settle,
 )
-from simulations.runs import Figures, Scenario
+from simulations.runs import DhtScenario, Figures
 
 _SUCCESS: Final = 0.99
 
@@ -41,7 +41,7 @@ class SybilFigures(Figures, frozen=True, kw_only=True):
     latest: Reads
 
 
-class SybilScenario(Scenario[SybilFigures], frozen=True, kw_only=True):
+class SybilScenario(DhtScenario[SybilFigures], frozen=True, kw_only=True):
     """``keys`` are attacked one after the other, each by ``sybils`` of its own."""
 
     name: ClassVar[str] = "sybil"

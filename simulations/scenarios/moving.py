@@ -1,0 +1,167 @@
+"""Does a transfer survive a change of address, and how long does it pause?
+
+Two users behind boxes; one sends to the other without end. Then the sender or the
+receiver gets another address: its box does, or it moves to another box (from Wi-Fi to
+mobile), at once or after seconds without coverage. The bytes go on on the same
+connection, or it is lost.
+"""
+
+import contextlib
+import itertools
+from collections.abc import AsyncIterator
+from contextlib import aclosing
+from typing import ClassVar, Final
+
+import msgspec
+import trio
+
+from opnode.drivers.connections import Connection
+from opnode.node.config import NodeConfig, Role
+from opnode.node.node import OverlayNode
+from opnode.testing.overlay import Overlay
+from simulations.runs import Figures, OverlayScenario
+
+_GAP_S: Final = 3.0
+_BEFORE_S: Final = 20.0
+_AFTER_S: Final = 60.0
+_CHUNK: Final = bytes(500)
+_EVERY_S: Final = 0.05
+"""A call's worth of data: twenty packets a second."""
+_KINDS: Final = ("open", "full", "addr", "port", "sym")
+
+
+class Move(msgspec.Struct, frozen=True, kw_only=True):
+    """One pair, of which the one behind ``mover`` moved.
+
+    ``gap_s``: longest silence at the receiver without the time without coverage; the
+    whole time left when nothing came any more.
+    """
+
+    mover: str
+    other: str
+    how: str
+    is_kept: bool
+    gap_s: float
+
+
+class MovingFigures(Figures, frozen=True, kw_only=True):
+    """``kept``, ``smooth``: connections that went on, and those within the bar."""
+
+    tried: int
+    kept: int
+    smooth: int
+    gap_s_max: float
+    not_smooth: tuple[Move, ...]
+
+
+class MovingScenario(OverlayScenario[MovingFigures], frozen=True, kw_only=True):
+    """``kinds``: of the boxes, with commas; every pair is tried in every way.
+
+    ``away_s``: seconds without coverage in between.
+    """
+
+    name: ClassVar[str] = "moving"
+
+    kinds: str = ",".join(_KINDS)
+    away_s: float = 0.0
+
+    async def measure(self, overlay: Overlay) -> MovingFigures:
+        """Move in each pair, one after the other."""
+        kinds = self.kinds.split(",")
+        moves = [
+            await self._move(overlay, mover, other, how)
+            for mover, other in itertools.product(kinds, kinds)
+            # Others have no direct path in principle.
+            if {mover, other} not in ({"sym"}, {"sym", "port"})
+            for how in ("sender", "receiver")
+        ]
+        kept = [move for move in moves if move.is_kept]
+        smooth = [move for move in kept if move.gap_s <= _GAP_S]
+        return MovingFigures(
+            met=len(smooth) == len(moves),
+            tried=len(moves),
+            kept=len(kept),
+            smooth=len(smooth),
+            gap_s_max=max(move.gap_s for move in moves),
+            not_smooth=tuple(move for move in moves if move not in smooth),
+        )
+
+    async def _move(self, overlay: Overlay, mover: str, other: str, how: str) -> Move:
+        config = NodeConfig(role=Role.LEAF)
+        one = await overlay.user(behind=mover, config=config)
+        two = await overlay.user(behind=other, config=config)
+        async with _connected(one, two) as (mine, theirs):
+            sender, receiver = (mine, theirs) if how == "sender" else (theirs, mine)
+            transfer = _Transfer()
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(transfer.send, sender)
+                nursery.start_soon(transfer.receive, receiver)
+                await trio.sleep(_BEFORE_S)
+                await self._change_address(overlay, one)
+                transfer.begin()
+                await trio.sleep(_AFTER_S)
+                gap_s = transfer.end()
+                is_kept = gap_s < _AFTER_S / 2 and mine.close_reason is None
+                nursery.cancel_scope.cancel()
+        for node in (one, two):
+            await overlay.stop(node)
+        return Move(mover=mover, other=other, how=how, is_kept=is_kept, gap_s=gap_s)
+
+    async def _change_address(self, overlay: Overlay, node: OverlayNode) -> None:
+        host = overlay.host_of(node)
+        nat = overlay.nat(overlay.nat_of(node).behaviour)
+        host.move_to(None)
+        await trio.sleep(self.away_s)
+        host.move_to(nat)
+
+
+class _Transfer:
+    """Bytes from one end to the other, and the silences between them."""
+
+    def __init__(self) -> None:
+        self._heard_at = 0.0
+        self._gap_s = 0.0
+
+    async def send(self, connection: Connection) -> None:
+        with contextlib.suppress(trio.BrokenResourceError):
+            async with await connection.open_channel() as channel:
+                while True:
+                    await channel.send_all(_CHUNK)
+                    await trio.sleep(_EVERY_S)
+
+    async def receive(self, connection: Connection) -> None:
+        with contextlib.suppress(trio.BrokenResourceError):
+            channel = await connection.accept_channel()
+            while await channel.receive_some():
+                self._note()
+
+    def begin(self) -> None:
+        """Count silences from now on."""
+        self._heard_at = trio.current_time()
+        self._gap_s = 0.0
+
+    def end(self) -> float:
+        """The longest silence since."""
+        self._note()
+        return self._gap_s
+
+    def _note(self) -> None:
+        now = trio.current_time()
+        self._gap_s = max(self._gap_s, now - self._heard_at)
+        self._heard_at = now
+
+
+@contextlib.asynccontextmanager
+async def _connected(
+    one: OverlayNode, two: OverlayNode
+) -> AsyncIterator[tuple[Connection, Connection]]:
+    async with trio.open_nursery() as nursery:
+        accepted: list[Connection] = []
+
+        async def accept() -> None:
+            accepted.append(await two.accept_connection())
+
+        nursery.start_soon(accept)
+        connection = await one.connect(two.peer_id)
+    async with aclosing(connection):
+        yield connection, accepted[0]
