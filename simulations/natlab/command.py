@@ -5,14 +5,19 @@ Owns the words of the command line. Refuses to know how a lab is built.
 
 import os
 import sys
+import tempfile
+from functools import partial
 from pathlib import Path
 from typing import Final
 
 import click
+import msgspec
+import trio
 
 from opnode.core.errors import OpnodeError
 from simulations.natlab import namespaces
 from simulations.natlab.lab import Lab
+from simulations.natlab.matrix import TYPES, MatrixConfig, measure, table
 from simulations.natlab.spec import LabSpec, parse_toml, parse_words
 
 DEFAULT_NAME: Final = "lab"
@@ -97,3 +102,56 @@ def down(name: str, *, is_all: bool) -> None:
     names = {*namespaces.existing(prefix), *namespaces.abandoned()}
     namespaces.remove(sorted(names))
     click.echo(f"removed {len(names)} namespaces", file=sys.stderr)
+
+
+@natlab.command()
+@click.option("--types", default=",".join(TYPES), show_default=True)
+@click.option("--runs", default=10, type=click.IntRange(1), show_default=True)
+@click.option("--rtt-ms", default=50.0, type=click.FloatRange(0), show_default=True)
+@click.option(
+    "--seed-option",
+    "seed_options",
+    multiple=True,
+    help="For the first of the three seeds, as --seed-option=--relay.",
+)
+@click.option("--json", "is_json", is_flag=True, help="One line of JSON at the end.")
+def matrix(
+    *,
+    types: str,
+    runs: int,
+    rtt_ms: float,
+    seed_options: tuple[str, ...],
+    is_json: bool,
+) -> None:
+    """Connect every pair of NAT TYPES, with real processes, and show the paths.
+
+    The exit code is 1 when a pair with a direct path in principle did not get it, a
+    connect failed, or direct connects took more than 3 round trips and 60 ms.
+    """
+    config = MatrixConfig(
+        types=tuple(types.split(",")),
+        runs=runs,
+        rtt_ms=rtt_ms,
+        seed_options=seed_options,
+    )
+    tell = partial(click.echo, err=True)
+    with tempfile.TemporaryDirectory() as directory:
+        found = trio.run(measure, config, Path(directory), tell)
+    if is_json:
+        cells = [
+            msgspec.to_builtins(cell)
+            | {"kinds": cell.kinds, "connect_ms": cell.connect_ms}
+            for cell in found.cells
+        ]
+        figures = {
+            "scenario": "natlab matrix",
+            "config": msgspec.to_builtins(config),
+            "cells": cells,
+            "direct_ms": found.direct_ms,
+            "missed": found.missed,
+        }
+        click.echo(msgspec.json.encode(figures).decode())
+    else:
+        click.echo(table(found))
+    if found.missed:
+        sys.exit(1)

@@ -34,6 +34,8 @@ from simulations.natlab.spec import NET, LabSpec, Nat
 _ROOT: Final = Path(__file__).parents[2]
 _NUMBERS: Final = itertools.count(1)
 _DELAYED_TABLE: Final = 100
+_LIST_HEARD: Final = ("nft", "-j", "list", "set", "ip", "natlab", "heard")
+_DELETE_HEARD: Final = ("nft", "delete", "element", "ip", "natlab", "heard")
 _LIST_RULES: Final = ("nft", "-j", "list", "ruleset")
 _QUEUE: Final = "burst 64kb latency 50ms"
 
@@ -429,5 +431,21 @@ def _forgetter(addresses: Sequence[str]) -> Callable[[], None]:
                 # None to delete is no fault.
                 with contextlib.suppress(namespaces.LabFailed):
                     namespaces.run(["conntrack", "-D", side, address])
+        _forget_heard(addresses)
 
     return forget
+
+
+def _forget_heard(addresses: Sequence[str]) -> None:
+    """Whom a NAT would let in because it was once sent to."""
+    listed = json.loads(namespaces.run(_LIST_HEARD))["nftables"][-1]["set"]
+    chosen = []
+    for element in listed.get("elem", ()):
+        port, address = element["elem"]["val"]["concat"]
+        if address in addresses:
+            chosen.append(f"{port} . {address}")
+    if chosen:
+        # One that just ended by itself is no fault.
+        with contextlib.suppress(namespaces.LabFailed):
+            elements = "{ " + ", ".join(chosen) + " }"
+            namespaces.run([*_DELETE_HEARD, elements])

@@ -57,6 +57,11 @@ class LabNode:
         """How others join through it."""
         return str(self.first("ready")["invite"])
 
+    @property
+    def is_ready(self) -> bool:
+        """Whether it has joined and can be found."""
+        return any(event["event"] == "ready" for event in self._events)
+
     def first(self, name: str) -> Fields:
         """The first event of a name, which was waited for."""
         return next(event for event in self._events if event["event"] == name)
@@ -221,6 +226,13 @@ class LabNetwork:
         for node in nodes:
             await node.wait_event("ready")
         return nodes
+
+    async def wait_ready(self, limit_s: float) -> list[str]:
+        """Wait for all nodes; returns the hosts of those that are not ready in time."""
+        with trio.move_on_after(limit_s):
+            for node in self.nodes.values():
+                await node.wait_event("ready")
+        return [host for host, node in self.nodes.items() if not node.is_ready]
 
     def invites(self) -> list[str]:
         """How to join through each seed that was started."""
