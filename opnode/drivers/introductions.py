@@ -8,7 +8,7 @@ to know who talks to whom, what a candidate is, or how a connection comes to be.
 import contextlib
 import logging
 import math
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -29,7 +29,11 @@ from opnode.core.peerfile import IntroducerEntry
 from opnode.drivers.clock import WallClock
 from opnode.drivers.rpc.exchange import IncomingRequest
 from opnode.drivers.rpc.rpc import Rpc
-from opnode.protocols.introductions.introducer import IntroducerConfig, IntroducerDesk
+from opnode.protocols.introductions.introducer import (
+    IntroducerConfig,
+    IntroducerDesk,
+    IntroducerStatistics,
+)
 from opnode.protocols.rpc.messages import (
     Answered,
     FailureCode,
@@ -63,6 +67,9 @@ DIRECT_PAUSE_S: Final = 0.25
 OfferHandler = Callable[[bytes], Awaitable[bytes]]
 """Takes a sealed offer, returns the sealed answer; raises IntroductionRefused."""
 
+ContactReader = Callable[[Endpoint, Iterable[bytes]], Sequence[Contact]]
+"""Takes who named them and packed contacts; drops what must not be believed."""
+
 RequestWork = Callable[[IncomingRequest], Awaitable[Reply]]
 
 
@@ -93,7 +100,7 @@ class IntroductionsConfig:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IntroductionsStatistics:
-    """Counters since the start."""
+    """Counters since the start; ``desk``: what is done for others, and its limits."""
 
     registered: int
     passed: int
@@ -101,10 +108,17 @@ class IntroductionsStatistics:
     refused: int
     answered: int
     pending: int
+    desk: IntroducerStatistics
 
 
 class Introductions:
-    """The node's part in introductions, as introducer, target and caller."""
+    """The node's part in introductions, as introducer, target and caller.
+
+    Attributes:
+        on_offer: takes the offers to us.
+        alternates: servers that are named to a leaf when we are busy.
+        read_contacts: which contacts, of those that a node names, may be asked.
+    """
 
     def __init__(
         self,
@@ -115,6 +129,8 @@ class Introductions:
         config: IntroductionsConfig | None = None,
     ) -> None:
         self.on_offer: OfferHandler | None = None
+        self.alternates: Callable[[], Sequence[Contact]] = _nobody
+        self.read_contacts: ContactReader = _read_nobody
         self._rpc = rpc
         self._desk = desk
         self._wall_clock = wall_clock
@@ -128,6 +144,8 @@ class Introductions:
         self._registered_from: dict[Endpoint, Endpoint] = {}
         self._issued_at: dict[bytes, int] = {}
         self._nursery: trio.Nursery | None = None
+        self._word = b""
+        self._word_came = trio.Event()
         self._pending = 0
         self._passed = 0
         self._refused = 0
@@ -214,6 +232,32 @@ class Introductions:
         """Take offers for this location, from known addresses even unregistered."""
         self._own_handle = handle_of(location_public)
 
+    def expect_word(self, word: bytes) -> trio.Event:
+        """Answer an OFFER of just this word with it, and set what is returned.
+
+        It is our own knock at our own door (`docs/protocols/introductions.md` section
+        6), and counts only from an introducer. A new word replaces the one before.
+        """
+        self._word, self._word_came = word, trio.Event()
+        return self._word_came
+
+    async def is_alive(self, named: Contact) -> bool:
+        """Whether a node that somebody named is there and is who it is said to be."""
+        if not self._rpc.may_be_sent_to(named.endpoint):
+            await trio.lowlevel.checkpoint()
+            return False
+        try:
+            answer = await self._rpc.request(named.endpoint, Ping())
+        except NetworkError:
+            return False
+        return answer.contact == named and not answer.leaf
+
+    def alternates_of(
+        self, introducer: Contact, refusal: RequestRefused
+    ) -> Sequence[Contact]:
+        """Whom a busy node named instead of itself, as far as they may be asked."""
+        return self.read_contacts(introducer.endpoint, refusal.alternates)
+
     async def is_registered(self, introducer: Contact) -> bool:
         """Whether an introducer answers and we are still where it knows us.
 
@@ -297,13 +341,15 @@ class Introductions:
 
     def statistics(self) -> IntroductionsStatistics:
         """Counters since the start."""
+        desk = self._desk.statistics()
         return IntroductionsStatistics(
-            registered=self._desk.statistics().registrations,
+            registered=desk.registrations,
             passed=self._passed,
             direct=self._direct,
             refused=self._refused,
             answered=self._answered,
             pending=self._pending,
+            desk=desk,
         )
 
     def _serve_register(self, request: IncomingRequest) -> Reply:
@@ -330,7 +376,8 @@ class Introductions:
                 seen_at=request.seen_at,
             )
         except IntroductionRefused as refusal:
-            raise Refuse(refusal.code, refusal.detail) from None
+            others = tuple(self.alternates()) if body.lifetime_s else ()
+            raise Refuse(refusal.code, refusal.detail, others) from None
         self._remember_issue(body.handle, body.issued_at)
         return Registered(int(granted))
 
@@ -353,6 +400,9 @@ class Introductions:
         now = trio.current_time()
         if self._introducers.get(request.source, -math.inf) < now:
             self._admit_direct(request, now)
+        elif body.sealed == self._word:
+            self._word_came.set()
+            return Answered(self._word)
         self._start(request, self._answer_for)
         return None
 
@@ -419,7 +469,10 @@ class Introductions:
                 RefusalCode.MALFORMED, "the target answered out of turn"
             )
         self._passed += 1
-        return answer.body.sealed
+        sealed_answer = answer.body.sealed
+        now = trio.current_time()
+        self._desk.answered(source, now, sealed_size=len(sealed_answer))
+        return sealed_answer
 
     async def _answer_for(self, request: IncomingRequest) -> Reply:
         body = request.body
@@ -432,6 +485,15 @@ class Introductions:
         sealed = await self.on_offer(offer)
         self._answered += 1
         return sealed
+
+
+def _nobody() -> Sequence[Contact]:
+    return ()
+
+
+def _read_nobody(reporter: Endpoint, packed: Iterable[bytes]) -> Sequence[Contact]:
+    del reporter, packed
+    return ()
 
 
 def _require_proven_address(request: IncomingRequest) -> None:

@@ -32,17 +32,21 @@ from opnode.node.config import NodeConfig, Role
 from opnode.node.connector import Connector, ConnectorConfig
 from opnode.node.contact_cache import ContactCache
 from opnode.node.data_directory import DataDirectory
+from opnode.node.introducers import Introducers
 from opnode.node.joining import Joiner
 from opnode.node.keys import NodeKeys
+from opnode.node.knocker import Knocker
 from opnode.node.network_watch import NetworkChange, NetworkWatch
 from opnode.node.port_forecast import PortForecast
 from opnode.node.presence import PresenceConfig, PresenceKeeper
+from opnode.node.publishing import PresencePublisher
 from opnode.node.roles import RoleKeeper
+from opnode.protocols.binding_lifetime import BindingLifetime, BindingLifetimeConfig
 from opnode.protocols.introductions.desk import IntroductionDesk
 from opnode.protocols.introductions.handshake import Handshakes
 from opnode.protocols.introductions.introducer import IntroducerDesk
 from opnode.protocols.noise import NoiseInitiator, NoiseResponder
-from opnode.protocols.rpc.messages import network_id_of
+from opnode.protocols.rpc.messages import MAX_ALTERNATES, network_id_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,9 +128,7 @@ async def assemble(
         rng=world.rng,
         config=DhtConfig(delegation=DelegationConfig(few_bindings=config.few_bindings)),
     )
-    introductions = Introductions(
-        rpc, IntroducerDesk(config.introducer), wall_clock=world.wall_clock
-    )
+    introductions = _introductions(config, rpc, dht, world)
     acquaintances = Acquaintances(
         world.wall_clock, directory.acquaintances_path if directory else None
     )
@@ -146,7 +148,7 @@ async def assemble(
         acquaintances=acquaintances,
         connector=_connector(config, keys, introductions, table, world, acquaintances),
         joiner=_joiner(config, cache, dht, rpc, world),
-        presence=_presence(config, keys, dht, introductions, world),
+        presence=_presence(config, keys, rpc, dht, introductions, world),
         observed=observed,
         forecast=PortForecast(rpc, dht.contacts, lambda: observed.nat),
         checkup=_checkup(config, dht, rpc, world),
@@ -171,6 +173,17 @@ def _network_watch(world: World, observed: ObservedAddresses) -> NetworkWatch:
 
     watch.subscribe(forget)
     return watch
+
+
+def _introductions(
+    config: NodeConfig, rpc: Rpc, dht: Dht, world: World
+) -> Introductions:
+    introductions = Introductions(
+        rpc, IntroducerDesk(config.introducer), wall_clock=world.wall_clock
+    )
+    introductions.alternates = functools.partial(dht.some_servers, MAX_ALTERNATES)
+    introductions.read_contacts = dht.read_contacts_untrusted
+    return introductions
 
 
 def _qlog(config: NodeConfig, world: World) -> QlogDirectory | None:
@@ -210,24 +223,37 @@ def _connector(
 def _presence(
     config: NodeConfig,
     keys: NodeKeys,
+    rpc: Rpc,
     dht: Dht,
     introductions: Introductions,
     world: World,
 ) -> PresenceKeeper | None:
     if keys.location is None or keys.identity is None:
         return None
-    return PresenceKeeper(
-        identity=keys.identity,
-        location=keys.location,
-        dht=dht,
-        introductions=introductions,
-        wall_clock=world.wall_clock,
-        config=PresenceConfig(
-            presence_lifetime_s=config.presence_lifetime_s,
-            registration_lifetime_s=config.registration_lifetime_s,
-            nat_keepalive_s=config.nat_keepalive_s,
-        ),
+    introducers = Introducers(
+        introductions,
+        Knocker(world.network, rpc, introductions, world.rng),
+        keys.location.signing,
+        registration_lifetime_s=config.registration_lifetime_s,
+        binding=BindingLifetime(BindingLifetimeConfig(start_s=config.nat_keepalive_s)),
+        rng=world.rng,
     )
+    keeper = PresenceKeeper(
+        location=keys.location,
+        publisher=PresencePublisher(
+            identity=keys.identity,
+            location=keys.location,
+            dht=dht,
+            wall_clock=world.wall_clock,
+            lifetime_s=config.presence_lifetime_s,
+        ),
+        introducers=introducers,
+        introductions=introductions,
+        rng=world.rng,
+        config=PresenceConfig(presence_lifetime_s=config.presence_lifetime_s),
+    )
+    keeper.others = dht.contacts
+    return keeper
 
 
 def _checkup(config: NodeConfig, dht: Dht, rpc: Rpc, world: World) -> Checkup:

@@ -45,9 +45,9 @@ class NodeConfig:
         presence_lifetime_s: seconds that a published presence is valid; the node
             republishes at 0.6 of it.
         registration_lifetime_s: seconds that an introducer keeps our registration.
-        nat_keepalive_s: behind a NAT each introducer is heard once in so many seconds,
-            elsewhere one of them. 25 s is below the 30 s binding lifetime of the
-            strictest home gateways measured.
+        nat_keepalive_s: how long an introducer is left in silence at first, where a
+            NAT or a firewall may forget it; then that is measured, up to two minutes.
+            25 s is below the 30 s binding lifetime of the strictest home gateways.
         max_unaccepted: connections that nobody accepted yet; further callers hear
             "busy".
         few_bindings: have servers look up for us as long as we are a leaf, for NATs

@@ -54,6 +54,7 @@ from opnode.node.checkup import Checkup
 from opnode.node.config import NodeConfig, Role
 from opnode.node.connector import Connector
 from opnode.node.data_directory import DataDirectory
+from opnode.node.introducers import IntroducersStatistics
 from opnode.node.joining import JoinReport
 from opnode.node.keys import (
     CERTIFICATE_RENEWAL_S,
@@ -62,6 +63,7 @@ from opnode.node.keys import (
     make_keys,
     renew_certificate,
 )
+from opnode.node.network_watch import NetworkWatchStatistics
 from opnode.node.peer_watch import PeerWatch
 from opnode.node.presence import PresenceKeeper
 from opnode.protocols.reachability import ReachabilityStatistics
@@ -104,6 +106,8 @@ class NodeStatistics:
     joined: bool
     contacts: int
     introducers: tuple[IntroducerEntry, ...]
+    presence: IntroducersStatistics | None
+    network: NetworkWatchStatistics
     connections: int
     dht: DhtStatistics
     rpc: RpcStatistics
@@ -123,7 +127,7 @@ class OverlayNode:
         parts.rpc.on_observed = self._on_observed
         parts.dht.watch_behind_nat(lambda: parts.observed.behind_nat)
         if parts.presence is not None:
-            parts.presence.is_behind_nat = lambda: parts.observed.behind_nat
+            parts.presence.watch_filter(self._is_filtered)
         if parts.connector is not None:
             parts.connector.foresee = parts.forecast.foresee
             parts.network_watch.subscribe(parts.connector.ice.candidates.look_again)
@@ -353,6 +357,8 @@ class OverlayNode:
             joined=parts.joiner.is_joined,
             contacts=len(parts.dht.contacts()),
             introducers=presence.introducers if presence else (),
+            presence=presence.statistics() if presence else None,
+            network=parts.network_watch.statistics(),
             connections=len(parts.connector.connections()) if parts.connector else 0,
             dht=parts.dht.statistics(),
             rpc=parts.rpc.statistics(),
@@ -399,6 +405,13 @@ class OverlayNode:
         self._parts.table.close_all("the node is shutting down")
         self._parts.acquaintances.save()
         self._parts.cache.save(self._parts.dht)
+
+    def _is_filtered(self) -> bool:
+        """Whether something in front of us may forget whom it lets in.
+
+        A leaf was not proven to be reached by strangers: a NAT, or a firewall.
+        """
+        return self._parts.rpc.leaf or self._parts.observed.behind_nat
 
     async def _keep_presence(self, presence: PresenceKeeper) -> None:
         await self._parts.joiner.joined.wait()

@@ -119,7 +119,7 @@ class BindingLifetime:
         self._probes += 1
         self._losses += 1
         config = self._config
-        self._lost_s = silence_s
+        self._lost_s = min(self._lost_s, silence_s)
         if silence_s <= self._safe_s + config.margin_s:
             # What was safe is not: another router, or its table is full.
             self._safe_s = max(config.floor_s, silence_s / config.growth)

@@ -8,7 +8,7 @@ travel.
 import logging
 import random
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 
@@ -215,6 +215,17 @@ class Dht:
     def welcome(self, endpoint: Endpoint) -> None:
         """Take back ``shun``."""
         self._contacts.welcome(endpoint)
+
+    def some_servers(self, count: int) -> list[Contact]:
+        """Contacts that may be handed on, others each time."""
+        target = self._rng.getrandbits(160).to_bytes(20, "big")
+        return self._contacts.nearest_reliable(target, count)
+
+    def read_contacts_untrusted(
+        self, reporter: Endpoint, packed: Iterable[bytes]
+    ) -> list[Contact]:
+        """The contacts worth asking of those that a node named."""
+        return self._contacts.read_untrusted(reporter, packed)
 
     def known_contacts(self) -> list[KnownContact]:
         """The contacts to remember over a restart, the most trusted first."""

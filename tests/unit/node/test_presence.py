@@ -1,4 +1,5 @@
 import itertools
+import random
 
 import trio
 
@@ -12,16 +13,20 @@ from opnode.core.peerfile import (
     read_presence,
 )
 from opnode.core.records import RecordKind
+from opnode.node.introducers import Introducers
+from opnode.node.knocker import Knock
 from opnode.node.network_watch import NetworkChange
-from opnode.node.presence import PresenceConfig, PresenceKeeper
+from opnode.node.presence import RETRY_CAP_S, PresenceConfig, PresenceKeeper
+from opnode.node.publishing import PresencePublisher
+from opnode.protocols.binding_lifetime import BindingLifetimeConfig
 from opnode.protocols.rpc.messages import handle_of
 from opnode.testing.clock import VirtualWallClock
 from opnode.testing.keys import seeded_signing_key, seeded_static_key
 
 SIGNING = seeded_signing_key("location")
-CONFIG = PresenceConfig(
-    presence_lifetime_s=1200, registration_lifetime_s=300, nat_keepalive_s=25.0
-)
+CONFIG = PresenceConfig(presence_lifetime_s=1200)
+REGISTRATION_S = 300
+KEEPALIVE_S = BindingLifetimeConfig().start_s
 
 
 def contact(number):
@@ -94,26 +99,47 @@ class RecordingIntroductions:
         )
 
 
+class SilentKnocker:
+    """Nobody knocks: the interval stays what it is at first."""
+
+    async def knock(self, _introducer, _handle):
+        await trio.sleep(0.01)
+        return Knock.UNKNOWN
+
+
 def make_keeper(dht, introductions, *, behind_nat=True):
-    identity = Identity(seeded_signing_key("identity"))
     wall_clock = VirtualWallClock()
+    identity = Identity(seeded_signing_key("identity"))
     location = certify_location(
         identity,
         signing=SIGNING,
         static=seeded_static_key("location"),
         name="laptop",
-        wall_now=1_767_225_600.0,
+        wall_now=wall_clock(),
         lifetime_s=86_400 * 30,
     )
+    rng = random.Random(7)
     keeper = PresenceKeeper(
-        identity=identity,
         location=location,
-        dht=dht,
+        publisher=PresencePublisher(
+            identity=identity,
+            location=location,
+            dht=dht,
+            wall_clock=wall_clock,
+            lifetime_s=CONFIG.presence_lifetime_s,
+        ),
+        introducers=Introducers(
+            introductions,
+            SilentKnocker(),
+            SIGNING,
+            registration_lifetime_s=REGISTRATION_S,
+            rng=rng,
+        ),
         introductions=introductions,
-        wall_clock=wall_clock,
+        rng=rng,
         config=CONFIG,
     )
-    keeper.is_behind_nat = lambda: behind_nat
+    keeper.watch_filter(lambda: behind_nat)
     return keeper
 
 
@@ -147,7 +173,7 @@ async def test_a_dead_introducer_is_replaced_within_one_refresh(autojump_clock):
         nursery.start_soon(keeper.run)
         await keeper.published.wait()
         introductions.dead.add(contact(2))
-        await trio.sleep(CONFIG.registration_lifetime_s)
+        await trio.sleep(REGISTRATION_S)
         nursery.cancel_scope.cancel()
     ports = [e.endpoint.port for e in dht.presences()[-1].introducers]
     assert ports == [1, 3, 4]
@@ -162,7 +188,7 @@ async def test_each_introducer_is_heard_as_often_as_a_nat_needs_it_and_no_more(
     for number in (1, 2, 3):
         times = [at for at, asked in introductions.probed if asked == contact(number)]
         gaps = [late - early for early, late in itertools.pairwise(times)]
-        assert 24 < min(gaps) <= max(gaps) < CONFIG.nat_keepalive_s + 0.1
+        assert 24 < min(gaps) <= max(gaps) < KEEPALIVE_S + 0.1
     assert sorted(introductions.registered) == [contact(n) for n in (1, 2, 3)]
 
 
@@ -213,7 +239,7 @@ async def test_when_most_holders_died_the_presence_goes_to_others_at_once(
     assert ports == [11, 12, 13]
 
 
-async def test_a_presence_that_nobody_would_hold_is_put_again_within_seconds(
+async def test_a_presence_that_nobody_would_hold_is_put_again_soon(
     autojump_clock,
 ):
     dht = RecordingDht([contact(1)])
@@ -227,7 +253,7 @@ async def test_a_presence_that_nobody_would_hold_is_put_again_within_seconds(
         dht.holders = 0
         await trio.sleep(20)
         dht.holders = 1
-        await trio.sleep(5)
+        await trio.sleep(RETRY_CAP_S)
         nursery.cancel_scope.cancel()
     assert keeper.introducers[0].endpoint.port == 2
 
@@ -254,7 +280,7 @@ async def test_without_any_live_introducer_the_search_goes_on(autojump_clock):
         introductions.dead.add(contact(1))
         await trio.sleep(60)
         dht.nodes.append(contact(2))
-        await trio.sleep(5)
+        await trio.sleep(RETRY_CAP_S + 1)
         nursery.cancel_scope.cancel()
     ports = [e.endpoint.port for e in dht.presences()[-1].introducers]
     assert ports == [2]
@@ -340,7 +366,7 @@ async def test_without_any_introducer_it_tries_again_soon(autojump_clock):
         nursery.start_soon(keeper.run)
         await trio.sleep(10)
         dht.nodes.append(contact(1))
-        with trio.fail_after(3):
+        with trio.fail_after(RETRY_CAP_S):
             await keeper.published.wait()
         nursery.cancel_scope.cancel()
 
