@@ -96,6 +96,7 @@ async def _examine_trial(
         bootstrap=entries,
         has_identity=False,
         network_name=NETWORK_NAME,
+        prove_after_s=0.0,
     )
 
     async def show(event: Event) -> None:

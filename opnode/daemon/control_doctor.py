@@ -35,6 +35,7 @@ async def report_findings(
                 verdict=finding.health.value,
                 finding=finding.text,
                 advice=finding.advice,
+                facts=dict(finding.facts),
             )
         )
 

@@ -241,13 +241,15 @@ class Check(_Event, frozen=True, kw_only=True, tag="check"):
     """One finding about the node.
 
     ``verdict``: ``ok``, ``warn``, ``bad``, or ``unknown`` where nothing tells.
-    ``advice``: what to do about it, empty where nothing is to be done.
+    ``advice``: what to do about it, empty where nothing is to be done. ``facts``: what
+    the finding says, by name, where it says several things.
     """
 
     name: str
     verdict: str
     finding: str
     advice: str = ""
+    facts: dict[str, str] = {}
 
 
 class Diagnosis(_Event, frozen=True, kw_only=True, tag="diagnosis"):

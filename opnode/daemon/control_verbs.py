@@ -116,6 +116,9 @@ class ControlledNode(Protocol):
     async def lookup(self, peer_id: PeerId) -> FoundPeer:
         """Find a peer."""
 
+    async def wait_evidence(self) -> None:
+        """Wait until it was tried whether strangers reach the node."""
+
     def statistics(self) -> NodeStatistics:
         """The node at this instant."""
 

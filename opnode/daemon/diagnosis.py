@@ -26,12 +26,23 @@ from opnode.daemon.judgement import (
     judge_write,
 )
 from opnode.daemon.plain_values import plain_fields
+from opnode.daemon.reach_judgement import (
+    judge_binding,
+    judge_introducers,
+    judge_ipv6,
+    judge_mapping,
+    judge_nat,
+    judge_odds,
+)
 from opnode.drivers.store.health import damage_of, set_aside
 from opnode.node.bootstrap import Verdict
 from opnode.node.checkup import ClockFacts, WriteFacts
 
 FILE_CHECK_S: Final = 20.0
 """The file of records has 100 MB at most; a disk that takes longer is ill itself."""
+
+EVIDENCE_S: Final = 12.0
+"""A round of being dialled takes ten; a node that just started has not begun."""
 
 Result = TypeVar("Result")
 
@@ -55,6 +66,9 @@ class ExaminedNode(Protocol):
     @property
     def checkup(self) -> Examiner:
         """Asks others about the node."""
+
+    async def wait_evidence(self) -> None:
+        """Wait until it was tried whether strangers reach the node."""
 
     def statistics(self) -> object:
         """The node at this instant: a dataclass."""
@@ -80,12 +94,35 @@ async def examine(node: ExaminedNode, records: Path | None, report: Report) -> N
         await report(judge_joined(figures))
         for finding in judge_entries(await entries.result(), figures):
             await report(finding)
-        await report(judge_reachable(figures))
+        figures = await _figures_with_evidence(node, figures)
+        for judge in _REACH:
+            await report(judge(figures))
         await report(judge_clock(await clocks.result()))
         await report(judge_table(figures))
         await report(judge_storage(await _disk_facts(records), figures))
         await report(judge_write(await write.result()))
         await report(judge_traffic(figures))
+
+
+_REACH: Final = (
+    judge_reachable,
+    judge_nat,
+    judge_binding,
+    judge_mapping,
+    judge_ipv6,
+    judge_introducers,
+    judge_odds,
+)
+
+
+async def _figures_with_evidence(
+    node: ExaminedNode, figures: NodeFigures
+) -> NodeFigures:
+    """The figures once it was tried whether the node is reached, if that is near."""
+    if figures.contacts:
+        with trio.move_on_after(EVIDENCE_S):
+            await node.wait_evidence()
+    return _figures(node)
 
 
 class _Task(Generic[Result]):

@@ -86,6 +86,45 @@ class Reachability(msgspec.Struct, frozen=True, kw_only=True):
     failures: int
 
 
+class Nat(msgspec.Struct, frozen=True, kw_only=True):
+    """What others' answers tell of the NAT in front of the node."""
+
+    kind: str
+    host: str | None = None
+    port: int = 0
+    step: int = 0
+    reporters: int = 0
+
+
+class Ipv6(msgspec.Struct, frozen=True, kw_only=True):
+    """What is known of IPv6."""
+
+    is_carried: bool
+    addresses: tuple[str, ...] = ()
+    is_seen: bool = False
+
+
+class Introducer(msgspec.Struct, frozen=True, kw_only=True):
+    """Who passes calls on to the node."""
+
+    endpoint: str
+
+
+class Binding(msgspec.Struct, frozen=True, kw_only=True):
+    """How long a NAT, or a firewall, remembers whom it lets in, as was measured."""
+
+    interval_s: float
+    survived_s: float | None = None
+    lost_s: float | None = None
+    is_settled: bool = False
+
+
+class Presence(msgspec.Struct, frozen=True, kw_only=True):
+    """Of the way back to the node."""
+
+    binding: Binding | None = None
+
+
 class NodeFigures(msgspec.Struct, frozen=True, kw_only=True):
     """Of a whole node."""
 
@@ -96,6 +135,12 @@ class NodeFigures(msgspec.Struct, frozen=True, kw_only=True):
     endpoint: str | None = None
     observed: tuple[str, ...] = ()
     behind_nat: bool | None = None
+    nat: Nat | None = None
+    ipv6: Ipv6 | None = None
+    mapped: tuple[str, ...] = ()
+    peer_id: str | None = None
+    introducers: tuple[Introducer, ...] = ()
+    presence: Presence | None = None
     joined: bool | None = None
     contacts: int | None = None
     connections: int | None = None

@@ -5,8 +5,8 @@ the facts come from. Where nothing tells, the verdict is "unknown", never a gues
 """
 
 import enum
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
 from opnode.daemon.figures import DhtFigures, NodeFigures
@@ -34,12 +34,21 @@ class Health(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing that was looked at; ``advice`` is empty where nothing is to be done."""
+    """One thing that was looked at.
+
+    Attributes:
+        name: of the thing.
+        health: how it is.
+        text: a sentence.
+        advice: what to do; empty where nothing is to be done.
+        facts: what the sentence says, by name, for programs.
+    """
 
     name: str
     health: Health
     text: str
     advice: str = ""
+    facts: Mapping[str, str] = field(default_factory=dict)
 
 
 class DiskFacts(NamedTuple):
@@ -61,7 +70,7 @@ def judge_joined(figures: NodeFigures) -> Finding:
     name = "joined"
     contacts = figures.contacts or 0
     if contacts:
-        return Finding(name, Health.OK, f"{_count(contacts, 'contact')} in the table")
+        return Finding(name, Health.OK, f"{count(contacts, 'contact')} in the table")
     if figures.joined:
         text = "the first node of its network: nobody else is known yet"
         advice = "give others the invite that `opnode id` shows"
@@ -106,7 +115,7 @@ def _judge_entry(name: str, verdict: Verdict, failed: Health) -> Finding:
 
 
 def judge_reachable(figures: NodeFigures) -> Finding:
-    """Whether strangers can reach the node, and how that is known."""
+    """Whether strangers can reach the node, how that is known, and if not, why."""
     name = "reachable"
     seen = ", ".join(figures.observed)
     where = f"others see it at {seen}" if seen else "too few others told its address"
@@ -116,16 +125,27 @@ def judge_reachable(figures: NodeFigures) -> Finding:
     if figures.configured_role == "leaf":
         return Finding(name, Health.OK, f"not needed by a leaf; {where}")
     if proof is not None and proof.is_proven:
-        text = f"{_count(proof.networks, 'unrelated network')} dialled back; {where}"
+        text = f"{count(proof.networks, 'unrelated network')} dialled back; {where}"
         return Finding(name, Health.OK, text)
     if figures.configured_role == "server":
         text = f"a server because it was told so, without a proof; {where}"
         return Finding(name, Health.UNKNOWN, text)
     if proof is not None and proof.failures:
-        text = f"nobody got through in {_count(proof.failures, 'round')}; {where}"
+        text = f"nobody got through in {count(proof.failures, 'round')}: "
+        text += f"{_why_unreachable(figures)}; {where}"
         advice = "a leaf works all the same; to serve others, forward its UDP port"
         return Finding(name, Health.WARN, text, advice)
     return Finding(name, Health.UNKNOWN, f"nobody dialled back yet; {where}")
+
+
+def _why_unreachable(figures: NodeFigures) -> str:
+    if not figures.contacts:
+        return "there was nobody to ask"
+    if figures.mapped:
+        return "the router forwards a port, but something before it does not"
+    if figures.behind_nat:
+        return "the NAT lets in only whom the node sent something to"
+    return "a firewall is in the way, or too few other networks were there to ask"
 
 
 def judge_clock(facts: ClockFacts) -> Finding:
@@ -139,13 +159,13 @@ def judge_clock(facts: ClockFacts) -> Finding:
         others = facts.ahead if is_slow else facts.behind
         how = "slow" if is_slow else "fast"
         text = f"at least {_duration(facts.at_least_s)} {how}, by {others} of "
-        text += f"{_count(heard, 'node')}"
+        text += f"{count(heard, 'node')}"
         advice = "set this machine's clock, best by NTP: your records count as " + (
             "expired before you think so" if is_slow else "valid for longer than here"
         )
         return Finding(name, Health.BAD, text, advice)
     text = f"within {facts.tolerance_s // 60} minutes of {facts.agree} of "
-    text += f"{_count(heard, 'node')}"
+    text += f"{count(heard, 'node')}"
     if 2 * facts.agree > heard:
         return Finding(name, Health.OK, text)
     advice = "others do not agree among themselves; compare with NTP"
@@ -178,9 +198,9 @@ def judge_table(figures: NodeFigures) -> Finding:
 
 
 def _table_text(contacts: int, dht: DhtFigures) -> str:
-    text = _count(contacts, "contact")
+    text = count(contacts, "contact")
     if dht.network_size is not None:
-        text += f" of about {_count(round(dht.network_size), 'node')}"
+        text += f" of about {count(round(dht.network_size), 'node')}"
     if dht.buckets:
         filled = sum(bucket.contacts > 0 for bucket in dht.buckets)
         sure = sum(bucket.sure for bucket in dht.buckets)
@@ -207,7 +227,7 @@ def judge_storage(facts: DiskFacts | None, figures: NodeFigures) -> Finding:
     if facts.free is not None and facts.free < LITTLE_DISK:
         return Finding(name, Health.WARN, text, "make room on the disk soon")
     if facts.set_aside:
-        text += f"; {_count(facts.set_aside, 'damaged file')} set aside earlier"
+        text += f"; {count(facts.set_aside, 'damaged file')} set aside earlier"
         advice = "check the disk; then delete the files that end in .corrupt-N"
         return Finding(name, Health.WARN, text, advice)
     return Finding(name, Health.OK, text)
@@ -219,7 +239,7 @@ def judge_write(facts: WriteFacts) -> Finding:
     if not facts.asked:
         text = "not tried: nobody to give a record to"
         return Finding(name, Health.UNKNOWN, text)
-    took = f"{facts.took} of {_count(facts.asked, 'node')} took a test record"
+    took = f"{facts.took} of {count(facts.asked, 'node')} took a test record"
     reasons = ", ".join(f"{count} said {reason}" for reason, count in facts.refusals)
     if not facts.took:
         text = f"{took}{': ' if reasons else ''}{reasons}"
@@ -256,12 +276,13 @@ def judge_traffic(figures: NodeFigures) -> Finding:
     return Finding(name, Health.OK, text)
 
 
-def _count(number: int, noun: str) -> str:
+def count(number: int, noun: str) -> str:
+    """Write a number with its noun, in the plural where due."""
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def _duration(seconds: int) -> str:
     for unit, size in (("day", 86_400), ("hour", 3600), ("minute", 60)):
         if seconds >= size:
-            return _count(seconds // size, unit)
-    return _count(seconds, "second")
+            return count(seconds // size, unit)
+    return count(seconds, "second")

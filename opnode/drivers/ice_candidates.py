@@ -71,6 +71,11 @@ class LocalCandidates:
         """Others no longer see us there; nothing happens when it is unknown."""
         self._observed.pop(endpoint, None)
 
+    @property
+    def mapped(self) -> tuple[Endpoint, ...]:
+        """What routers forward to us, the newest last."""
+        return tuple(self._mapped)
+
     def add_mapped(self, endpoint: Endpoint) -> None:
         """A router forwards this public address to our socket."""
         _renew(self._mapped, endpoint, self._config.mapped)

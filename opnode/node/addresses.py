@@ -7,6 +7,7 @@ would be dialled by our peers.
 
 from collections import Counter
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Final
 
 from opnode.core.addresses import (
@@ -30,6 +31,21 @@ there are fewer than five: one may lie."""
 VOTE_S: Final = 600.0
 """Seconds that a vote counts when there are newer ones: longer than NATs keep most
 mappings, shorter than it takes to notice that one has forgotten."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ipv6Statistics:
+    """What is known of IPv6 here.
+
+    Attributes:
+        is_carried: the node's socket does IPv6.
+        addresses: public ones of this machine.
+        is_seen: other nodes see us at one.
+    """
+
+    is_carried: bool
+    addresses: tuple[str, ...]
+    is_seen: bool
 
 
 class ObservedAddresses:
@@ -121,6 +137,16 @@ class ObservedAddresses:
         if agreed and not self.nat.kind.is_dependent:
             return agreed[0]
         return None if is_wildcard(self._local.host) else self._local
+
+    @property
+    def ipv6(self) -> Ipv6Statistics:
+        """What is known of IPv6 here."""
+        own = [host for host in self._own_hosts(version_of="::") if is_public(host)]
+        return Ipv6Statistics(
+            is_carried=reaches(self._local.host, "::"),
+            addresses=tuple(sorted(own)),
+            is_seen=any(":" in endpoint.host for endpoint in self.agreed),
+        )
 
     @property
     def guess(self) -> Endpoint:

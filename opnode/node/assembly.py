@@ -46,6 +46,7 @@ from opnode.protocols.introductions.desk import IntroductionDesk
 from opnode.protocols.introductions.handshake import Handshakes
 from opnode.protocols.introductions.introducer import IntroducerDesk
 from opnode.protocols.noise import NoiseInitiator, NoiseResponder
+from opnode.protocols.reachability import ReachabilityConfig
 from opnode.protocols.rpc.messages import MAX_ALTERNATES, network_id_of
 
 
@@ -267,7 +268,8 @@ def _checkup(config: NodeConfig, dht: Dht, rpc: Rpc, world: World) -> Checkup:
 
 
 def _roles(config: NodeConfig, dht: Dht, rpc: Rpc, world: World) -> RoleKeeper:
-    check = ReachabilityCheck(rpc, dht.contacts, world.rng)
+    proof = ReachabilityConfig(settle_s=config.prove_after_s)
+    check = ReachabilityCheck(rpc, dht.contacts, world.rng, proof)
     return RoleKeeper(config.role, rpc, dht, check)
 
 

@@ -48,6 +48,8 @@ class NodeConfig:
         nat_keepalive_s: how long an introducer is left in silence at first, where a
             NAT or a firewall may forget it; then that is measured, up to two minutes.
             25 s is below the 30 s binding lifetime of the strictest home gateways.
+        prove_after_s: a node that finds its role by itself asks others to dial it so
+            long after its start: many are only tried out.
         max_unaccepted: connections that nobody accepted yet; further callers hear
             "busy".
         few_bindings: have servers look up for us as long as we are a leaf, for NATs
@@ -67,6 +69,7 @@ class NodeConfig:
     presence_lifetime_s: int = 1200
     registration_lifetime_s: int = 300
     nat_keepalive_s: float = 25.0
+    prove_after_s: float = 30.0
     max_unaccepted: int = 64
     few_bindings: bool = False
     introducer: IntroducerConfig = field(default_factory=IntroducerConfig)

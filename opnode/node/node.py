@@ -48,6 +48,7 @@ from opnode.drivers.introductions import IntroductionsStatistics
 from opnode.drivers.network import Network, SystemNetwork
 from opnode.drivers.rpc.config import RpcStatistics
 from opnode.drivers.socket_hub import HubStatistics
+from opnode.node.addresses import Ipv6Statistics
 from opnode.node.assembly import Parts, World, assemble
 from opnode.node.bootstrap import BootstrapEntry
 from opnode.node.checkup import Checkup
@@ -65,7 +66,9 @@ from opnode.node.keys import (
 )
 from opnode.node.network_watch import NetworkWatchStatistics
 from opnode.node.peer_watch import PeerWatch
+from opnode.node.port_forecast import ForecastStatistics
 from opnode.node.presence import PresenceKeeper
+from opnode.protocols.nat.mapping import Mapping
 from opnode.protocols.reachability import ReachabilityStatistics
 
 logger = logging.getLogger(__name__)
@@ -93,6 +96,7 @@ class NodeStatistics:
 
     ``role`` is the one in force, ``configured_role`` what the node was told;
     ``reachability`` is the evidence, ``None`` where the role does not depend on it.
+    ``mapped``: public addresses that routers forward to the node on its request.
     """
 
     node_id: NodeId
@@ -103,6 +107,10 @@ class NodeStatistics:
     endpoint: Endpoint
     observed: tuple[Endpoint, ...]
     behind_nat: bool
+    nat: Mapping
+    ipv6: Ipv6Statistics
+    mapped: tuple[Endpoint, ...]
+    forecast: ForecastStatistics
     joined: bool
     contacts: int
     introducers: tuple[IntroducerEntry, ...]
@@ -213,6 +221,13 @@ class OverlayNode:
     async def wait_joined(self) -> None:
         """Wait until the node has a contact (a first seed: at once)."""
         await self._parts.joiner.joined.wait()
+
+    async def wait_evidence(self) -> None:
+        """Wait until it was tried once whether strangers reach the node.
+
+        At once where the role does not depend on it.
+        """
+        await self._parts.roles.wait_evidence()
 
     async def wait_published(self) -> None:
         """Wait until others can find this identity."""
@@ -354,6 +369,10 @@ class OverlayNode:
             endpoint=self.endpoint,
             observed=parts.observed.agreed,
             behind_nat=parts.observed.behind_nat,
+            nat=parts.observed.nat,
+            ipv6=parts.observed.ipv6,
+            mapped=parts.connector.ice.candidates.mapped if parts.connector else (),
+            forecast=parts.forecast.statistics(),
             joined=parts.joiner.is_joined,
             contacts=len(parts.dht.contacts()),
             introducers=presence.introducers if presence else (),

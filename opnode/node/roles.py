@@ -61,6 +61,13 @@ class RoleKeeper:
         """What is known of our port; None where the role does not depend on it."""
         return self._check.statistics()
 
+    async def wait_evidence(self) -> None:
+        """Wait until it was tried once whether strangers reach us; told ones do not."""
+        if self._configured is Role.AUTO:
+            await self._check.tried.wait()
+        else:
+            await trio.lowlevel.checkpoint()
+
     def moved(self, address: Endpoint) -> None:
         """Others see us at this address now."""
         self._check.moved(address)

@@ -42,6 +42,7 @@ class ReachabilityCheck:
 
     Attributes:
         on_change: called with whether strangers reach us, when that changes.
+        tried: set when the first round is over.
     """
 
     def __init__(
@@ -53,6 +54,7 @@ class ReachabilityCheck:
     ) -> None:
         """Serve DIALLED on ``rpc``; ``contacts`` names the servers that we know."""
         self.on_change: Callable[[bool], None] | None = None
+        self.tried = trio.Event()
         self._rpc = rpc
         self._contacts = contacts
         self._rng = rng
@@ -94,6 +96,9 @@ class ReachabilityCheck:
             now = trio.current_time()
             was_proven = self.is_proven
             machine.handle_deadline(now)
+            evidence = machine.statistics()
+            if evidence.is_proven or evidence.failures:
+                self.tried.set()
             if self.is_proven is not was_proven:
                 self._report()
             if not machine.is_asking and now >= machine.next_deadline():
