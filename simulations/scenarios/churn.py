@@ -54,12 +54,16 @@ class ChurnScenario(DhtScenario[ChurnFigures], frozen=True, kw_only=True):
     records: int = 100
     gets: int = 0
 
-    async def measure(self, network: DhtNetwork, nursery: trio.Nursery) -> ChurnFigures:
+    async def measure(
+        self,
+        network: DhtNetwork,
+        nursery: trio.Nursery,  # noqa: ARG002 - nodes have nurseries of their own
+    ) -> ChurnFigures:
         """Put, let the hours pass, count, read."""
         publications = [draft(network, f"owner {n}") for n in range(self.records)]
         await _put_and_go(network, publications)
         sent_before = network.network.statistics().sent
-        sessions = _Sessions(network, nursery)
+        sessions = _Sessions(network)
         await sessions.run(self.hours * _HOUR_S)
         sent = network.network.statistics().sent - sent_before
         now = network.wall_clock()
@@ -84,10 +88,9 @@ class ChurnScenario(DhtScenario[ChurnFigures], frozen=True, kw_only=True):
 class _Sessions:
     """When every node leaves, and who comes instead."""
 
-    def __init__(self, network: DhtNetwork, nursery: trio.Nursery) -> None:
+    def __init__(self, network: DhtNetwork) -> None:
         self.left = 0
         self._network = network
-        self._nursery = nursery
         self._order = itertools.count()
         self._joining: set[DhtNode] = set()
         # Those already there are in the middle of a session, more likely a long one.
@@ -122,7 +125,8 @@ class _Sessions:
         session_s = rng.weibullvariate(_SCALE_S, _SHAPE)
         entry = (trio.current_time() + session_s, next(self._order), node)
         heapq.heappush(self._ends, entry)
-        self._nursery.start_soon(self._join, node, known)
+        # In its own nursery: who leaves in the middle of joining is gone at once.
+        node.life.start_soon(self._join, node, known)
 
     async def _join(self, node: DhtNode, known: list[DhtNode]) -> None:
         """Join like a node that starts: again through others when nobody answered."""
