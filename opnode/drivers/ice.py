@@ -11,6 +11,7 @@ import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Protocol
 
 import trio
 from aioice import stun
@@ -25,6 +26,7 @@ from opnode.drivers.ice_connection import (
     IceConnection,
     IceContext,
     RandomBytes,
+    Transaction,
     ice_text,
     is_dialable,
 )
@@ -45,7 +47,9 @@ _ICE_TEXT = re.compile(r"[A-Za-z0-9+/]+")
 _UFRAG_LENGTHS = range(4, 33)
 _PASSWORD_LENGTHS = range(22, 129)
 _MAX_PRIORITY = 2**31 - 1
-_KINDS = frozenset({"host", "srflx", "relay"})
+# Relayed candidates are for `relayed_checks.py`: aggressive nomination would prefer
+# a server that answers first.
+_KINDS = frozenset({"host", "srflx"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,6 +64,21 @@ class IceStatistics:
     connected: int
     failed: int
     lost: int
+
+
+class Answerer(Protocol):
+    """Who answers the requests for one user name fragment."""
+
+    @property
+    def local_username(self) -> str:
+        """The fragment."""
+        ...
+
+    def receive_request_untrusted(
+        self, message: stun.Message, source: Endpoint
+    ) -> None:
+        """Take a request; its signature is not verified yet."""
+        ...
 
 
 class IceAgent:
@@ -93,6 +112,7 @@ class IceAgent:
             hub.local, network, self.context.config.candidates
         )
         self._connections: dict[str, IceConnection] = {}
+        self._answerers: dict[str, Answerer] = {}
         self._malformed = self._unknown = 0
         self._connected = self._failed = self._lost = 0
         hub.stun_handler = self._receive_untrusted
@@ -141,13 +161,21 @@ class IceAgent:
             pass
         return ufrag
 
-    def enter(self, connection: "IceConnection") -> None:
+    def enter(self, connection: IceConnection) -> None:
         """Route requests for this connection's fragment to it."""
         self._connections[connection.local_username] = connection
 
-    def leave(self, connection: "IceConnection") -> None:
+    def leave(self, connection: IceConnection) -> None:
         """Stop routing; nothing happens when it is unknown."""
         self._connections.pop(connection.local_username, None)
+
+    def add_answerer(self, answerer: Answerer) -> None:
+        """Route requests for a fragment that is no session's own."""
+        self._answerers[answerer.local_username] = answerer
+
+    def remove_answerer(self, answerer: Answerer) -> None:
+        """Stop routing; nothing happens when it is unknown."""
+        self._answerers.pop(answerer.local_username, None)
 
     def count_outcome(self, *, connected: bool) -> None:
         """Count the end of a `connect`."""
@@ -164,12 +192,14 @@ class IceAgent:
         """Take STUN from the hub: cheap look-ups first, full parse for ours only."""
         message_type, _, _, transaction_id = _HEADER.unpack_from(data)
         kind = message_type & _CLASS_MASK
-        transaction, connection = None, None
+        transaction: Transaction | None = None
+        connection: Answerer | None = None
         if kind in (_RESPONSE, _ERROR):
             transaction = self.context.transactions.get(transaction_id)
         elif message_type == _BINDING_REQUEST:
-            ufrag = _username_untrusted(data).partition(b":")[0]
-            connection = self._connections.get(ufrag.decode("ascii", "replace"))
+            name = _username_untrusted(data).partition(b":")[0]
+            ufrag = name.decode("ascii", "replace")
+            connection = self._connections.get(ufrag) or self._answerers.get(ufrag)
         if transaction is None and connection is None:
             self._unknown += 1
             return

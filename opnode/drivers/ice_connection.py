@@ -16,7 +16,7 @@ from aioice import Candidate as AioiceCandidate
 from aioice import stun
 from aioice.ice import CandidatePair, Connection, StunProtocol
 
-from opnode.core.addresses import Candidate, Endpoint, IceHalf
+from opnode.core.addresses import Candidate, Endpoint, IceHalf, is_carried
 from opnode.drivers.asyncio_island import OneShot, island_sleep, start_island_task
 from opnode.drivers.ice_candidates import COMPONENT, CandidateConfig
 from opnode.drivers.socket_hub import SocketHub
@@ -411,7 +411,9 @@ def to_aioice(candidate: Candidate) -> AioiceCandidate:
 
 
 def is_dialable(endpoint: Endpoint) -> bool:
-    """Never dial nobody, everybody or a name."""
+    """Never dial nobody, everybody, a name, or what other ways carry."""
+    if is_carried(endpoint.host):
+        return False
     try:
         address = ipaddress.ip_address(endpoint.host)
     except ValueError:

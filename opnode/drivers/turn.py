@@ -12,7 +12,7 @@ It costs 2 packets in 25 s, and nothing where no server was given.
 import contextlib
 import enum
 import logging
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -34,9 +34,6 @@ from opnode.drivers.turn_allocation import (
 from opnode.drivers.turn_stream import ConnectStream, TurnStream, connect_stream
 
 _log = logging.getLogger(__name__)
-
-_CLOSE_S: Final = 1.0
-"""Giving the address back takes a round trip; the server also forgets it by itself."""
 
 _NAMED: Final = 2
 """Addresses of a peer that are tried through our own allocation: its relayed one, and
@@ -85,11 +82,7 @@ class TurnStatistics:
 
 
 class TurnClient:
-    """Keeps one relayed address, on the first server that gives one.
-
-    Attributes:
-        on_relayed: called with the new relayed address, or with None when it is gone.
-    """
+    """Keeps one relayed address, on the first server that gives one."""
 
     def __init__(  # noqa: PLR0913 - what stands between the servers and the hub
         self,
@@ -102,7 +95,6 @@ class TurnClient:
         random_bytes: RandomBytes = system_random_bytes,
         connect: ConnectStream = connect_stream,
     ) -> None:
-        self.on_relayed: Callable[[Endpoint | None], None] = _ignore
         self._hub = hub
         self._island = island
         self._network = network
@@ -114,14 +106,26 @@ class TurnClient:
         self._in_use: TurnServer | None = None
         self._reasons: dict[TurnServer, str] = {}
         self._ways: set[TurnWay] = set()
+        self._changed = trio.Event()
 
     @property
     def relayed(self) -> Endpoint | None:
         """Where peers reach us through a server now."""
         return self._allocation.relayed if self._allocation is not None else None
 
+    async def wait_changed(self) -> None:
+        """Wait until the relayed address is another one, or gone."""
+        await self._changed.wait()
+
+    async def leave(self) -> None:
+        """Give the address back before the node stops; the caller bounds the time."""
+        if self._allocation is not None:
+            await self._allocation.release()
+
     async def run(self) -> None:
-        """Keep an allocation, until cancelled."""
+        """Keep an allocation, until cancelled; without a server there is none."""
+        if not self._servers:
+            return
         async with trio.open_nursery() as nursery:
             await self._keep(nursery)
 
@@ -146,7 +150,7 @@ class TurnClient:
             way.enter(self._allocation)
         return way
 
-    def leave(self, way: "TurnWay") -> None:
+    def forget(self, way: "TurnWay") -> None:
         """Forget a way; its peer may be somebody else's still."""
         self._ways.discard(way)
 
@@ -174,6 +178,10 @@ class TurnClient:
         await self._try(server, nursery)
         if trio.current_time() - started_at > self._config.refresh_s:
             await self._try(server, nursery)
+
+    def _tell_changed(self) -> None:
+        self._changed.set()
+        self._changed = trio.Event()
 
     async def _try(self, server: TurnServer, nursery: trio.Nursery) -> None:
         try:
@@ -243,7 +251,7 @@ class TurnClient:
         self._reasons.pop(server, None)
         for way in self._ways:
             way.enter(allocation)
-        self.on_relayed(allocation.relayed)
+        self._tell_changed()
         _log.info("%s gives us %s", server, allocation.relayed)
         try:
             await allocation.run()
@@ -251,9 +259,8 @@ class TurnClient:
             self._allocation = self._in_use = None
             for way in self._ways:
                 way.exit()
-            self.on_relayed(None)
-            with trio.move_on_after(_CLOSE_S, shield=True):
-                await allocation.close()
+            allocation.close()
+            self._tell_changed()
 
 
 class TurnWay:
@@ -303,7 +310,7 @@ class TurnWay:
     def close(self) -> None:
         """Let the peer through no longer; idempotent."""
         self.exit()
-        self._client.leave(self)
+        self._client.forget(self)
 
     def enter(self, allocation: Allocation) -> None:
         """Ask an allocation for what the way needs."""
@@ -373,7 +380,3 @@ async def _watch(
             await stream.run()
         except RelayUnavailable as failure:
             allocation.fail(str(failure))
-
-
-def _ignore(_: Endpoint | None) -> None:
-    pass

@@ -5,9 +5,8 @@ each datagram through it. Credentials, 401 and 438 are `aioice`'s, on the asynci
 island. Refuses to know which server is used, when to try again, and whose the peers
 are.
 
-The server forwards what comes from hosts with a permission. Ours is RUDP alone: each
-peer address gets a name of its own from `SocketHub.add_carrier`, under which the
-connections above hear and send, and prove the path by their own challenges.
+The server forwards what comes from hosts with a permission. Each peer address gets a
+name of its own from `SocketHub.add_carrier`, under which what is above hears and sends.
 """
 
 import logging
@@ -34,7 +33,8 @@ RandomBytes = Callable[[int], bytes]
 _FRAME: Final = struct.Struct("!HH")
 _KIND_MASK, _CHANNEL_DATA = 0xC0, 0x40
 _FIRST_CHANNEL, _LAST_CHANNEL = 0x4000, 0x4FFF
-_RUDP: Final = 0xE0
+# Packets of connections, and the checks of paths: STUN requests and answers.
+_PASSED: Final = (b"\xe0", b"\x00", b"\x01")
 _UDP_TRANSPORT: Final = 17 << 24
 _TRANSACTION_ID_BYTES: Final = 12
 _ALLOCATION_MISMATCH: Final = 437
@@ -266,14 +266,14 @@ class Allocation:
         self._lost = RelayUnavailable(reason)
         self._wake.set()
 
-    async def close(self) -> None:
-        """Give the address back, if the server still answers; forget all names."""
+    async def release(self) -> None:
+        """Give the address back; the caller bounds the time."""
+        await self._ask_gently(stun.Method.REFRESH, {"LIFETIME": 0})
+
+    def close(self) -> None:
+        """Forget all names; the server lets the address expire by itself."""
         for peer in list(self._peers.values()):
             self._forget(peer)
-        try:
-            await self._ask(stun.Method.REFRESH, {"LIFETIME": 0})
-        except RelayUnavailable as failure:
-            _log.info("a TURN allocation was left to expire: %s", failure)
 
     # --- who may use it ---------------------------------------------------------------
 
@@ -391,9 +391,9 @@ class Allocation:
 
     def _deliver(self, payload: bytes, source: Endpoint) -> None:
         is_let_through = source.host in self._permissions
-        if not is_let_through or payload[:1] != bytes((_RUDP,)):
-            # A peer's checks and requests have other ways; here they could only
-            # mistake a name of ours for an address.
+        if not is_let_through or payload[:1] not in _PASSED:
+            # Requests have other ways; here they could only mistake a name of ours
+            # for an address.
             self._dropped += 1
             return
         self._in += 1

@@ -24,6 +24,7 @@ from opnode.drivers.rpc.config import RpcConfig
 from opnode.drivers.rpc.rpc import Rpc
 from opnode.drivers.socket_hub import SocketHub
 from opnode.drivers.store import RecordStore
+from opnode.drivers.turn import TurnClient
 from opnode.node.acquaintances import Acquaintances
 from opnode.node.addresses import ObservedAddresses
 from opnode.node.bootstrap import probe
@@ -41,6 +42,7 @@ from opnode.node.port_forecast import PortForecast
 from opnode.node.presence import PresenceConfig, PresenceKeeper
 from opnode.node.publishing import PresencePublisher
 from opnode.node.roles import RoleKeeper
+from opnode.node.turn_way import TurnWays
 from opnode.protocols.binding_lifetime import BindingLifetime, BindingLifetimeConfig
 from opnode.protocols.introductions.desk import IntroductionDesk
 from opnode.protocols.introductions.handshake import Handshakes
@@ -84,6 +86,7 @@ class Parts:
     roles: RoleKeeper
     dialler: Dialler
     network_watch: NetworkWatch
+    turn: TurnClient | None
 
     def close(self) -> None:
         """Let go of the socket and the database."""
@@ -136,6 +139,7 @@ async def assemble(
     cache = ContactCache(directory, world.wall_clock)
     observed = ObservedAddresses(hub.local, _hosts(world))
     table = ConnectionTable(hub, traces=QlogTraces(qlog) if qlog else None)
+    connector = _connector(config, keys, introductions, table, world, acquaintances)
     return Parts(
         keys=keys,
         directory=directory,
@@ -147,7 +151,7 @@ async def assemble(
         qlog=qlog,
         introductions=introductions,
         acquaintances=acquaintances,
-        connector=_connector(config, keys, introductions, table, world, acquaintances),
+        connector=connector,
         joiner=_joiner(config, cache, dht, rpc, world),
         presence=_presence(config, keys, rpc, dht, introductions, world),
         observed=observed,
@@ -157,6 +161,7 @@ async def assemble(
         roles=_roles(config, dht, rpc, world),
         dialler=Dialler(rpc, dht.contacts, world.network.bind, world.rng),
         network_watch=_network_watch(world, observed),
+        turn=_turn(config, hub, connector, world),
     )
 
 
@@ -219,6 +224,18 @@ def _connector(
             max_unaccepted=config.max_unaccepted, transport=config.transport
         ),
     )
+
+
+def _turn(
+    config: NodeConfig, hub: SocketHub, connector: Connector | None, world: World
+) -> TurnClient | None:
+    """Without a server of our own the peer's may still be one to send to."""
+    if connector is None:
+        return None
+    assert world.island is not None, "who has a connector has ICE"
+    client = TurnClient(hub, world.island, world.network, config.turn_servers)
+    connector.way_makers.append(TurnWays(client, connector.ice))
+    return client
 
 
 def _presence(

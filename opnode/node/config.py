@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Final
 
 from opnode.core.addresses import Endpoint
+from opnode.drivers.turn import TurnServer
 from opnode.node.bootstrap import BootstrapEntry
 from opnode.protocols.introductions.introducer import IntroducerConfig
 from opnode.protocols.rudp.config import RudpConfig
@@ -54,6 +55,8 @@ class NodeConfig:
             "busy".
         few_bindings: have servers look up for us as long as we are a leaf, for NATs
             with room for few mappings. A lookup then touches three endpoints.
+        turn_servers: that the user may use, the best first; one of them holds a relayed
+            address for us.
         introducer: how much the node does for the introductions of others.
         transport: limits, timers and congestion control of our end of a connection.
         qlog_dir: where to log every connection for a qlog viewer; ``None`` for no logs.
@@ -74,4 +77,5 @@ class NodeConfig:
     few_bindings: bool = False
     introducer: IntroducerConfig = field(default_factory=IntroducerConfig)
     transport: RudpConfig = field(default_factory=RudpConfig)
+    turn_servers: tuple[TurnServer, ...] = ()
     qlog_dir: Path | None = None

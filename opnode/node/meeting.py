@@ -13,6 +13,7 @@ from typing import Final
 
 import trio
 
+from opnode.core.addresses import IceHalf
 from opnode.core.errors import OpnodeError, PeerUnreachable
 from opnode.core.ids import short
 from opnode.drivers.connections import Connection, Path, PathKind
@@ -86,6 +87,16 @@ class Meeting:
     def offer_digest(self) -> bytes:
         """Names the introduction at both ends."""
         return self._established.offer_digest
+
+    @property
+    def own_ice(self) -> IceHalf:
+        """What we said for ICE."""
+        return self._session.local
+
+    @property
+    def peer_ice(self) -> IceHalf:
+        """What the other end said for ICE."""
+        return self._established.ice
 
     @property
     def is_initiator(self) -> bool:

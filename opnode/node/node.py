@@ -402,6 +402,8 @@ class OverlayNode:
                 await nursery.start(parts.table.run)
                 await nursery.start(parts.connector.run)
                 nursery.start_soon(parts.acquaintances.run)
+            if parts.turn is not None:
+                nursery.start_soon(parts.turn.run)
             nursery.start_soon(parts.joiner.run)
             if parts.presence is not None:
                 nursery.start_soon(self._keep_presence, parts.presence)
@@ -417,6 +419,8 @@ class OverlayNode:
         async with trio.open_nursery() as nursery:
             if parts.presence is not None:
                 nursery.start_soon(parts.presence.withdraw)
+            if parts.turn is not None:
+                nursery.start_soon(parts.turn.leave)
             nursery.start_soon(parts.dht.leave)
 
     def close(self) -> None:

@@ -7,7 +7,7 @@ they plug in without the meeting knowing them. Refuses to know what each of them
 from dataclasses import dataclass
 from typing import Final, Protocol
 
-from opnode.core.addresses import Candidate
+from opnode.core.addresses import Candidate, IceHalf
 from opnode.drivers.connections import Connection, Path
 from opnode.protocols.introductions.messages import NO_RENDEZVOUS, Rendezvous
 
@@ -34,6 +34,16 @@ class WayHost(Protocol):
     @property
     def connection(self) -> Connection:
         """Whose packets shall find a way."""
+        ...
+
+    @property
+    def own_ice(self) -> IceHalf:
+        """What we said for ICE: its credentials are good for other checks, too."""
+        ...
+
+    @property
+    def peer_ice(self) -> IceHalf:
+        """What the other end said for ICE."""
         ...
 
     @property

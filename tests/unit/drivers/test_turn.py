@@ -78,11 +78,17 @@ async def test_a_server_that_is_dead_from_the_start_gives_way_to_the_next(
 
 
 async def test_a_server_that_was_restarted_is_asked_again_and_ways_stay(
-    world: World, autojump_clock: Clock
+    world: World, autojump_clock: Clock, nursery: trio.Nursery
 ):
     changes: list[Endpoint | None] = []
     async with running_node(world.host, "10.0.0.1", world.servers[0]) as node:
-        node.turn.on_relayed = changes.append
+
+        async def follow() -> None:
+            while True:
+                await node.turn.wait_changed()
+                changes.append(node.turn.relayed)
+
+        nursery.start_soon(follow)
         first = await node.wait_relayed()
         peer = await world.network.host("10.0.0.2").bind(Endpoint("10.0.0.2", 7000))
         node.turn.open_way([candidate(peer.local)])

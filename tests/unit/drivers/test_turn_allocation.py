@@ -180,16 +180,20 @@ async def test_a_host_that_the_server_forbids_is_asked_for_now_and_then(
     await exchanged(world.node, peer, b"hello")
 
 
-async def test_only_datagrams_of_connections_pass(world: World, autojump_clock: Clock):
+async def test_only_packets_of_connections_and_checks_of_paths_pass(
+    world: World, autojump_clock: Clock
+):
     peer = await peer_of(world)
     world.node.turn.open_way([candidate(peer.local)])
     await exchanged(world.node, peer, b"hello")
     before = world.node.hub.statistics()
-    for data in (b"\xc0" + bytes(40), b"\x00\x01\x00\x00\x21\x12\xa4\x42" + bytes(12)):
+    check = b"\x00\x01\x00\x00\x21\x12\xa4\x42" + bytes(12)
+    for data in (b"\xc0" + bytes(40), b"\x40" + bytes(40), check):
         peer.send(data, world.node.turn.relayed)
     await trio.sleep(1)
     after = world.node.hub.statistics()
     assert (after.rpc, after.unknown) == (before.rpc, before.unknown)
+    assert after.stun - before.stun <= 1 + 2  # and what the server answered
     assert world.node.turn.statistics().allocation.dropped == 2
 
 
