@@ -398,11 +398,10 @@ class OverlayNode:
             if parts.qlog is not None:
                 await nursery.start(parts.qlog.run)
             await nursery.start(parts.introductions.run)
-            if parts.connector is not None:
+            if parts.connector is not None and parts.turn is not None:
                 await nursery.start(parts.table.run)
                 await nursery.start(parts.connector.run)
                 nursery.start_soon(parts.acquaintances.run)
-            if parts.turn is not None:
                 nursery.start_soon(parts.turn.run)
             nursery.start_soon(parts.joiner.run)
             if parts.presence is not None:
