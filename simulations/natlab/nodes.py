@@ -50,7 +50,7 @@ class LabNode:
     @property
     def peer_id(self) -> str:
         """Whom others call; a seed is nobody."""
-        return str(self.first("ready")["peer_id"])
+        return str(self.first("started")["peer_id"])
 
     @property
     def invite(self) -> str:
@@ -63,8 +63,15 @@ class LabNode:
         return any(event["event"] == "ready" for event in self._events)
 
     def first(self, name: str) -> Fields:
-        """The first event of a name, which was waited for."""
-        return next(event for event in self._events if event["event"] == name)
+        """The first event of a name.
+
+        Raises:
+            LabFailed: there was none yet.
+        """
+        for event in self._events:
+            if event["event"] == name:
+                return event
+        raise LabFailed(f"{self.host} has not said {name}: {self.log()}")
 
     def log(self) -> str:
         """The end of what it wrote to standard error."""
@@ -113,6 +120,16 @@ class LabNode:
         else:
             self._process.kill()
         await self._process.wait()
+
+    async def events(self, request: Request) -> AsyncGenerator[Event, None]:
+        """Put a question and follow its answers; use with ``aclosing``.
+
+        Raises:
+            VerbFailed: the node could not do it.
+        """
+        async with open_client(self.data) as client:
+            async for event in client.events(request):
+                yield event
 
     async def ask(self, request: Request, kind: type[Wanted]) -> Wanted:
         """Put one question; returns the first answer of a type, once it has ended.

@@ -28,6 +28,18 @@ async def test_a_pair_with_a_direct_path_uses_it_and_no_third_party(overlay, pai
         assert way.endpoint.startswith(network.lab.public_address("b") + ":")
 
 
+async def test_two_symmetric_nats_are_no_obstacle_where_there_is_ipv6(overlay):
+    nat = Nat(type=NatType.SYMMETRIC, v6=True)
+    spec = LabSpec(
+        hosts={"seed": Host(), "a": Host(behind="home"), "b": Host(behind="flat")},
+        nats={"home": nat, "flat": nat},
+    )
+    async with overlay(spec) as network:
+        way = await see_way(network)
+        assert way.went_direct, way
+        assert way.endpoint.startswith(f"[{network.lab.plan.lines['b'].address_v6}]")
+
+
 async def test_two_hosts_of_one_network_talk_inside_it(overlay):
     spec = LabSpec(
         hosts={"seed": Host(), "a": Host(behind="nat"), "b": Host(behind="nat")},
