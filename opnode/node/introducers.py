@@ -188,6 +188,11 @@ class Introducers:
             interval_s = self._binding.interval_s
         return interval_s / max(1, len(self._held))
 
+    @property
+    def silence_s(self) -> float:
+        """For how long whoever may write to us can be left in silence."""
+        return self._binding.safe_s
+
     async def leave(self) -> None:
         """Tell all of them that we go."""
         async with trio.open_nursery() as nursery:

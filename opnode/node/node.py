@@ -133,9 +133,10 @@ class OverlayNode:
         self._seen_at: Endpoint | None = None
         self._reflexive: tuple[Endpoint, ...] = ()
         parts.rpc.on_observed = self._on_observed
-        parts.dht.watch_behind_nat(lambda: parts.observed.behind_nat)
+        parts.dht.watch_behind_nat(self._is_filtered)
         if parts.presence is not None:
             parts.presence.watch_filter(self._is_filtered)
+            parts.dht.watch_behind_nat(self._is_filtered, parts.presence.silence_s)
         if parts.connector is not None:
             parts.connector.foresee = parts.forecast.foresee
             parts.network_watch.subscribe(parts.connector.ice.candidates.look_again)

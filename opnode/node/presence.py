@@ -22,8 +22,9 @@ from opnode.node.publishing import PresencePublisher
 
 logger = logging.getLogger(__name__)
 
-RENEW_AT: Final = 0.6
-"""Share of its lifetime after which a presence is renewed."""
+RENEW_AT: Final = 0.75
+"""Share of its lifetime after which a presence is renewed: five minutes are left for
+trying again, and each renewal is eight mappings of a NAT."""
 
 SEARCH_EVERY_S: Final = 150.0
 """How often a node with fewer than three introducers looks for more."""
@@ -105,6 +106,10 @@ class PresenceKeeper:
     def statistics(self) -> IntroducersStatistics:
         """Who introduces us, and how well."""
         return self._introducers.statistics()
+
+    def silence_s(self) -> float:
+        """For how long whoever may write to us can be left in silence."""
+        return self._introducers.silence_s
 
     def watch_filter(self, is_filtered: Callable[[], bool]) -> None:
         """Keep mappings open as long as ``is_filtered`` says that there are some."""

@@ -81,7 +81,9 @@ class PresencePublisher:
             await trio.lowlevel.checkpoint()
             return
         key = peer_key(self._identity.peer_id)
-        self._closest = await self._dht.closest_nodes(key)
+        has_most = len(self._holders) >= PRESENCE_HOLDERS // 2
+        look = self._dht.closest_nodes_again if has_most else self._dht.closest_nodes
+        self._closest = await look(key)
         self._holders = self._closest[:PRESENCE_HOLDERS]
         self._looked_at = trio.current_time()
         self._look_at = self._looked_at + LOOK_EVERY_S

@@ -95,6 +95,16 @@ class BindingLifetime:
         least_s = min(self._safe_s, config.start_s)
         return max(least_s, self._safe_s - config.margin_s)
 
+    @property
+    def safe_s(self) -> float:
+        """The silence that others may rely on, who find out nothing themselves."""
+        if self._state is _State.SEARCHING:
+            return max(
+                min(self._safe_s, self._config.start_s),
+                self._safe_s - self._config.margin_s,
+            )
+        return self.interval_s
+
     def is_probe_due(self, silence_s: float, now: float) -> bool:
         """Whether the end of this silence is to be used to see who gets in."""
         if self._state is _State.SETTLED and now >= self._search_again_at:

@@ -67,6 +67,9 @@ class Contacts:
         self._config = config
         self._rng = rng
         self._counts = counts
+        now = trio.current_time()
+        self._leaf_checks_at = now + config.leaf_checks_s
+        self._leaf_refresh_at = now + config.leaf_refresh_s
         # Being pinged for the table's sake, and whether only because it asked us.
         self._checks: dict[Endpoint, bool] = {}
         self._shunned: dict[Endpoint, None] = {}
@@ -175,8 +178,14 @@ class Contacts:
 
     def tick(self, now: float) -> None:
         """Ping the few contacts that are due."""
-        # Nobody asks a leaf for contacts, and each ping opens a mapping in its NAT.
-        limit = 1 if self._rpc.leaf else self._config.pings_per_tick
+        limit = self._config.pings_per_tick
+        if self._rpc.leaf and len(self.table) >= self._config.leaf_enough:
+            if now < self._leaf_checks_at:
+                return
+            self._leaf_checks_at = now + self._config.leaf_checks_s
+            limit = self._config.leaf_checks
+        elif self._rpc.leaf:
+            limit = 1
         for entry in self.table.due(now, limit):
             if entry.contact.endpoint not in self._checks:
                 self._ping(entry.contact, is_asker=False)
@@ -186,6 +195,10 @@ class Contacts:
         idle = self.table.unvisited_since(now - self._config.refresh_s)
         if not idle or not len(self.table):
             return None
+        if self._rpc.leaf and len(self.table) >= self._config.leaf_enough:
+            if now < self._leaf_refresh_at:
+                return None
+            self._leaf_refresh_at = now + self._config.leaf_refresh_s
         lower, upper = idle[self._rng.randrange(len(idle))]
         return self._rng.randint(lower, upper).to_bytes(20, "big")
 

@@ -292,6 +292,18 @@ class Dht:
                 return nodes
         return await self._lookups.closest_nodes(key)
 
+    async def closest_nodes_again(self, key: bytes) -> list[Contact]:
+        """The same, for one who looked before and wants to hear what changed.
+
+        Where each node asked is a mapping of a NAT, servers look: eleven take part, not
+        thirty.
+        """
+        if self._rpc.leaf:
+            nodes = await self._delegation.closest_nodes(key)
+            if nodes:
+                return nodes
+        return await self.closest_nodes(key)
+
     async def put(
         self,
         record: SignedRecord,
@@ -400,9 +412,18 @@ class Dht:
         held = self._store.records(key, self._wall_clock())
         return self._watches.open(key, held)
 
-    def watch_behind_nat(self, is_behind_nat: Callable[[], bool]) -> None:
-        """Renew watches as often as ``is_behind_nat`` makes it necessary."""
+    def watch_behind_nat(
+        self,
+        is_behind_nat: Callable[[], bool],
+        lifetime_s: Callable[[], float] | None = None,
+    ) -> None:
+        """Renew watches as often as ``is_behind_nat`` makes it necessary.
+
+        ``lifetime_s``: how long a NAT is known to bear silence.
+        """
         self._watches.is_behind_nat = is_behind_nat
+        if lifetime_s is not None:
+            self._watches.binding_lifetime_s = lifetime_s
 
     async def _run_for_another(self, key: bytes, for_records: bool) -> Outcome:
         if not for_records:

@@ -155,6 +155,7 @@ class Watches:
 
     Attributes:
         is_behind_nat: asked before each renewal.
+        binding_lifetime_s: how long a NAT is known to bear silence.
         find_nodes: finds the nodes nearest to a key, nearest first.
     """
 
@@ -168,6 +169,7 @@ class Watches:
     ) -> None:
         """Serve CHANGED on ``rpc``."""
         self.is_behind_nat: Callable[[], bool] = _open
+        self.binding_lifetime_s: Callable[[], float] = self._least_lifetime_s
         self.find_nodes: FindNodes = lookups.closest_nodes
         self._rpc = rpc
         self._lookups = lookups
@@ -247,9 +249,14 @@ class Watches:
 
     def _renewal_s(self) -> float:
         config = self._config
-        base_s = config.nat_renew_s if self.is_behind_nat() else config.renew_s
+        base_s = config.renew_s
+        if self.is_behind_nat():
+            base_s = min(base_s, self.binding_lifetime_s())
         # Never later: a mapping that is gone is gone.
         return base_s * self._rng.uniform(0.85, 1.0)
+
+    def _least_lifetime_s(self) -> float:
+        return self._config.nat_renew_s
 
     async def _renew(self, watched: Watched) -> bool:
         """Renew everywhere; whether a holder was lost."""

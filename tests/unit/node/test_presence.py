@@ -46,6 +46,8 @@ class RecordingDht:
         await trio.sleep(0.01)
         return list(self.nodes)
 
+    closest_nodes_again = closest_nodes
+
     async def put(self, record, **_):
         await trio.sleep(0.01)
         self.put_records.append(record)

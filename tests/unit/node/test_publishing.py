@@ -34,6 +34,8 @@ class Holders:
         self.looks += 1
         return list(NODES)
 
+    closest_nodes_again = closest_nodes
+
     async def put(self, record, **_):
         await trio.sleep(0.01)
         if self.is_down:

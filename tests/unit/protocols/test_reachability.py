@@ -103,7 +103,7 @@ def test_failed_rounds_are_repeated_ever_more_slowly_up_to_an_hour(machine):
     gaps = [b - a for a, b in itertools.pairwise(pauses)]
     assert gaps == sorted(gaps)
     assert gaps[0] == 2 * CONFIG.again_s + CONFIG.round_s
-    assert gaps[-1] == CONFIG.check_s + CONFIG.round_s
+    assert gaps[-1] == CONFIG.longest_s + CONFIG.round_s
 
 
 def test_two_failed_checks_in_a_row_end_a_proof_and_one_does_not(machine):
