@@ -32,7 +32,8 @@ if TYPE_CHECKING:
     from opnode.drivers.messages import MessageChannel
     from opnode.node.bootstrap import BootstrapEntry, read_seeds_file
     from opnode.node.config import NodeConfig, Role
-    from opnode.node.node import OverlayNode, PeerView, open_node
+    from opnode.node.node import OverlayNode, open_node
+    from opnode.node.peer_view import PeerView
     from opnode.node.peer_watch import PeerWatch, PresenceChange, PresenceEvent
     from opnode.version import __version__
 
@@ -78,7 +79,7 @@ _HOMES = {
     "RecordNotFound": "opnode.core.errors",
     "OverlayNode": "opnode.node.node",
     "PeerId": "opnode.core.ids",
-    "PeerView": "opnode.node.node",
+    "PeerView": "opnode.node.peer_view",
     "PeerWatch": "opnode.node.peer_watch",
     "PresenceChange": "opnode.node.peer_watch",
     "PresenceEvent": "opnode.node.peer_watch",

@@ -70,7 +70,7 @@ class NodeConfig:
     location_name: str = ""
     network_name: str = "main"
     presence_lifetime_s: int = 1200
-    registration_lifetime_s: int = 300
+    registration_lifetime_s: int = 600
     nat_keepalive_s: float = 25.0
     prove_after_s: float = 30.0
     max_unaccepted: int = 64

@@ -33,12 +33,9 @@ from opnode.core.ids import (
 )
 from opnode.core.peerfile import (
     IntroducerEntry,
-    PeerFile,
     Presence,
-    read_peer_file,
-    read_presence,
 )
-from opnode.core.records import RecordKind, SignedRecord
+from opnode.core.records import SignedRecord
 from opnode.drivers.asyncio_island import Island, open_island
 from opnode.drivers.background import open_background
 from opnode.drivers.clock import WallClock, system_wall_clock
@@ -65,6 +62,7 @@ from opnode.node.keys import (
     renew_certificate,
 )
 from opnode.node.network_watch import NetworkWatchStatistics
+from opnode.node.peer_view import PeerView, is_presence, view_of
 from opnode.node.peer_watch import PeerWatch
 from opnode.node.port_forecast import ForecastStatistics
 from opnode.node.presence import PresenceKeeper
@@ -79,15 +77,6 @@ LOCATIONS_AT_ONCE: Final = 3
 GOODBYE_S: Final = 1.0
 """A node that stops withdraws its presence and hands on its records, but takes no
 longer: three round trips around the world."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PeerView:
-    """What a lookup found, every byte of it verified here."""
-
-    peer_id: PeerId
-    peer_file: PeerFile | None
-    presences: tuple[Presence, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -251,7 +240,7 @@ class OverlayNode:
         if not found:
             name = format_peer_id(peer_id)
             raise RecordNotFound(f"{name}: not known to any node that was asked")
-        return self._note(_view(peer_id, found))
+        return self._note(view_of(peer_id, found))
 
     @contextlib.asynccontextmanager
     async def watch(self, peer_id: PeerId) -> AsyncIterator[PeerWatch]:
@@ -331,14 +320,14 @@ class OverlayNode:
     async def _find_quickly(self, peer_id: PeerId) -> PeerView:
         def note(newer: SignedRecord) -> None:
             # The peer may have moved on: the next call goes where it is now.
-            self._note(_view(peer_id, [newer]))
+            self._note(view_of(peer_id, [newer]))
 
         key = peer_key(peer_id)
         try:
-            found = await self._parts.dht.find_first(key, _is_presence, note)
+            found = await self._parts.dht.find_first(key, is_presence, note)
         except RecordNotFound:
             return await self.lookup(peer_id)
-        return self._note(_view(peer_id, found))
+        return self._note(view_of(peer_id, found))
 
     def _note(self, view: PeerView) -> PeerView:
         self._parts.acquaintances.found(view.presences)
@@ -584,18 +573,3 @@ def _most_telling(failures: Sequence[OpnodeError]) -> OpnodeError:
             if isinstance(failure, kind):
                 return failure
     return failures[-1]
-
-
-def _is_presence(record: SignedRecord) -> bool:
-    return record.kind is RecordKind.PRESENCE
-
-
-def _view(peer_id: PeerId, records: Sequence[SignedRecord]) -> PeerView:
-    """Newest presence first; the records were verified on their way in."""
-    newest = sorted(records, key=lambda record: record.seq, reverse=True)
-    files = [r for r in newest if r.kind is RecordKind.PEER_FILE]
-    return PeerView(
-        peer_id=peer_id,
-        peer_file=read_peer_file(files[0]) if files else None,
-        presences=tuple(read_presence(r) for r in newest if _is_presence(r)),
-    )
