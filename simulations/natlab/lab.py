@@ -309,7 +309,10 @@ class Lab:
         """What the NAT above, or the public segment, needs for a station."""
         line = self.plan.lines[station]
         if not line.is_public:
-            return [f"link set {line.port} master lan up"]
+            lines = [f"link set {line.port} master lan up"]
+            if self._nats[line.above].isolated:
+                lines.append(f"link set {line.port} type bridge_slave isolated on")
+            return lines
         lines = [
             f"link set {line.port} up",
             f"address add {GATEWAY_V4}/32 dev {line.port}",
@@ -395,6 +398,13 @@ _FORWARDING: Final = {
     "net.ipv4.ip_forward": "1",
     "net.ipv6.conf.all.forwarding": "1",
     "net.ipv4.conf.all.rp_filter": "0",
+    # What hosts of one network say to each other is none of the NAT's business.
+    "net.bridge.bridge-nf-call-iptables": "0",
+    "net.bridge.bridge-nf-call-ip6tables": "0",
+    "net.bridge.bridge-nf-call-arptables": "0",
+    # A hairpinned packet is no detour that its sender could spare itself.
+    "net.ipv4.conf.all.send_redirects": "0",
+    "net.ipv4.conf.default.send_redirects": "0",
 }
 
 

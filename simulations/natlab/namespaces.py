@@ -140,9 +140,15 @@ def in_namespaces(works: dict[str, Callable[[], None]]) -> None:
 
 
 def set_kernel(values: dict[str, str]) -> None:
-    """Set what ``sysctl`` sets, in the namespace that this thread is in."""
+    """Set what ``sysctl`` sets, in the namespace that this thread is in.
+
+    A setting that this kernel does not have is left out: it is a switch of a part that
+    is not there.
+    """
     for name, value in values.items():
-        Path("/proc/sys", *name.split(".")).write_text(value, encoding="ascii")
+        path = Path("/proc/sys", *name.split("."))
+        if path.exists():
+            path.write_text(value, encoding="ascii")
 
 
 def wait_running() -> None:

@@ -74,6 +74,7 @@ class Nat(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
         behind: the NAT it is itself behind (CGNAT); None: the public segment.
         hairpin: whether hosts behind it reach each other by its outer address
             (RFC 4787 REQ-9); hairpinned packets are not filtered.
+        isolated: hosts behind it do not hear each other, as on Wi-Fi for guests.
         binding_s: an idle mapping of UDP is forgotten after so many seconds.
         table_size: UDP mappings at once, further ones are refused; 0: no limit.
         lan: the network behind it, as ``192.168.1.0/24``; empty: one of its own.
@@ -84,6 +85,7 @@ class Nat(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     type: NatType = NatType.PORT
     behind: str | None = None
     hairpin: bool = False
+    isolated: bool = False
     binding_s: Annotated[int, msgspec.Meta(ge=1, le=86_400)] = 120
     table_size: Annotated[int, msgspec.Meta(ge=0, le=65_535)] = 0
     lan: str = ""

@@ -51,6 +51,20 @@ async def test_two_hosts_of_one_network_talk_inside_it(overlay):
         assert way.endpoint.startswith(network.lab.address("b") + ":")
 
 
+async def test_guests_of_one_network_that_hairpins_talk_through_its_outer_address(
+    overlay,
+):
+    spec = LabSpec(
+        hosts={"seed": Host(), "a": Host(behind="nat"), "b": Host(behind="nat")},
+        nats={"nat": Nat(type=NatType.PORT, isolated=True, hairpin=True)},
+    )
+    async with overlay(spec) as network:
+        way = await see_way(network)
+        assert way.path == "direct", way
+        assert way.stayed_inside, way
+        assert way.endpoint.startswith(network.lab.address("nat") + ":")
+
+
 async def test_customers_of_one_cgnat_that_hairpins_talk_inside_it(overlay):
     spec = LabSpec(
         hosts={"seed": Host(), "a": Host(behind="home"), "b": Host(behind="flat")},

@@ -110,6 +110,15 @@ def test_hosts_behind_one_nat_reach_each_others_mapping_if_it_hairpins(
     assert net.heard(a) == (outer_b if hairpin else None)
 
 
+def test_guests_of_one_network_do_not_hear_each_other(laboratory, wire):
+    net = wire(laboratory(home(isolated=True, hairpin=True)))
+    a, b, s = net.udp("a"), net.udp("b"), net.udp("s")
+    assert net.seen(b, "a", a) is None
+    outer_a, outer_b = net.seen(a, "s", s), net.seen(b, "s", s)
+    b.sendto(b"hello", outer_a)
+    assert net.heard(a) == outer_b
+
+
 def test_a_mapping_ends_when_it_was_idle_for_its_time(laboratory, wire):
     net = wire(laboratory(home(type=NatType.FULL, binding_s=2)))
     inner, s = net.udp("a"), net.udp("s")
