@@ -143,6 +143,9 @@ class Acquaintances:
 
     async def run(self) -> None:
         """Write what changed, until cancelled."""
+        if self._path is None:
+            # Or else what nobody saves would be noticed again every few seconds.
+            await trio.sleep_forever()
         while True:
             await self._changed.wait()
             await trio.sleep(SAVE_AFTER_S)

@@ -192,6 +192,15 @@ async def test_what_changed_is_written_soon_and_once(autojump_clock, tmp_path):
         nursery.cancel_scope.cancel()
 
 
+async def test_what_is_kept_in_memory_only_wakes_nobody(autojump_clock, nursery):
+    known = Acquaintances(WallClock())
+    nursery.start_soon(known.run)
+    known.met(certificate(), AT[0])
+    await trio.sleep(SAVE_AFTER_S / 2)
+    await trio.testing.wait_all_tasks_blocked()
+    assert trio.lowlevel.current_statistics().seconds_to_next_deadline > SAVE_AFTER_S
+
+
 # --- Whole nodes ---
 
 
