@@ -14,6 +14,7 @@ from rich.console import Console
 
 from benchmarks import (
     abuse,
+    calls,
     channel,
     connect,
     dht,
@@ -24,6 +25,7 @@ from benchmarks import (
     registry,
     startup,
 )
+from benchmarks.call_network import CallPlan
 from benchmarks.figures import BenchmarkError, Report, json_line, leaves, print_table
 from benchmarks.link_emulator import LinkSpec
 from opnode.core.errors import OpnodeError
@@ -43,6 +45,31 @@ def benchmarks() -> None:
 def connect_command(connects: int, nodes: int, *, as_json: bool) -> None:
     """Milliseconds from a PeerId to the first echoed byte."""
     _report(functools.partial(connect.run, connects=connects, nodes=nodes), as_json)
+
+
+@benchmarks.command("calls")
+@click.option("--runs", default=1, show_default=True, type=click.IntRange(1))
+@click.option("--nodes", default=30, show_default=True, type=click.IntRange(3, 500))
+@click.option("--users", default=200, show_default=True, type=click.IntRange(20, 2000))
+@click.option("--set-ups", default=100, show_default=True, type=click.IntRange(1))
+@click.option("--many", default=1000, show_default=True, type=click.IntRange(0))
+@click.option("--long-calls", default=100, show_default=True, type=click.IntRange(0))
+@as_json
+def calls_command(  # noqa: PLR0913 - one argument per option
+    runs: int,
+    nodes: int,
+    users: int,
+    set_ups: int,
+    many: int,
+    long_calls: int,
+    *,
+    as_json: bool,
+) -> None:
+    """Set-up times, failures and gaps of calls behind NATs, in virtual time."""
+    sizes = CallPlan(
+        nodes=nodes, users=users, set_ups=set_ups, many=many, long_calls=long_calls
+    )
+    _report(functools.partial(calls.run, calls.Plan(calls=sizes, runs=runs)), as_json)
 
 
 @benchmarks.command("channel")
