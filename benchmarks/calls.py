@@ -35,6 +35,7 @@ from benchmarks.call_network import (
 )
 from benchmarks.figures import BenchmarkError, Measure, Report, measure
 from opnode.testing.clock import run_deterministic
+from opnode.testing.seeded_secrets import seeded_secrets
 
 _STEPS: Final = ("setup", "lookup", "introduction", "ice", "first_byte")
 
@@ -82,12 +83,12 @@ async def run(plan: Plan) -> Report:
 
 
 def _measure(plan: CallPlan, seed: int) -> Found:
-    set_ups = run_deterministic(measure_set_ups, seed, plan, seed)
-    if not plan.long_calls:
-        return set_ups
-    return set_ups.with_long_calls(
-        run_deterministic(measure_long_calls, seed, plan, seed)
-    )
+    with seeded_secrets(seed):
+        found = run_deterministic(measure_set_ups, seed, plan, seed)
+        if plan.long_calls:
+            lasting = run_deterministic(measure_long_calls, seed, plan, seed)
+            found = found.with_long_calls(lasting)
+    return found
 
 
 def _set_up_measures(kind: str, made: Sequence[SetUp]) -> dict[str, Measure]:

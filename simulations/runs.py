@@ -13,6 +13,7 @@ from opnode.node.config import NodeConfig
 from opnode.testing.clock import run_deterministic
 from opnode.testing.dht_nodes import DhtNetwork
 from opnode.testing.overlay import Overlay, open_overlay
+from opnode.testing.seeded_secrets import seeded_secrets
 from opnode.testing.virtual_network import Link, VirtualNetwork
 
 LATENCY_S = (0.01, 0.12)
@@ -115,7 +116,8 @@ class Outcome(msgspec.Struct, Generic[Found_co], frozen=True, kw_only=True):
 
 def run(scenario: Scenario[Found_co]) -> Outcome[Found_co]:
     """Run once; the same scenario gives the same outcome."""
-    return run_deterministic(_run, scenario.seed, scenario)
+    with seeded_secrets(scenario.seed):
+        return run_deterministic(_run, scenario.seed, scenario)
 
 
 def command_of(scenario: Scenario[Found_co]) -> str:

@@ -109,7 +109,8 @@ class Overlay:
         self, nursery: trio.Nursery, link: Link, seed: int, *, public: bool = False
     ) -> None:
         # Simulated jitter must repeat from its seed; nothing here is secret.
-        self.network = VirtualNetwork(random.Random(seed), link)  # noqa: S311
+        rng = random.Random(seed)  # noqa: S311
+        self.network = VirtualNetwork(rng, link, traces_contents=False)
         self.wall_clock = VirtualWallClock()
         self.entries: list[BootstrapEntry] = []
         self.seeds: list[OverlayNode] = []

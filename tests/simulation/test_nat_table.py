@@ -15,3 +15,10 @@ def test_introductions_fail_where_a_table_has_no_room_at_all():
     outcome = run(NatTableScenario(servers=12, users=6, calls=10, places=3))
     assert not outcome.figures.met
     assert outcome.figures.refused > 0
+
+
+def test_whole_nodes_with_their_keys_do_the_same_again():
+    scenario = NatTableScenario(servers=12, users=6, calls=10)
+    assert run(scenario).digest == run(scenario).digest
+    other = NatTableScenario(servers=12, users=6, calls=10, seed=2)
+    assert run(other).digest != run(scenario).digest
