@@ -44,8 +44,16 @@ class Evidence:
 
     @property
     def was_relayed(self) -> bool:
-        """Third stations carried the file, to them and from them."""
-        return self.others > 2 * self.size and self.between < self.size / 2
+        """The node says so, and third stations had the file, to them and from them."""
+        is_told = self.path != "direct"
+        return (
+            is_told and self.others > 1.8 * self.size and 2 * self.between < self.size
+        )
+
+    @property
+    def is_honest(self) -> bool:
+        """What the node shows is what the wire saw."""
+        return self.went_direct or self.was_relayed
 
 
 async def transfer(sender: LabNode, receiver: LabNode, size: int) -> Evidence:

@@ -16,6 +16,7 @@ import trio
 
 from opnode.cli.client import VerbFailed
 from opnode.core.errors import ConfigError
+from simulations.natlab.evidence import transfer
 from simulations.natlab.lab import Lab
 from simulations.natlab.nodes import LabNetwork, LabNode, open_network
 from simulations.natlab.spec import OPEN, Host, LabSpec, Link, Nat, NatType
@@ -26,9 +27,13 @@ DIRECT: Final = "direct"
 READY_S: Final = 30.0
 CONNECT_S: Final = 20.0
 SETTLE_S: Final = 4.0
-"""How long a better path may take to replace the first one."""
+"""How long a direct path may take to replace the first one, where there can be one."""
 
-_POLL_S: Final = 0.05
+FILE_SIZE: Final = 100_000
+"""One file for each pair tells whether a path is what it is called."""
+
+_SHORT_S: Final = 0.3
+_POLL_S: Final = 0.025
 _REACHED_BY_ALL: Final = frozenset({OPEN, "full", "addr"})
 _FORESEEABLE: Final = frozenset({"port", "seq"})
 
@@ -67,6 +72,7 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
         settled: the kind of the path a little later.
         lookup_ms: to find the callee's records.
         connect_ms: introduction and ICE, after the lookup.
+        direct_ms: until the path was direct, after the lookup; None: it never was.
         first_byte_ms: from the start of the lookup to the first byte back.
         error: why it failed.
     """
@@ -75,17 +81,23 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
     settled: str | None = None
     lookup_ms: float | None = None
     connect_ms: float | None = None
+    direct_ms: float | None = None
     first_byte_ms: float | None = None
     error: str = ""
 
 
 class Cell(msgspec.Struct, frozen=True, kw_only=True):
-    """All connects of a pair of types."""
+    """All connects of a pair of types.
+
+    Attributes:
+        doubt: what the wire saw, if it was not what the node showed.
+    """
 
     caller: str
     callee: str
     is_direct_possible: bool
     runs: tuple[Run, ...]
+    doubt: str = ""
 
     @property
     def failures(self) -> int:
@@ -99,17 +111,21 @@ class Cell(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def connect_ms(self) -> float | None:
-        """Median of introduction and ICE."""
-        values = [run.connect_ms for run in self.runs if run.connect_ms is not None]
+        """Median until the first path, or until a direct one where there can be one."""
+        taken = [
+            run.direct_ms if self.is_direct_possible else run.connect_ms
+            for run in self.runs
+        ]
+        values = [ms for ms in taken if ms is not None]
         return round(statistics.median(values), 1) if values else None
 
     @property
     def is_as_it_can_be(self) -> bool:
-        """No failure, and direct wherever a direct path exists in principle."""
-        direct = self.kinds.get(DIRECT, 0)
-        return not self.failures and (
-            direct == len(self.runs) or not self.is_direct_possible
-        )
+        """No failure, no doubt, and direct wherever that is possible in principle."""
+        if self.failures or self.doubt:
+            return False
+        is_direct = self.kinds.get(DIRECT, 0) == len(self.runs)
+        return is_direct or not self.is_direct_possible
 
 
 class Matrix(msgspec.Struct, frozen=True, kw_only=True):
@@ -127,10 +143,10 @@ class Matrix(msgspec.Struct, frozen=True, kw_only=True):
     def direct_ms(self) -> float | None:
         """Median of all connects of cells with a direct path."""
         values = [
-            run.connect_ms
+            run.direct_ms
             for cell in self.cells
             for run in cell.runs
-            if cell.is_direct_possible and run.connect_ms is not None
+            if run.direct_ms is not None
         ]
         return round(statistics.median(values), 1) if values else None
 
@@ -194,17 +210,31 @@ async def measure(
     async with _running(config, directory, tell) as network:
         for caller in config.types:
             for callee in config.types:
-                ends = network.nodes["a" + caller], network.nodes["b" + callee]
-                runs = [await _connect(*ends) for _ in range(config.runs)]
-                cell = Cell(
-                    caller=caller,
-                    callee=callee,
-                    is_direct_possible=is_direct_possible(caller, callee),
-                    runs=tuple(runs),
-                )
+                cell = await _fill(network, caller, callee, config.runs)
                 cells.append(cell)
                 tell(f"{caller:>5} {callee:<5} {_shown(cell)}")
     return Matrix(config=config, cells=tuple(cells))
+
+
+async def _fill(network: LabNetwork, caller: str, callee: str, runs: int) -> Cell:
+    ends = network.nodes["a" + caller], network.nodes["b" + callee]
+    possible = is_direct_possible(caller, callee)
+    settle_s = SETTLE_S if possible else _SHORT_S
+    made = [await _connect(*ends, settle_s) for _ in range(runs)]
+    doubt = ""
+    if made[-1].first is not None:
+        try:
+            seen = await transfer(*ends, FILE_SIZE)
+            doubt = "" if seen.is_honest else str(seen)
+        except VerbFailed as error:
+            doubt = f"no file came through: {error}"
+    return Cell(
+        caller=caller,
+        callee=callee,
+        is_direct_possible=possible,
+        runs=tuple(made),
+        doubt=doubt,
+    )
 
 
 @asynccontextmanager
@@ -225,7 +255,7 @@ async def _running(
             yield network
 
 
-async def _connect(caller: LabNode, callee: LabNode) -> Run:
+async def _connect(caller: LabNode, callee: LabNode, settle_s: float) -> Run:
     """A fresh connect, as if the two NATs had never heard of each other."""
     if not (caller.is_ready and callee.is_ready):
         who = callee.host if caller.is_ready else caller.host
@@ -233,6 +263,7 @@ async def _connect(caller: LabNode, callee: LabNode) -> Run:
     for one, other in ((caller, callee), (callee, caller)):
         await one.hang_up(other)
     await trio.to_thread.run_sync(caller.lab.forget, caller.host, callee.host)
+    began_at = trio.current_time()
     try:
         with trio.fail_after(CONNECT_S):
             made = await caller.connect(callee)
@@ -240,22 +271,31 @@ async def _connect(caller: LabNode, callee: LabNode) -> Run:
         return Run(error=str(error) or f"no connection after {CONNECT_S:.0f} s")
     parts = made.introduce_ms, made.ice_ms
     total = None if None in parts else sum(part for part in parts if part is not None)
+    settled = made.path
+    direct_ms = total if made.path == DIRECT else None
+    if made.path != DIRECT:
+        settled = await _settled(caller, callee, settle_s)
+        if settled == DIRECT:
+            direct_ms = (trio.current_time() - began_at) * 1e3 - (made.lookup_ms or 0.0)
     return Run(
         first=made.path,
-        settled=await _settled(caller, callee),
+        settled=settled,
         lookup_ms=made.lookup_ms,
         connect_ms=total,
+        direct_ms=direct_ms,
         first_byte_ms=made.first_byte_ms,
     )
 
 
-async def _settled(caller: LabNode, callee: LabNode) -> str | None:
+async def _settled(caller: LabNode, callee: LabNode, settle_s: float) -> str:
     """The kind of the path once it is direct, or after a while."""
-    kind = None
-    with trio.move_on_after(SETTLE_S):
-        while kind != DIRECT:
+    kind = ""
+    with trio.move_on_after(settle_s):
+        while True:
             row = await caller.connection_to(callee)
-            kind = str(row["path"]) if row else None
+            kind = str(row["path"]) if row else "gone"
+            if kind == DIRECT:
+                break
             # No event tells that a path became better.
             await trio.sleep(_POLL_S)
     return kind
@@ -300,4 +340,6 @@ def _why(cell: Cell) -> str:
         errors = Counter(run.error for run in cell.runs if run.first is None)
         text, count = errors.most_common(1)[0]
         return f"{cell.failures} of {len(cell.runs)} failed ({count}: {text})"
+    if cell.doubt:
+        return f"not what it is called: {cell.doubt}"
     return f"a direct path exists, found {cell.kinds}"

@@ -40,7 +40,10 @@ def cell(caller, callee, *runs):
 
 
 def run(settled, connect_ms=100.0):
-    return Run(first=settled, settled=settled, connect_ms=connect_ms)
+    direct_ms = connect_ms if settled == "direct" else None
+    return Run(
+        first=settled, settled=settled, connect_ms=connect_ms, direct_ms=direct_ms
+    )
 
 
 @pytest.mark.parametrize(
