@@ -11,13 +11,14 @@ import os
 import random
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
 import click
 import msgspec
 
+from opnode.cli.gateway_options import gateway_trust_option, websocket_options
 from opnode.cli.options import (
     EndpointType,
     EntryType,
@@ -49,8 +50,9 @@ from opnode.daemon.services import (
     FileFailed,
     FileProgress,
 )
+from opnode.drivers.websocket_client import GatewayTrust
 from opnode.node.bootstrap import BootstrapEntry, read_seeds_file
-from opnode.node.config import EVERY_INTERFACE, NodeConfig, Role
+from opnode.node.config import EVERY_INTERFACE, NodeConfig, Role, WebSocketOffer
 from opnode.node.data_directory import default_data_directory
 from opnode.node.joining import JoinReport
 from opnode.node.node import OverlayNode, open_node
@@ -79,6 +81,8 @@ class RunOptions:
     is_seed: bool
     name: str = ""
     qlog: Path | None = None
+    websocket: WebSocketOffer | None = None
+    gateway_trust: GatewayTrust = field(default_factory=GatewayTrust)
 
 
 def node_options(command: Callable[..., None]) -> Callable[..., None]:
@@ -134,6 +138,7 @@ def node_options(command: Callable[..., None]) -> Callable[..., None]:
     default="",
     help="What you call this device, for all to see. Default: no name.",
 )
+@gateway_trust_option
 @qlog_option
 def up(  # noqa: PLR0913 - click hands over one argument per option
     *,
@@ -148,6 +153,7 @@ def up(  # noqa: PLR0913 - click hands over one argument per option
     inbox: Path | None,
     name: str,
     qlog: Path | None,
+    gateway_trust: GatewayTrust,
 ) -> None:
     """Run your node until Ctrl-C.
 
@@ -172,6 +178,7 @@ def up(  # noqa: PLR0913 - click hands over one argument per option
         is_seed=False,
         name=name,
         qlog=qlog,
+        gateway_trust=gateway_trust,
     )
     if options.accept is not AcceptPolicy.NEVER:
         _check_inbox(options.inbox)
@@ -187,7 +194,8 @@ def up(  # noqa: PLR0913 - click hands over one argument per option
     show_default=f"every interface, port {SEED_PORT}",
     help="Where the node's UDP socket is.",
 )
-def seed(
+@websocket_options
+def seed(  # noqa: PLR0913 - click hands over one argument per option
     *,
     data: Path | None,
     is_json: bool,
@@ -195,6 +203,7 @@ def seed(
     bootstrap: tuple[BootstrapEntry, ...],
     seeds: Path | None,
     listen: Endpoint,
+    websocket: WebSocketOffer | None,
 ) -> None:
     """Run a node through which others join, until Ctrl-C.
 
@@ -207,6 +216,7 @@ def seed(
         opnode seed
         opnode seed --listen 203.0.113.5:4848 --data /var/lib/opnode
         opnode seed --bootstrap opnode://KEY@other-seed.example.org:4848
+        opnode seed --websocket 0.0.0.0:443 --tls-cert fullchain.pem --tls-key key.pem
     """
     default = default_data_directory()
     directory = data or default.with_name(f"{default.name}-seed")
@@ -218,6 +228,7 @@ def seed(
         accept=AcceptPolicy.NEVER,
         inbox=directory / "inbox",
         is_seed=True,
+        websocket=websocket,
     )
     _run(options, is_json=is_json, is_verbose=is_verbose)
 
@@ -265,6 +276,8 @@ async def _run_node(options: RunOptions, view: "DaemonView") -> None:
         has_identity=not options.is_seed,
         location_name=options.name,
         qlog_dir=options.qlog,
+        websocket=options.websocket,
+        gateway_trust=options.gateway_trust,
         network_name=NETWORK_NAME,
     )
     async with (

@@ -80,6 +80,7 @@ class GatewayLink:
         self._trust = trust or GatewayTrust()
         self._config = config or CarrierConfig()
         self._failure = ""
+        self._stream: trio.abc.Stream | None = None
 
     async def run(
         self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
@@ -100,6 +101,9 @@ class GatewayLink:
                 nursery.cancel_scope.cancel()
         except* (HandshakeError, ConnectionClosed, trio.BrokenResourceError) as errors:
             self._failure = f"no WebSocket: {_first(errors)!r}"
+        finally:
+            if self._stream is not None:
+                await trio.aclose_forcefully(self._stream)
         if self.carrier is None:
             raise PeerUnreachable(f"gateway {self.url}: {self._failure}")
         return reason or self._failure
@@ -123,11 +127,10 @@ class GatewayLink:
 
     async def _open(self, nursery: trio.Nursery) -> WebSocketCarrier | None:
         """Connect and say HELLO; None where ``_failure`` says what went wrong."""
-        stream: trio.abc.Stream | None = None
         try:
             with trio.fail_after(OPEN_S):
-                stream = await self._connect()
-                return await self._greet(nursery, stream)
+                self._stream = await self._connect()
+                return await self._greet(nursery, self._stream)
         except trio.TooSlowError:
             self._failure = f"not open within {OPEN_S:.0f} s"
         except ConnectionClosed as closed:
@@ -139,8 +142,6 @@ class GatewayLink:
             self._failure = str(cause) or repr(cause)
         except RemoteProtocolError as error:
             self._failure = str(error)
-        if stream is not None:
-            await trio.aclose_forcefully(stream)
         return None
 
     async def _connect(self) -> trio.abc.Stream:

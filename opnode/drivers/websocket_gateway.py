@@ -241,8 +241,11 @@ async def open_listeners(
     Raises:
         ConfigError: the address cannot be bound, or the files are no certificate.
     """
+    # Trio's listener for "::" takes no IPv4; without a host there is one for each.
+    is_dual = endpoint.host == "::" and endpoint.port != 0
+    host = None if is_dual else endpoint.host
     try:
-        listeners = await trio.open_tcp_listeners(endpoint.port, host=endpoint.host)
+        listeners = await trio.open_tcp_listeners(endpoint.port, host=host)
     except OSError as error:
         expected = "an address of this host and a TCP port that is free"
         found = f"{endpoint} ({error.strerror})"

@@ -33,6 +33,7 @@ from opnode.node.config import NodeConfig, Role
 from opnode.node.connector import Connector, ConnectorConfig
 from opnode.node.contact_cache import ContactCache
 from opnode.node.data_directory import DataDirectory
+from opnode.node.gateways import GatewayKeeper
 from opnode.node.introducers import Introducers
 from opnode.node.joining import Joiner
 from opnode.node.keys import NodeKeys
@@ -43,6 +44,7 @@ from opnode.node.presence import PresenceConfig, PresenceKeeper
 from opnode.node.publishing import PresencePublisher
 from opnode.node.roles import RoleKeeper
 from opnode.node.turn_way import TurnWays
+from opnode.node.websocket_service import WebSocketService
 from opnode.protocols.binding_lifetime import BindingLifetime, BindingLifetimeConfig
 from opnode.protocols.introductions.desk import IntroductionDesk
 from opnode.protocols.introductions.handshake import Handshakes
@@ -87,6 +89,8 @@ class Parts:
     dialler: Dialler
     network_watch: NetworkWatch
     turn: TurnClient | None
+    gateways: GatewayKeeper
+    websocket: WebSocketService | None
 
     def close(self) -> None:
         """Let go of the socket and the database."""
@@ -125,6 +129,12 @@ async def assemble(
         rng=world.rng,
         config=RpcConfig(network=network_id_of(config.network_name)),
     )
+    try:
+        websocket = await _websocket(config, hub, rpc)
+    except BaseException:
+        hub.close()
+        store.close()
+        raise
     dht = Dht(
         rpc,
         store,
@@ -162,6 +172,30 @@ async def assemble(
         dialler=Dialler(rpc, dht.contacts, world.network.bind, world.rng),
         network_watch=_network_watch(world, observed),
         turn=_turn(config, hub, connector, world),
+        gateways=_gateways(config, hub, rpc, dht, world),
+        websocket=websocket,
+    )
+
+
+async def _websocket(
+    config: NodeConfig, hub: SocketHub, rpc: Rpc
+) -> WebSocketService | None:
+    if config.websocket is None:
+        return None
+    return await WebSocketService.open(hub, rpc, config.websocket)
+
+
+def _gateways(
+    config: NodeConfig, hub: SocketHub, rpc: Rpc, dht: Dht, world: World
+) -> GatewayKeeper:
+    return GatewayKeeper(
+        hub=hub,
+        rpc=rpc,
+        dht=dht,
+        network=world.network,
+        entries=config.bootstrap,
+        rng=world.rng,
+        trust=config.gateway_trust,
     )
 
 

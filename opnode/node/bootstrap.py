@@ -22,6 +22,7 @@ from opnode.core.addresses import Endpoint, reaches
 from opnode.core.errors import ConfigError, NetworkError, RequestRefused, RequestTimeout
 from opnode.drivers.network import Network
 from opnode.drivers.rpc.rpc import Rpc
+from opnode.protocols.websocket import GatewayUrl
 
 SCHEME: Final = "opnode://"
 KEY_LENGTH: Final = 32
@@ -33,6 +34,7 @@ MAX_SEEDS_FILE: Final = 1 << 16
 MAX_ADDRESSES: Final = 8
 """Of one entry's name that are tried: some of each IP version."""
 
+_QUERY: Final = "?gateway="
 PROBE_S: Final = 5.0
 """Seconds until an entry that does not answer is called silent."""
 
@@ -45,12 +47,14 @@ class BootstrapEntry:
     """One node to join through: its public key, where known, and its address.
 
     The textual form is ``opnode://KEY@HOST:PORT``, the key in base32; ``HOST:PORT``
-    alone is accepted from the command line and pins nothing.
+    alone is accepted from the command line and pins nothing. ``?gateway=URL`` after
+    either names the node's WebSocket, for networks that let no UDP through.
     """
 
     node_public_key: bytes | None
     host: str
     port: int
+    gateway: GatewayUrl | None = None
 
     @classmethod
     def parse(cls, text: str, *, field: str = "bootstrap") -> "BootstrapEntry":
@@ -59,7 +63,7 @@ class BootstrapEntry:
         Raises:
             ConfigError: names the part that is wrong.
         """
-        body = text.removeprefix(SCHEME)
+        body, _, query = text.removeprefix(SCHEME).partition("?")
         key_text, at, address = body.rpartition("@")
         host, colon, port_text = address.rpartition(":")
         if not colon or not host or len(text) > MAX_ENTRY:
@@ -71,13 +75,17 @@ class BootstrapEntry:
                 field, f"port {port_text[:16]!r}", "a number from 1 to 65535"
             )
         key = _parse_key(key_text, field) if at else None
-        return cls(key, host.removeprefix("[").removesuffix("]"), int(port_text))
+        gateway = _parse_query(query, field) if query else None
+        bare = host.removeprefix("[").removesuffix("]")
+        return cls(key, bare, int(port_text), gateway)
 
     def __str__(self) -> str:
         host = f"[{self.host}]" if ":" in self.host else self.host
+        query = f"{_QUERY}{self.gateway}" if self.gateway else ""
         if self.node_public_key is None:
-            return f"{host}:{self.port}"
-        return f"{SCHEME}{_format_key(self.node_public_key)}@{host}:{self.port}"
+            return f"{host}:{self.port}{query}"
+        key = _format_key(self.node_public_key)
+        return f"{SCHEME}{key}@{host}:{self.port}{query}"
 
 
 class VerdictKind(enum.Enum):
@@ -205,6 +213,13 @@ async def _probe_endpoint(
 
 def _format_key(key: bytes) -> str:
     return base64.b32encode(key).decode("ascii").rstrip("=").lower()
+
+
+def _parse_query(text: str, field: str) -> GatewayUrl:
+    name, _, url = text.partition("=")
+    if name != "gateway":
+        raise ConfigError(field, repr(text[:80]), "gateway=URL after the question mark")
+    return GatewayUrl.parse(url, f"{field}: gateway")
 
 
 def _parse_key(text: str, field: str) -> bytes:

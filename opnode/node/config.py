@@ -7,9 +7,12 @@ from typing import Final
 
 from opnode.core.addresses import Endpoint
 from opnode.drivers.turn import TurnServer
+from opnode.drivers.websocket_client import GatewayTrust
+from opnode.drivers.websocket_gateway import GatewayConfig
 from opnode.node.bootstrap import BootstrapEntry
 from opnode.protocols.introductions.introducer import IntroducerConfig
 from opnode.protocols.rudp.config import RudpConfig
+from opnode.protocols.websocket import GatewayUrl
 
 
 class Role(enum.Enum):
@@ -27,6 +30,26 @@ class Role(enum.Enum):
 
 EVERY_INTERFACE: Final = Endpoint("::", 0)
 """Of IPv4 and IPv6, and of IPv4 alone where the system has no IPv6."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WebSocketOffer:
+    """Where a node lets clients in whose network passes no UDP.
+
+    Args:
+        listen: address and TCP port; port 0 lets the system choose.
+        certificate: PEM file for ``wss://``; without it the offer is plain ``ws://``.
+        key: PEM file of its key, where that is another one.
+        public_url: how others reach it, as behind a proxy that ends TLS; by default
+            made from the address that others see.
+        limits: how many clients, and how much each.
+    """
+
+    listen: Endpoint
+    certificate: Path | None = None
+    key: Path | None = None
+    public_url: GatewayUrl | None = None
+    limits: GatewayConfig = field(default_factory=GatewayConfig)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,6 +82,8 @@ class NodeConfig:
             address for us.
         introducer: how much the node does for the introductions of others.
         transport: limits, timers and congestion control of our end of a connection.
+        websocket: where clients without UDP are let in; ``None`` for nowhere.
+        gateway_trust: whose certificates are believed when we are such a client.
         qlog_dir: where to log every connection for a qlog viewer; ``None`` for no logs.
     """
 
@@ -78,4 +103,6 @@ class NodeConfig:
     introducer: IntroducerConfig = field(default_factory=IntroducerConfig)
     transport: RudpConfig = field(default_factory=RudpConfig)
     turn_servers: tuple[TurnServer, ...] = ()
+    websocket: WebSocketOffer | None = None
+    gateway_trust: GatewayTrust = field(default_factory=GatewayTrust)
     qlog_dir: Path | None = None

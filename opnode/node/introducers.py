@@ -107,6 +107,7 @@ class Introducers:
         self._held: dict[Contact, _Held] = {}
         self._binding = binding or BindingLifetime()
         self._named: list[Contact] = []
+        self._is_restricted = False
         self._replaced = self._busy = 0
         self._knocks: dict[Knock, int] = {}
 
@@ -125,6 +126,15 @@ class Introducers:
     def moved(self) -> None:
         """We are in another network: what was measured is of the old one."""
         self._binding.restart()
+
+    def restrict(self, allowed: Sequence[Contact]) -> None:
+        """Hold these alone, as they alone reach us; with none, whoever is held stays.
+
+        Nothing is learned of a NAT by whom we reach without UDP.
+        """
+        self._is_restricted = bool(allowed)
+        if allowed:
+            self._held = {c: held for c, held in self._held.items() if c in allowed}
 
     async def register_again(self) -> None:
         """Register with all that we hold, at once; those that are silent go."""
@@ -165,7 +175,8 @@ class Introducers:
         now = trio.current_time()
         silence_s = now - held.heard_at
         outcome = Knock.UNKNOWN
-        if self.is_filtered() and self._binding.is_probe_due(silence_s, now):
+        is_measured = self.is_filtered() and not self._is_restricted
+        if is_measured and self._binding.is_probe_due(silence_s, now):
             outcome = await self._knock(contact, silence_s)
         if outcome is Knock.LOST:
             # The others were left in silence for longer than we now know to be good.

@@ -45,6 +45,7 @@ from opnode.drivers.introductions import IntroductionsStatistics
 from opnode.drivers.network import Network, SystemNetwork
 from opnode.drivers.rpc.config import RpcStatistics
 from opnode.drivers.socket_hub import HubStatistics
+from opnode.drivers.websocket_gateway import GatewayStatistics
 from opnode.node.addresses import Ipv6Statistics
 from opnode.node.assembly import Parts, World, assemble
 from opnode.node.bootstrap import BootstrapEntry
@@ -52,6 +53,7 @@ from opnode.node.checkup import Checkup
 from opnode.node.config import NodeConfig, Role
 from opnode.node.connector import Connector
 from opnode.node.data_directory import DataDirectory
+from opnode.node.gateways import GatewaysStatistics
 from opnode.node.introducers import IntroducersStatistics
 from opnode.node.joining import JoinReport
 from opnode.node.keys import (
@@ -110,6 +112,8 @@ class NodeStatistics:
     rpc: RpcStatistics
     introductions: IntroductionsStatistics
     traffic: HubStatistics
+    gateways: GatewaysStatistics
+    websocket: GatewayStatistics | None
 
 
 class OverlayNode:
@@ -136,6 +140,17 @@ class OverlayNode:
             parts.presence.own_endpoint = lambda: parts.observed.best
         if parts.connector is not None:
             parts.connector.own_introducers = self._introducers
+        self._wire_gateways(parts)
+
+    def _wire_gateways(self, parts: Parts) -> None:
+        gateways = parts.gateways
+        # Whoever goes around by WebSocket is somewhere else, and so on the way back.
+        gateways.on_change = parts.network_watch.seen_elsewhere
+        parts.network_watch.subscribe(gateways.network_changed)
+        if parts.presence is not None:
+            parts.presence.gateways = lambda: gateways.held
+        if parts.websocket is not None:
+            parts.websocket.watch_peers(lambda: parts.joiner.is_joined)
 
     @property
     def node_id(self) -> NodeId:
@@ -206,7 +221,9 @@ class OverlayNode:
             return None
         observed = self._parts.observed
         endpoint = observed.best or observed.guess
-        return str(BootstrapEntry(self.node_public_key, *endpoint))
+        websocket = self._parts.websocket
+        gateway = websocket.url(endpoint.host) if websocket is not None else None
+        return str(BootstrapEntry(self.node_public_key, *endpoint, gateway))
 
     async def wait_joined(self) -> None:
         """Wait until the node has a contact (a first seed: at once)."""
@@ -373,6 +390,8 @@ class OverlayNode:
             rpc=parts.rpc.statistics(),
             introductions=parts.introductions.statistics(),
             traffic=parts.hub.statistics(),
+            gateways=parts.gateways.statistics(),
+            websocket=parts.websocket.statistics() if parts.websocket else None,
         )
 
     async def run(
@@ -393,6 +412,9 @@ class OverlayNode:
                 await nursery.start(parts.connector.run)
                 nursery.start_soon(parts.acquaintances.run)
                 nursery.start_soon(parts.turn.run)
+            if parts.websocket is not None:
+                await nursery.start(parts.websocket.run)
+            nursery.start_soon(parts.gateways.run)
             nursery.start_soon(parts.joiner.run)
             if parts.presence is not None:
                 nursery.start_soon(self._keep_presence, parts.presence)

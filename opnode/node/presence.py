@@ -68,6 +68,7 @@ class PresenceKeeper:
     ) -> None:
         self.own_endpoint: Callable[[], Endpoint | None] = _unknown
         self.others: Callable[[], Sequence[Contact]] = _nobody
+        self.gateways: Callable[[], Sequence[Contact]] = _nobody
         self.published = trio.Event()
         self._location = location
         self._publisher = publisher
@@ -138,7 +139,7 @@ class PresenceKeeper:
             nursery.start_soon(self._publisher.withdraw)
 
     async def _refresh(self) -> tuple[IntroducerEntry, ...]:
-        own = self.own_endpoint()
+        own = self._own()
         if own is not None:
             entry = self._introductions.serve_own(self._location.signing.public)
             await trio.lowlevel.checkpoint()
@@ -148,16 +149,24 @@ class PresenceKeeper:
                 ),
             )
         introducers = self._introducers
+        gateways = self.gateways()
+        introducers.restrict(gateways)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(introducers.register_again)
             if self._is_one_silent:
                 # When it is gone, others are needed; when most are, at once.
                 nursery.start_soon(self._publisher.look_around)
-        if len(introducers) < INTRODUCERS:
+        if gateways:
+            await introducers.fill(gateways)
+        elif len(introducers) < INTRODUCERS:
             await self._publisher.look_around()
             await introducers.fill([*self._publisher.closest, *self.others()])
         self._is_one_silent = False
         return introducers.entries
+
+    def _own(self) -> Endpoint | None:
+        """Where we introduce ourselves: nowhere while no UDP gets to us."""
+        return None if self.gateways() else self.own_endpoint()
 
     async def _publish(self, entries: tuple[IntroducerEntry, ...]) -> None:
         if await self._publisher.publish(entries):
@@ -183,7 +192,7 @@ class PresenceKeeper:
         They are written to in turn, so when most nodes vanish at once, the first silent
         one tells: then all are registered with anew, the dead replaced.
         """
-        own = self.own_endpoint()
+        own = self._own()
         ends_at = self._publish_at
         if own is None and len(self._introducers) < INTRODUCERS:
             ends_at = min(ends_at, trio.current_time() + SEARCH_EVERY_S)
@@ -207,7 +216,7 @@ class PresenceKeeper:
                 await self._changed.wait()
                 self._changed = trio.Event()
                 return True
-            if self.own_endpoint() != own:
+            if self._own() != own:
                 return True
         await trio.lowlevel.checkpoint()
         return False

@@ -66,6 +66,9 @@ class Delegation:
     @property
     def is_due(self) -> bool:
         """Whether servers look up for us now: we are a leaf and short of mappings."""
+        if self._rpc.detour.gateways:
+            # Each node of a lookup would be asked by way of a gateway.
+            return True
         is_short = self._config.few_bindings or self._rpc.is_spent()
         return self._rpc.leaf and is_short
 
@@ -191,6 +194,8 @@ class Delegation:
             for contact in self._contacts.table.contacts()
             if self._failed.get(contact, now) <= now
         }
+        gateways = self._rpc.detour.gateways
+        known = {c for c in known if c.endpoint in gateways} or known
         kept = [server for server in self._servers if server in known]
         # By id, as a set has no order and runs have to be repeatable.
         fresh = sorted(known.difference(kept))

@@ -150,6 +150,8 @@ class Asker:
             self._station.counts["retransmitted"] += 1
             self._emit(pending, now)
         for pending in overdue.turned_slow:
+            if self.detour.gateways and pending.destination in self.detour.gateways:
+                self.detour.on_slow(pending.destination)
             if pending.context.pending is pending:
                 pending.context.listener.slow()
         for pending in overdue.given_up:

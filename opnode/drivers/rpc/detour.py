@@ -4,7 +4,7 @@ Owns which requests go that way, by which gateway, and how the answer is unpacke
 Refuses to know what a gateway is reached by and when UDP is given up.
 """
 
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from opnode.core.addresses import Endpoint
 from opnode.core.errors import RemoteProtocolError
@@ -33,6 +33,9 @@ from opnode.protocols.rpc.messages import (
     pack_endpoint,
 )
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
 FORWARDED_REQUESTS: Final = frozenset(
     {Delegate, FindNode, FindServices, FindValue, Introduce, Ping, Signal, Store}
 )
@@ -46,10 +49,12 @@ class Detour:
 
     Attributes:
         gateways: whom we reach by WebSocket; empty while UDP works.
+        on_slow: called when one of them is late with an answer.
     """
 
     def __init__(self) -> None:
         self.gateways: tuple[Endpoint, ...] = ()
+        self.on_slow: Callable[[Endpoint], None] = _unheard
         self._turn = 0
 
     def of(self, destination: Endpoint, body: Request) -> Endpoint | None:
@@ -85,6 +90,10 @@ def unwrap_untrusted(
     leaf, services = flags_meaning(body.flags)
     contact = Contact(NodeId(body.node_id), asked)
     return Answer(inner, contact, rtt_s, reply.observed, leaf, services)
+
+
+def _unheard(_: Endpoint) -> None:
+    return None
 
 
 def _proves(body: Request) -> bool:

@@ -62,7 +62,9 @@ async def site(autojump_clock, nursery):
     return made
 
 
-async def test_a_request_reaches_who_is_asked_and_the_answer_comes_back(site):
+async def test_a_request_reaches_who_is_asked_and_the_answer_comes_back(
+    autojump_clock, site
+):
     answers = []
     site.client.on_answered = lambda answer: answers.append(answer.contact)
     answer = await site.client.request(site.target.local, FindNode(bytes(20)))
@@ -76,7 +78,9 @@ async def test_a_request_reaches_who_is_asked_and_the_answer_comes_back(site):
     assert site.client._station.hub.statistics().socket.datagrams_out == 0
 
 
-async def test_an_introduction_goes_through_the_targets_introducer(site):
+async def test_an_introduction_goes_through_the_targets_introducer(
+    autojump_clock, site
+):
     sealed = random.Random(1).randbytes(1100)
     site.target.serve(Introduce, lambda _: Introduced(sealed))
     answer = await site.client.request(
@@ -85,7 +89,7 @@ async def test_an_introduction_goes_through_the_targets_introducer(site):
     assert answer.body == Introduced(sealed)
 
 
-async def test_a_refusal_of_who_is_asked_arrives_as_one(site):
+async def test_a_refusal_of_who_is_asked_arrives_as_one(autojump_clock, site):
     def serve(_):
         raise Refuse(FailureCode.STORE_FULL, "full")
 
@@ -95,7 +99,7 @@ async def test_a_refusal_of_who_is_asked_arrives_as_one(site):
     assert refusal.value.code == FailureCode.STORE_FULL
 
 
-async def test_who_is_silent_behind_the_gateway_is_told_as_such(site):
+async def test_who_is_silent_behind_the_gateway_is_told_as_such(autojump_clock, site):
     silent, failed = Endpoint("10.0.0.77", 9), []
     site.client.on_failure = failed.append
     with pytest.raises(RequestTimeout, match="not reached by the gateway: no answer"):
@@ -103,7 +107,7 @@ async def test_who_is_silent_behind_the_gateway_is_told_as_such(site):
     assert failed == [silent]
 
 
-async def test_whoever_comes_by_udp_is_not_forwarded(site):
+async def test_whoever_comes_by_udp_is_not_forwarded(autojump_clock, site):
     with pytest.raises(RequestRefused, match="by WebSocket") as refusal:
         await site.target.request(
             site.gateway.local,
@@ -115,13 +119,15 @@ async def test_whoever_comes_by_udp_is_not_forwarded(site):
 @pytest.mark.parametrize(
     "body", [Watch(bytes(20), 60), Ping(b"nonce"), Offer(bytes(16), b"sealed")]
 )
-async def test_what_would_make_the_gateway_a_party_is_not_forwarded(site, body):
+async def test_what_would_make_the_gateway_a_party_is_not_forwarded(
+    autojump_clock, site, body
+):
     site.target.serve(Offer, lambda _: Answered(b"sealed"))
     with pytest.raises(RequestRefused, match="is not forwarded"):
         await site.forward(body)
 
 
-async def test_what_does_not_parse_is_refused_and_sent_nowhere(site):
+async def test_what_does_not_parse_is_refused_and_sent_nowhere(autojump_clock, site):
     wrapped = Forward(b"short", encode_body(Ping()))
     with pytest.raises(RequestRefused, match="an endpoint takes"):
         await site.client.request(site.gateway.local, wrapped)
@@ -131,7 +137,9 @@ async def test_what_does_not_parse_is_refused_and_sent_nowhere(site):
     assert site.forwarding.forwarded == 0
 
 
-async def test_no_more_are_under_way_for_one_client_than_its_share(site):
+async def test_no_more_are_under_way_for_one_client_than_its_share(
+    autojump_clock, site
+):
     silent, busy = Endpoint("10.0.0.77", 9), []
 
     async def ask():

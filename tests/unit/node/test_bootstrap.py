@@ -11,6 +11,7 @@ from opnode.node.bootstrap import (
     backoff_s,
     read_seeds_file,
 )
+from opnode.protocols.websocket import GatewayUrl
 
 KEY = bytes(range(32))
 
@@ -18,6 +19,14 @@ KEY = bytes(range(32))
 def test_an_entry_survives_its_textual_form():
     for host in ("127.0.0.1", "seed.example.org", "2001:db8::1"):
         entry = BootstrapEntry(KEY, host, 4001)
+        assert BootstrapEntry.parse(str(entry)) == entry
+
+
+def test_an_entry_may_name_the_websocket_of_its_node():
+    gateway = GatewayUrl.parse("wss://gate.example.org/ws")
+    for key in (KEY, None):
+        entry = BootstrapEntry(key, "192.0.2.1", 4001, gateway)
+        assert str(entry).endswith(":4001?gateway=wss://gate.example.org/ws")
         assert BootstrapEntry.parse(str(entry)) == entry
 
 
@@ -40,6 +49,8 @@ def test_an_entry_without_a_key_pins_nothing():
         ("host:" + "9" * 300, "1 to 65535"),
         ("opnode://abc@host:1", "52 characters"),
         ("opnode://!!!@host:1", "52 characters"),
+        ("host:1?relay=yes", "gateway=URL after the question mark"),
+        ("host:1?gateway=http://h", "wss://HOST"),
         ("opnode://" + "a" * 600 + "@host:1", "opnode://KEY@HOST:PORT"),
     ],
 )

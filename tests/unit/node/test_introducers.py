@@ -233,3 +233,22 @@ async def test_leaving_tells_all_that_still_answer(autojump_clock, town, introdu
     town.dead = {NEAR[0]}
     await introducers.leave()
     assert town.registered == [(NEAR[3], 0), (NEAR[5], 0)] or len(town.registered) == 2
+
+
+async def test_while_only_gateways_reach_us_they_alone_are_held_and_nobody_knocks(
+    autojump_clock, town, introducers
+):
+    await introducers.fill(NEAR[:3])
+    gateways = [NEAR[0], NEAR[4]]
+    introducers.restrict(gateways)
+    await introducers.fill(gateways)
+    assert {entry.endpoint for entry in introducers.entries} == {
+        gateway.endpoint for gateway in gateways
+    }
+    for _ in range(20):
+        await trio.sleep(introducers.pause_s)
+        assert await introducers.keep_next()
+    assert introducers.statistics().knocks == {}
+    introducers.restrict(())
+    await introducers.fill(NEAR)
+    assert len(introducers) == INTRODUCERS
