@@ -27,8 +27,9 @@ from benchmarks.figures import leaves
 from benchmarks.neighbourhood import LOOPBACK, open_servers
 from opnode.core.addresses import Endpoint
 from opnode.core.peerfile import LocationCertificate, unpack_certificate_untrusted
+from opnode.drivers.connection_paths import Path, PathKind
 from opnode.drivers.connection_table import ConnectionTable
-from opnode.drivers.connections import Connection, Path, PathKind
+from opnode.drivers.connections import Connection
 from opnode.drivers.network import SystemNetwork
 from opnode.drivers.socket_hub import SocketHub
 from opnode.protocols.rudp.config import RudpConfig

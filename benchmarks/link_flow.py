@@ -22,7 +22,8 @@ from benchmarks.figures import BenchmarkError
 from benchmarks.link_emulator import PRIORITY, RECEIVER, SENDER
 from benchmarks.namespaces import become_punctual, enter
 from opnode.core.addresses import Endpoint
-from opnode.drivers.connections import Connection, Path, PathKind
+from opnode.drivers.connection_paths import Path, PathKind
+from opnode.drivers.connections import Connection
 from opnode.drivers.network import SystemNetwork
 from opnode.protocols.rudp.config import RudpConfig
 from opnode.protocols.rudp.congestion import CongestionAlgorithm

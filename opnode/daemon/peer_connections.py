@@ -13,7 +13,8 @@ from typing import Final, Protocol, TypeAlias
 import trio
 
 from opnode.core.ids import PeerId, short
-from opnode.drivers.connections import ConnectTimings, Path
+from opnode.drivers.connection_paths import Path
+from opnode.drivers.connections import ConnectTimings
 
 logger = logging.getLogger(__name__)
 

@@ -4,7 +4,6 @@ Owns the wake-ups and the trio face of an association with a peer. Refuses to kn
 the peer was found, how its path was chosen, and what the bytes mean.
 """
 
-import enum
 import math
 from collections import deque
 from collections.abc import Callable
@@ -17,6 +16,7 @@ from opnode.core.addresses import Endpoint
 from opnode.core.ids import PeerId
 from opnode.core.peerfile import LocationCertificate
 from opnode.drivers.channel import Channel
+from opnode.drivers.connection_paths import KnownPaths, Path, PathBytes, PathKind
 from opnode.drivers.socket_hub import SocketHub
 from opnode.drivers.stream_hold import StreamHold
 from opnode.protocols.rudp import events, observer, packet
@@ -27,23 +27,6 @@ from opnode.protocols.rudp.statistics import RudpStatistics
 
 BURSTS_PER_FLUSH: Final = 16
 """At most this many bursts (about 1 MB) leave before the reader gets its turn again."""
-
-
-class PathKind(enum.Enum):
-    """How the datagrams of a connection travel."""
-
-    DIRECT = "direct"
-    TURN = "turn"
-    RELAY = "relay"
-    WEBSOCKET = "websocket"
-
-
-@dataclass(frozen=True, slots=True)
-class Path:
-    """One way for datagrams between two peers."""
-
-    kind: PathKind
-    endpoint: Endpoint
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,6 +102,7 @@ class Connection:
         "_hub",
         "_incoming",
         "_is_stirred",
+        "_known_paths",
         "_path",
         "_pings",
         "_rudp",
@@ -155,6 +139,7 @@ class Connection:
         self._is_stirred = True
         self._blocked: list[packet.Transmission] = []
         self._path: Path | None = None
+        self._known_paths = KnownPaths()
         self._connection_id = rudp.local_ids[0]
         self._closed_reason: str | None = None
         self._closed_by_us = False
@@ -324,6 +309,7 @@ class Connection:
         if self._path is None:
             self._path = path
         self._rudp.set_path(path.endpoint, trio.current_time(), rtt_s=rtt_s)
+        self._know(path)
         if self.trace is not None:
             self.trace.measured(self._rudp.statistics())
         self.flush()
@@ -336,8 +322,30 @@ class Connection:
         """
         now = trio.current_time()
         is_known = self._rudp.add_path(path.endpoint, now, rtt_s=rtt_s)
+        if is_known:
+            self._know(path)
         self.flush()
         return is_known
+
+    def remove_path(self, endpoint: Endpoint) -> None:
+        """Leave a way that leads nowhere any more."""
+        self._known_paths.removed(endpoint, self.paths())
+        self._rudp.ways.remove(endpoint, trio.current_time())
+        self.flush()
+
+    def path_at(self, endpoint: Endpoint) -> Path:
+        """What kind of way leads to an address of the peer."""
+        return self._known_paths.at(endpoint)
+
+    def bytes_by_kind(self) -> dict[PathKind, PathBytes]:
+        """What each kind of path carried, those that are no more included."""
+        return self._known_paths.bytes_by_kind(self.paths())
+
+    @property
+    def silent_s(self) -> float:
+        """How long the peer has owed an answer on the path in use, in seconds."""
+        since = self._rudp.ways.owed_since
+        return 0.0 if since is None else trio.current_time() - since
 
     def paths(self) -> tuple[PathStatistics, ...]:
         """What is known of each way, the one that carries data first."""
@@ -522,7 +530,7 @@ class Connection:
                     waiting[0].set()
             case events.PathChanged(endpoint=endpoint):
                 if self._path is not None:
-                    self._path = Path(self._path.kind, endpoint)
+                    self._path = self.path_at(endpoint)
             case events.LocalIdsChanged():
                 self._table.route(self)
             case events.Closed(code=code, reason=reason, by=by):
@@ -531,6 +539,10 @@ class Connection:
                 self.on_lost(f"closed by {by.value}: {reason or 'no reason'} ({code})")
             case _:
                 self._tell_arrival()
+
+    def _know(self, path: Path) -> None:
+        self._known_paths.add(path)
+        self._rudp.ways.set_rank(path.endpoint, path.kind.rank)
 
     def _keep_datagram(self, data: bytes) -> None:
         if self._datagrams is None:

@@ -27,8 +27,9 @@ from opnode.core.peerfile import (
     Presence,
 )
 from opnode.drivers.clock import WallClock
+from opnode.drivers.connection_paths import PathKind
 from opnode.drivers.connection_table import ConnectionTable
-from opnode.drivers.connections import Connection, ConnectTimings, PathKind
+from opnode.drivers.connections import Connection, ConnectTimings
 from opnode.drivers.ice import IceAgent
 from opnode.drivers.introductions import Introductions
 from opnode.node.acquaintances import Acquaintances

@@ -16,7 +16,8 @@ import trio
 from opnode.core.addresses import IceHalf
 from opnode.core.errors import OpnodeError, PeerUnreachable
 from opnode.core.ids import short
-from opnode.drivers.connections import Connection, Path, PathKind
+from opnode.drivers.connection_paths import Path, PathKind
+from opnode.drivers.connections import Connection
 from opnode.node.opening import Opening
 from opnode.node.ways import Way, Words
 from opnode.protocols.introductions.session import Established

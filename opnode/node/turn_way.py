@@ -13,7 +13,7 @@ from aioice.candidate import candidate_priority
 
 from opnode.core.addresses import Candidate, Endpoint
 from opnode.core.errors import IceFailed, PeerUnreachable
-from opnode.drivers.connections import Path, PathKind
+from opnode.drivers.connection_paths import Path, PathKind
 from opnode.drivers.ice import IceAgent
 from opnode.drivers.relayed_checks import RelayedChecks
 from opnode.drivers.turn import TurnClient

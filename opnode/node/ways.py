@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from typing import Final, Protocol
 
 from opnode.core.addresses import Candidate, IceHalf
-from opnode.drivers.connections import Connection, Path
+from opnode.drivers.connection_paths import Path
+from opnode.drivers.connections import Connection
 from opnode.protocols.introductions.messages import NO_RENDEZVOUS, Rendezvous
 
 

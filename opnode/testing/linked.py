@@ -14,8 +14,9 @@ import trio
 from opnode.core.addresses import Endpoint
 from opnode.core.crypto import TransportKeys
 from opnode.core.peerfile import Identity, LocationCertificate, certify_location
+from opnode.drivers.connection_paths import Path, PathKind
 from opnode.drivers.connection_table import ConnectionTable, ConnectionTraces
-from opnode.drivers.connections import Connection, Path, PathKind
+from opnode.drivers.connections import Connection
 from opnode.drivers.network import Network
 from opnode.drivers.socket_hub import SocketHub
 from opnode.protocols.rudp.config import RudpConfig

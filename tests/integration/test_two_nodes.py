@@ -3,7 +3,7 @@ import hashlib
 import pytest
 import trio
 
-from opnode.drivers.connections import PathKind
+from opnode.drivers.connection_paths import PathKind
 from opnode.drivers.network import SystemNetwork
 from opnode.node.bootstrap import BootstrapEntry
 from opnode.node.config import EVERY_INTERFACE

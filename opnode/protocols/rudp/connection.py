@@ -166,10 +166,7 @@ class RudpConnection:
     ) -> None:
         """Send to this endpoint: the first one at once, others when they answer.
 
-        Args:
-            endpoint: Where packets go.
-            now: The present.
-            rtt_s: A round trip that was measured otherwise, as by the ICE check.
+        ``rtt_s`` is a round trip that was measured otherwise, as by the ICE check.
         """
         if self._paths.active is None:
             self._lifetime.on_heard(now)
@@ -183,6 +180,11 @@ class RudpConnection:
     ) -> bool:
         """Keep another address of the peer warm; false when there is no room for it."""
         return self._paths.add(endpoint, now, rtt_s) is not None
+
+    @property
+    def ways(self) -> PathTable:
+        """The paths; the driver takes them away and tells their ranks."""
+        return self._paths
 
     def paths(self) -> tuple[PathStatistics, ...]:
         """Return what is known of each path, the one that carries data first."""

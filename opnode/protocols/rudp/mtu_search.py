@@ -16,6 +16,9 @@ MAX_SIZE: Final = 65_507
 MAX_SIZE_IPV6: Final = 65_488
 """What Linux's loopback leaves to UDP over IPv6: its link carries 65,536 bytes."""
 
+MAX_CARRIED_SIZE: Final = 1443
+"""What Ethernet leaves over IPv6 to a datagram in a relay's frame, 9 bytes less."""
+
 # What common links leave to UDP: IPv6's minimum of 1280, tunnels of 1400 and 1420,
 # PPPoE's 1492, Ethernet's 1500, twice and four times a kilobyte, jumbo frames of 9000.
 # The two of a link are its IPv6 and its IPv4 payload.

@@ -8,14 +8,17 @@ import enum
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
-from opnode.core.addresses import Endpoint
+from opnode.core.addresses import Endpoint, is_carried
 from opnode.protocols.rudp.mtu_search import (
     BASE_SIZE,
+    MAX_CARRIED_SIZE,
     MAX_SIZE_IPV6,
     MtuSearch,
 )
 from opnode.protocols.rudp.rtt import RttEstimator
 
+CARRIED_RANK: Final = 2
+"""The rank of a path that somebody else's machine passes on: direct ones have 0."""
 MAX_ATTEMPTS: Final = 3
 """Challenges without an answer after which a path has failed, a timeout apart."""
 # RFC 9000 §8: what may be sent for each byte that came from an unproven address.
@@ -92,11 +95,13 @@ class Path:
         "endpoint",
         "failures",
         "heard_at",
+        "is_gone",
         "is_local_choice",
         "is_refused",
         "loss",
         "mtu",
         "mtu_probe_until",
+        "rank",
         "receive_index",
         "responses",
         "retry_at",
@@ -129,7 +134,12 @@ class Path:
         self.receive_index: int | None = None
         self.rtt = RttEstimator(rtt_s)
         self.loss = 0.0
-        if ":" in endpoint.host:
+        # Lower ones are used whenever they work, whatever the round trips.
+        self.rank = 0
+        if is_carried(endpoint.host):
+            # What carries it needs room of its own, over IPv6 at the worst.
+            max_packet_size = min(max_packet_size, MAX_CARRIED_SIZE)
+        elif ":" in endpoint.host:
             max_packet_size = min(max_packet_size, MAX_SIZE_IPV6)
         self.mtu = MtuSearch(max_packet_size)
         self.mtu_probe_until: float | None = None
@@ -146,6 +156,8 @@ class Path:
         self.is_local_choice = False
         # Whether the peer proved to be elsewhere although packets came from here.
         self.is_refused = False
+        # Whether it leads nowhere any more, and is only kept for want of another.
+        self.is_gone = False
         self._attempts = 0
         self._check_began_at = 0.0
         self._min_pto_s = min_pto_s

@@ -9,11 +9,12 @@ import random
 from collections.abc import Callable
 from typing import NamedTuple, Protocol
 
-from opnode.core.addresses import Endpoint
+from opnode.core.addresses import Endpoint, is_carried
 from opnode.core.crypto import keyed_digest
 from opnode.protocols.rudp.config import RudpConfig
 from opnode.protocols.rudp.mtu_search import BASE_SIZE
-from opnode.protocols.rudp.path import Path, PathState
+from opnode.protocols.rudp.path import CARRIED_RANK, Path, PathState
+from opnode.protocols.rudp.path_choice import PathChoice, best_of
 from opnode.protocols.rudp.path_ids import PathIds
 from opnode.protocols.rudp.path_watch import PathWatch, Silence
 from opnode.protocols.rudp.sent_run import SentRun
@@ -22,11 +23,6 @@ _SECRET_SIZE = 32
 # A packet without frames, and the frame of a challenge or its answer.
 _EMPTY_SIZE = 34
 _FRAME_SIZE = 9
-# Another path is better when it costs so much less, so often in a row; each condition
-# alone would let two equal paths take turns.
-_BETTER_SHARE = 0.75
-_BETTER_S = 0.002
-_BETTER_ROUNDS = 3
 # For so many timeouts after a move of ours the peer may not have heard of it yet, and
 # after a move of the peer's the path that was left may prove it wrong.
 _MOVE_TIMEOUTS = 3
@@ -78,7 +74,7 @@ class PathTable:
     """
 
     __slots__ = (
-        "_better_rounds",
+        "_choice",
         "_claim_served",
         "_claimed_at",
         "_config",
@@ -141,7 +137,7 @@ class PathTable:
         self._is_move_unconfirmed = False
         self._suspect_at = 0.0
         self._next_round_at = float("-inf")
-        self._better_rounds: dict[Path, int] = {}
+        self._choice = PathChoice()
 
     # --- what the driver says ---------------------------------------------------------
 
@@ -170,12 +166,36 @@ class PathTable:
         if path is None:
             return None
         path.is_local_choice = True
-        path.is_refused = False
+        path.is_refused = path.is_gone = False
         if rtt_s is not None:
             path.rtt.suggest(rtt_s)
         if self.active is not None and not path.is_validated:
             path.start_check(now)
         return path
+
+    def set_rank(self, endpoint: Endpoint, rank: int) -> None:
+        """Paths of a lower rank are used whenever they work, whatever the times."""
+        path = self._paths.get(endpoint)
+        if path is not None:
+            path.rank = rank
+
+    def remove(self, endpoint: Endpoint, now: float) -> None:
+        """Nothing passes there any more: take another path, or the next to answer."""
+        path = self._paths.get(endpoint)
+        if path is None:
+            return
+        if path is self.active:
+            best = self._best_other(now)
+            if best is None:
+                path.is_gone = True
+                return
+            self._move(best, now, is_ours=True)
+        self._forget(path)
+
+    @property
+    def owed_since(self) -> float | None:
+        """Since when the peer owes an answer on the active path; None for not."""
+        return self._watch.owed_since
 
     def paths(self) -> tuple[Path, ...]:
         """All that are known, the active one first."""
@@ -269,10 +289,19 @@ class PathTable:
             active.is_refused = True
         elif path is self.claimant:
             self._move(path, now, is_ours=False)
-        elif path is self._preferred or self._watch.silence is Silence.LEAVE:
+        elif self._is_wanted(path, active):
             self._move(path, now, is_ours=True)
-        else:
-            self._compare(path, active, now)
+
+    def _is_wanted(self, path: Path, active: Path) -> bool:
+        """Whether data should go on a path that just answered."""
+        if path is self._preferred or active.is_gone:
+            return True
+        if self._watch.silence is Silence.LEAVE:
+            return True
+        if not self._initiator or path.is_refused or self._preferred is not None:
+            # By figures only one end moves, or both would pull at each other.
+            return False
+        return self._choice.prefers(path, active, self._timer.shortest_rtt_s)
 
     # --- what leaves ------------------------------------------------------------------
 
@@ -389,7 +418,7 @@ class PathTable:
             path.is_local_choice, old.is_local_choice = True, False
         if path is self._preferred:
             self._preferred = None
-        self._better_rounds.clear()
+        self._choice.moved(old, path)
         self._watch.reset()
         old.start_check(now)
         self._on_moved(old, path, now)
@@ -450,7 +479,7 @@ class PathTable:
                 if path.is_validated:
                     path.start_check(now)
         elif silence is not Silence.NONE:
-            best = self._best_other()
+            best = self._best_other(self._suspect_at)
             if best is None:
                 return
             if silence is Silence.DEAD or best.answered_at >= self._suspect_at:
@@ -458,7 +487,7 @@ class PathTable:
 
     def _on_failed(self, path: Path, now: float) -> None:
         if path is self.active:
-            best = self._best_other()
+            best = self._best_other(now)
             # Without another way the connection waits here until it is given up.
             path.state = PathState.VALIDATED if best is None else PathState.FAILED
             if best is not None:
@@ -468,31 +497,14 @@ class PathTable:
         else:
             path.send_index = None
 
-    def _best_other(self) -> Path | None:
-        """The best path besides the active one; what answered last, if unmeasured."""
+    def _best_other(self, asked_at: float) -> Path | None:
+        """The best path besides the active one that proved itself."""
         others = [
             path
             for path in self._paths.values()
             if path.is_validated and path is not self.active and not path.is_refused
         ]
-        return min(others, key=_rank, default=None)
-
-    def _compare(self, path: Path, active: Path, now: float) -> None:
-        """Take a better path; only one end does, or both would pull at each other."""
-        cost_s = path.cost_s()
-        active_cost_s = active.cost_s(self._timer.shortest_rtt_s)
-        if not self._initiator or path.is_refused:
-            return
-        if cost_s is None or active_cost_s is None or self._preferred is not None:
-            return
-        is_better = (
-            cost_s < _BETTER_SHARE * active_cost_s
-            and active_cost_s - cost_s > _BETTER_S
-        )
-        rounds = self._better_rounds.get(path, 0) + 1 if is_better else 0
-        self._better_rounds[path] = rounds
-        if rounds >= _BETTER_ROUNDS:
-            self._move(path, now, is_ours=True)
+        return best_of(others, asked_at)
 
     # --- entries ----------------------------------------------------------------------
 
@@ -518,6 +530,9 @@ class PathTable:
             min_pto_s=config.min_pto_s,
             max_packet_size=config.max_packet_size,
         )
+        if is_carried(endpoint.host):
+            # Until the driver says what brings the packets, take it for the dearest.
+            path.rank = CARRIED_RANK
         active = self.active
         if active is not None:
             # RFC 9000 §8.2.4: another path may be much longer than this one.
@@ -546,7 +561,7 @@ class PathTable:
         if path is self.active:
             return
         del self._paths[path.endpoint]
-        self._better_rounds.pop(path, None)
+        self._choice.forget(path)
         if path is self.claimant:
             self.claimant = None
         if path is self._preferred:
@@ -583,8 +598,3 @@ class PathTable:
     def _new_token(self) -> bytes:
         self._tokens += 1
         return keyed_digest(self._secret, self._tokens.to_bytes(8, "big"))
-
-
-def _rank(path: Path) -> tuple[float, float]:
-    cost_s = path.cost_s()
-    return (path.rtt.smoothed if cost_s is None else cost_s, -path.answered_at)

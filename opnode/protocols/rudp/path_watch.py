@@ -41,6 +41,11 @@ class PathWatch:
         self._bulk_in = 0
         self._heard_at = 0.0
 
+    @property
+    def owed_since(self) -> float | None:
+        """Since when something is unanswered; None while nothing is."""
+        return self._since
+
     def reset(self) -> None:
         """Another path is in use."""
         self.silence = Silence.NONE

@@ -4,8 +4,9 @@ import pytest
 import trio
 
 from opnode.core.errors import LocalProtocolError, PeerUnreachable
+from opnode.drivers.connection_paths import Path, PathKind
 from opnode.drivers.connection_table import ConnectionTable
-from opnode.drivers.connections import ConnectionsConfig, Path, PathKind
+from opnode.drivers.connections import ConnectionsConfig
 from opnode.protocols.rudp.config import RudpConfig
 from opnode.protocols.rudp.connection import RudpConnection
 from opnode.testing.linked import open_linked_pair, seeded_certificate, transport_keys

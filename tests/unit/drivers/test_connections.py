@@ -3,7 +3,8 @@ import trio
 import trio.testing
 
 from opnode.core.errors import LocalProtocolError
-from opnode.drivers.connections import ConnectionsConfig, Path, PathKind
+from opnode.drivers.connection_paths import Path, PathKind
+from opnode.drivers.connections import ConnectionsConfig
 from opnode.protocols.rudp.config import RudpConfig
 from opnode.testing.linked import HOSTS, open_linked_pair, seeded_certificate
 from opnode.testing.virtual_network import Link

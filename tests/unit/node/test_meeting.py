@@ -3,7 +3,7 @@ import trio
 
 from opnode.core.addresses import Endpoint
 from opnode.core.errors import PeerUnreachable
-from opnode.drivers.connections import Path, PathKind
+from opnode.drivers.connection_paths import Path, PathKind
 from opnode.testing.overlay import open_overlay
 
 

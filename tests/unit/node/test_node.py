@@ -14,7 +14,7 @@ from opnode.core.errors import (
     RefusalCode,
 )
 from opnode.core.ids import peer_id_of
-from opnode.drivers.connections import PathKind
+from opnode.drivers.connection_paths import PathKind
 from opnode.node.config import NodeConfig, Role
 from opnode.node.node import GOODBYE_S, open_node
 from opnode.testing.overlay import open_overlay

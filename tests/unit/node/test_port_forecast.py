@@ -6,7 +6,7 @@ import trio
 
 from opnode.core.addresses import Endpoint
 from opnode.core.errors import PeerUnreachable
-from opnode.drivers.connections import PathKind
+from opnode.drivers.connection_paths import PathKind
 from opnode.node.config import NodeConfig
 from opnode.node.node import open_node
 from opnode.node.port_forecast import ForecastStatistics

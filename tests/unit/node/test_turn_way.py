@@ -7,7 +7,7 @@ import trio
 
 from opnode.core.addresses import Candidate, Endpoint
 from opnode.core.errors import PeerUnreachable
-from opnode.drivers.connections import PathKind
+from opnode.drivers.connection_paths import PathKind
 from opnode.drivers.turn import TurnServer, TurnTransport
 from opnode.node.config import NodeConfig
 from opnode.node.ways import Words

@@ -5,7 +5,7 @@ import trio
 
 from opnode.core.addresses import Candidate, Endpoint
 from opnode.core.errors import PeerUnreachable
-from opnode.drivers.connections import PathKind
+from opnode.drivers.connection_paths import PathKind
 from opnode.node.ways import Words
 from opnode.protocols.introductions.messages import RelayPoint, Rendezvous
 from opnode.testing.overlay import open_overlay

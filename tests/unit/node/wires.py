@@ -4,7 +4,7 @@ from collections import deque
 
 import trio
 
-from opnode.drivers.connections import Path, PathKind
+from opnode.drivers.connection_paths import Path, PathKind
 from opnode.node.node import OverlayNode
 from opnode.node.ways import Way, WayHost, Words
 
