@@ -6,9 +6,10 @@ asyncio island; `docs/protocols/ice.md` says how it rides here and what is overr
 Refuses to know how the other side's half got here and what will use the path.
 """
 
+import math
 import re
 import struct
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Protocol
@@ -22,6 +23,7 @@ from opnode.core.errors import IceFailed
 from opnode.drivers.asyncio_island import Island
 from opnode.drivers.ice_candidates import LocalCandidates
 from opnode.drivers.ice_connection import (
+    CheckView,
     IceConfig,
     IceConnection,
     IceContext,
@@ -47,6 +49,8 @@ _ICE_TEXT = re.compile(r"[A-Za-z0-9+/]+")
 _UFRAG_LENGTHS = range(4, 33)
 _PASSWORD_LENGTHS = range(22, 129)
 _MAX_PRIORITY = 2**31 - 1
+# Remembered of one peer, so that what it tells again is not taken for news.
+_MAX_KNOWN = 32
 # Relayed candidates are for `relayed_checks.py`: aggressive nomination would prefer
 # a server that answers first.
 _KINDS = frozenset({"host", "srflx"})
@@ -218,6 +222,9 @@ class IceSession:
     Attributes:
         local: our half, to be sent to the peer.
         lost: set when the peer no longer answers consent checks.
+        doubtful: set when two consent checks in a row came back unanswered.
+        on_relayed: called, at most once an address, with an address through a relay
+            that carried a check; it is never nominated.
     """
 
     def __init__(
@@ -230,10 +237,14 @@ class IceSession:
     ) -> None:
         """``is_foretold``: our NAT opens the next port with each address we check."""
         self.lost = trio.Event()
+        self.doubtful = trio.Event()
+        self.on_relayed: Callable[[Endpoint], None] | None = None
+        self._relayed: set[Endpoint] = set()
         self._agent = agent
         self._used = False
         self._closed = False
         self._is_foretold = is_foretold
+        self._remote: IceHalf | None = None
         self._connection = agent.island.call(
             partial(
                 IceConnection,
@@ -244,6 +255,8 @@ class IceSession:
             )
         )
         self._connection.on_closed = self._on_connection_closed
+        self._connection.on_doubt = self.doubtful.set
+        self._connection.on_relayed = self._on_relayed
         agent.enter(self._connection)
         self.local = IceHalf(
             self._connection.local_username,
@@ -251,13 +264,17 @@ class IceSession:
             candidates,
         )
 
-    async def connect(self, remote: IceHalf, check_rto_s: float) -> Endpoint:
+    async def connect(
+        self, remote: IceHalf, check_rto_s: float, *, trickle_s: float = 0.0
+    ) -> Endpoint:
         """Check pairs until one is nominated; once per session.
 
         Args:
             remote: the peer's half, as it came; unusable candidates are left out.
             check_rto_s: first retransmission of a check after this many seconds; the
                 round trip of the introduction is a good figure.
+            trickle_s: for so long more candidates may come by `add_remote`, so that
+                all checks failing is no end.
 
         Returns:
             The peer's endpoint of the nominated pair.
@@ -269,29 +286,71 @@ class IceSession:
         self._used = True
         agent, connection = self._agent, self._connection
         config = agent.context.config
-        usable = self._in_order(
-            _usable_candidates_untrusted(remote, config.max_remote_candidates)
-        )
+        usable = self._usable(remote)
         rto_s = min(max(check_rto_s, config.min_check_rto_s), config.max_check_rto_s)
         agent.island.call(partial(connection.begin, remote, usable, rto_s=rto_s))
+        self._remote = remote
+        trickled_at = trio.current_time() + trickle_s
         while not connection.finished.is_set():
+            if trio.current_time() >= trickled_at:
+                agent.island.call(connection.end_candidates)
             agent.island.call(connection.start_next_check)
             with trio.move_on_after(config.pacing_s):
                 await connection.finished.wait()
             if not connection.has_waiting_pairs:
-                await connection.finished.wait()
+                await self._wait_stirred(trickled_at)
         found = agent.island.call(connection.conclude)
         agent.count_outcome(connected=found is not None)
         if found is None:
-            peer = ", ".join(str(candidate.endpoint) for candidate in usable)
+            peer = ", ".join(str(check.remote) for check in connection.checks)
             raise IceFailed(f"no check came back from {peer or 'any address'}")
         await trio.lowlevel.checkpoint()
         return found
+
+    def add_remote(self, late: Sequence[Candidate]) -> None:
+        """Check addresses that the peer tells only now; of no use after the checks."""
+        remote = self._remote
+        if remote is None or self._connection.finished.is_set():
+            return
+        known = {candidate.endpoint for candidate in remote.candidates}
+        fresh = tuple(c for c in late if c.endpoint not in known)
+        self._remote = IceHalf(
+            remote.ufrag, remote.password, (*remote.candidates, *fresh)[:_MAX_KNOWN]
+        )
+        usable = self._usable(IceHalf(remote.ufrag, remote.password, fresh))
+        self._agent.island.call(self._connection.add, usable)
+
+    def trust(self) -> None:
+        """The peer has proven that the offer was its own: check without restraint."""
+        self._connection.trust()
+
+    @property
+    def checks(self) -> tuple[CheckView, ...]:
+        """Which of the peer's addresses were checked, and what became of it."""
+        return self._connection.checks
 
     @property
     def alternatives(self) -> tuple[Endpoint, ...]:
         """Where else the peer may be, best first: no check there has failed."""
         return self._connection.alternatives
+
+    async def _wait_stirred(self, trickled_at: float) -> None:
+        """Wait for the end of the checks, new addresses, or the end of those."""
+        connection = self._connection
+        deadline = trickled_at if trio.current_time() < trickled_at else math.inf
+        with trio.move_on_at(deadline):
+            await connection.stirred.wait()
+        if not connection.finished.is_set():
+            connection.stirred = trio.Event()
+
+    def _on_relayed(self, endpoint: Endpoint) -> None:
+        if endpoint not in self._relayed and self.on_relayed is not None:
+            self._relayed.add(endpoint)
+            self.on_relayed(endpoint)
+
+    def _usable(self, remote: IceHalf) -> list[Candidate]:
+        limit = self._agent.context.config.max_remote_candidates
+        return self._in_order(_usable_candidates_untrusted(remote, limit))
 
     def _in_order(self, remote: Sequence[Candidate]) -> list[Candidate]:
         """The peer's addresses that may be it, in the order in which to check them.

@@ -6,6 +6,7 @@ Refuses to know other sessions and how STUN finds its way to this one.
 """
 
 import base64
+import enum
 import ipaddress
 import logging
 from collections.abc import Callable, Sequence
@@ -35,6 +36,36 @@ _ALTERNATIVES = (CandidatePair.State.SUCCEEDED, CandidatePair.State.IN_PROGRESS)
 RandomBytes = Callable[[int], bytes]
 
 
+class CheckOutcome(enum.Enum):
+    """What became of the check of one pair."""
+
+    NOT_TRIED = "not tried"
+    UNDER_WAY = "no answer yet"
+    ANSWERED = "answered"
+    FAILED = "no answer"
+
+
+@dataclass(frozen=True, slots=True)
+class CheckView:
+    """One of the peer's addresses, and whether a check there came back.
+
+    ``kind`` is the candidate's; "prflx" was in no offer, its checks told it.
+    """
+
+    remote: Endpoint
+    kind: str
+    outcome: CheckOutcome
+
+
+_OUTCOMES = {
+    CandidatePair.State.FROZEN: CheckOutcome.NOT_TRIED,
+    CandidatePair.State.WAITING: CheckOutcome.NOT_TRIED,
+    CandidatePair.State.IN_PROGRESS: CheckOutcome.UNDER_WAY,
+    CandidatePair.State.SUCCEEDED: CheckOutcome.ANSWERED,
+    CandidatePair.State.FAILED: CheckOutcome.FAILED,
+}
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IceConfig:
     """Limits and times of ICE."""
@@ -59,11 +90,11 @@ class IceConfig:
     # Whoever makes an offer chooses where we send checks: until one of its own arrived,
     # its addresses hear from us three times each. Its checks make us try again.
     unheard_retransmissions: int = 2
-    # RFC 7675 §5.1: consent ends after 30 s without an answer.
+    # RFC 7675 §5.1: consent ends 30 s after the last check that was answered.
     consent_interval_s: float = 5.0
-    consent_failures: int = 6
-    # A path that is full of our own data answers late, not never.
-    consent_timeout_s: float = 2.0
+    consent_lifetime_s: float = 30.0
+    # Lost checks in a row after which the path is in doubt: one of them is nothing.
+    consent_doubts: int = 2
     # A peer that answers "role conflict" again and again would keep us busy for ever.
     max_role_conflicts: int = 4
 
@@ -132,6 +163,9 @@ class _Protocol(StunProtocol):
         super().__init__(connection)
         self._context = context
         self.rto_s = context.config.max_check_rto_s
+        # An answer to a consent check counts until the next check: a path that is full
+        # of our own data answers late, not never.
+        self.consent_wait_s = context.config.consent_interval_s
 
     async def request(
         self,
@@ -144,7 +178,7 @@ class _Protocol(StunProtocol):
         assert integrity_key is not None, "ICE signs all its requests"
         request.add_message_integrity(integrity_key)
         config = self._context.config
-        wait_s = self.rto_s if retransmissions is None else config.consent_timeout_s
+        wait_s = self.rto_s if retransmissions is None else self.consent_wait_s
         if retransmissions is None:
             retransmissions = config.check_retransmissions
         transaction = Transaction(request, integrity_key, self._context)
@@ -190,11 +224,15 @@ class IceConnection(Connection):
             local_password=ice_text(context.random_bytes(_PASSWORD_BYTES)),
         )
         self.finished = trio.Event()
+        self.stirred = trio.Event()
         self.on_closed: Callable[[], None] | None = None
+        self.on_doubt: Callable[[], None] | None = None
+        self.on_relayed: Callable[[Endpoint], None] | None = None
         self.has_heard_peer = False
         # Where else the peer may be: it answered a check, or one was under way.
         self.alternatives: tuple[Endpoint, ...] = ()
         self._context = context
+        self._ended_checks: tuple[CheckView, ...] = ()
         self._role_conflicts = 0
         self._tie_breaker = int.from_bytes(context.random_bytes(_TIE_BREAKER_BYTES))
         self._order: dict[tuple[str, int], int] = {}
@@ -215,15 +253,21 @@ class IceConnection(Connection):
             pair.state in waiting and pair.task is None for pair in self._check_list
         )
 
+    @property
+    def checks(self) -> tuple[CheckView, ...]:
+        """Each pair as it stands now, or stood when the checks ended."""
+        return self._ended_checks or tuple(map(_view, self._check_list))
+
     def begin(
         self, remote: IceHalf, usable: Sequence[Candidate], *, rto_s: float
     ) -> None:
         """Form the pairs and take the checks that came early (RFC 8445 §6.1.2).
 
-        ``usable`` is in the order in which the checks are to begin.
+        ``usable`` is in the order in which the checks are to begin. More may come by
+        `add` until `end_candidates`; before it the checks do not fail.
         """
         if self._closing:
-            self.finished.set()
+            self._finish()
             return
         self.remote_username = remote.ufrag
         self.remote_password = remote.password
@@ -234,15 +278,38 @@ class IceConnection(Connection):
         }
         for candidate in usable:
             self._add_remote_candidate(to_aioice(candidate), candidate.endpoint.host)
-        self._remote_candidates_end = True
         self.sort_check_list()
         self._unfreeze_initial()
         early, self._early_checks_done = list(self._early_checks), True
         self._early_checks.clear()
         for message, source, protocol in early:
             self.check_incoming(message, source, protocol)
+
+    def add(self, late: Sequence[Candidate]) -> None:
+        """Check these addresses, too (RFC 8838 §11); they take their turn."""
+        limit = self._context.config.max_remote_candidates
+        limit += self._context.config.max_learned_candidates
+        for candidate in late:
+            if len(self._remote_candidates) < limit and not self._remote_candidates_end:
+                host = candidate.endpoint.host
+                self._add_remote_candidate(to_aioice(candidate), host)
+        for pair in self._check_list:
+            if pair.state is CandidatePair.State.FROZEN:
+                self.check_state(pair, CandidatePair.State.WAITING)
+        self.stirred.set()
+
+    def end_candidates(self) -> None:
+        """No more will come: from now on the checks may fail."""
+        if self._remote_candidates_end or self._closing:
+            return
+        self._remote_candidates_end = True
         if not self._check_list:
-            self.finished.set()
+            self._finish()
+        self._check_list_maybe_fail()
+
+    def trust(self) -> None:
+        """The peer has shown otherwise that it is there: check like a caller."""
+        self.has_heard_peer = True
 
     def start_next_check(self) -> None:
         """Start the check of the best pair that waits."""
@@ -251,6 +318,7 @@ class IceConnection(Connection):
     def conclude(self) -> Endpoint | None:
         """End the other checks; start consent when a pair was nominated."""
         states = [(pair, pair.state) for pair in self._check_list]
+        self._ended_checks = tuple(map(_view, self._check_list))
         for pair in self._check_list:
             if pair.task is not None:
                 pair.task.cancel()
@@ -287,6 +355,10 @@ class IceConnection(Connection):
         protocols = self._by_version
         protocol = protocols.get(":" in source.host) or next(iter(protocols.values()))
         self.request_received(message, source, protocol)
+
+    def _finish(self) -> None:
+        self.finished.set()
+        self.stirred.set()
 
     def _add_protocol(self, host: Candidate) -> _Protocol:
         protocol = _Protocol(self, self._context)
@@ -331,19 +403,34 @@ class IceConnection(Connection):
         else:
             self._context.unauthenticated += 1
 
+    def check_complete(self, pair: CandidatePair) -> None:
+        """As aioice does; but a relayed pair that works does not end the checks.
+
+        The first success would be nominated, and a relay that answers first would keep
+        out the direct pair that answers a moment later.
+        """
+        if pair.state is not CandidatePair.State.SUCCEEDED or not _is_relayed(pair):
+            super().check_complete(pair)
+            return
+        pair.task = None
+        pair.nominated = False
+        if self.on_relayed is not None:
+            self.on_relayed(Endpoint(*pair.remote_addr))
+        self._check_list_maybe_fail()
+
     def switch_role(self, ice_controlling: bool) -> None:
         """Bounded: a peer that never settles on a role fails the session."""
         self._role_conflicts += 1
         if self._role_conflicts > self._context.config.max_role_conflicts:
             self._check_list_done = True
-            self.finished.set()
+            self._finish()
             return
         super().switch_role(ice_controlling)
 
     def _check_list_maybe_complete(self) -> bool:
         complete = super()._check_list_maybe_complete()
         if self._check_list_done:
-            self.finished.set()
+            self._finish()
         return complete
 
     def _check_list_maybe_fail(self) -> None:
@@ -353,29 +440,36 @@ class IceConnection(Connection):
             return
         super()._check_list_maybe_fail()
         if self._check_list_done:
-            self.finished.set()
+            self._finish()
 
     async def query_consent(self) -> None:
-        """Ask for consent until it is refused for 30 s (RFC 7675 §5.1)."""
+        """Ask for consent until none was given for 30 s (RFC 7675 §5.1)."""
         config = self._context.config
         assert self.remote_password is not None
-        failures = 0
-        while failures < config.consent_failures:
+        pair = self._nominated[COMPONENT]
+        protocol = pair.protocol
+        assert isinstance(protocol, _Protocol)
+        doubts = 0
+        expires_at = trio.current_time() + config.consent_lifetime_s
+        while (asked_at := trio.current_time()) < expires_at:
             # RFC 7675 §5.1: between 0.8 and 1.2 of the interval, drawn each time.
             jitter = 0.8 + 0.4 * self._context.random_bytes(1)[0] / 255
-            await island_sleep(config.consent_interval_s * jitter)
-            pair = self._nominated[COMPONENT]
-            request = self.build_request(pair, nominate=False)
+            next_at = min(asked_at + config.consent_interval_s * jitter, expires_at)
+            protocol.consent_wait_s = next_at - asked_at
             try:
-                await pair.protocol.request(
-                    request,
+                await protocol.request(
+                    self.build_request(pair, nominate=False),
                     pair.remote_addr,
                     integrity_key=self.remote_password.encode(),
                     retransmissions=0,
                 )
-                failures = 0
+                doubts = 0
+                expires_at = trio.current_time() + config.consent_lifetime_s
             except stun.TransactionError:
-                failures += 1
+                doubts += 1
+                if doubts == config.consent_doubts and self.on_doubt is not None:
+                    self.on_doubt()
+            await island_sleep(max(next_at - trio.current_time(), 0.0))
         _log.info("consent to send to %s expired", pair.remote_addr)
         self._query_consent_task = None
         await self.close()
@@ -383,10 +477,19 @@ class IceConnection(Connection):
     async def close(self) -> None:
         """As aioice does, then tell the session."""
         await super().close()
-        self.finished.set()
+        self._finish()
         if self.on_closed is not None:
             on_closed, self.on_closed = self.on_closed, None
             on_closed()
+
+
+def _view(pair: CandidatePair) -> CheckView:
+    remote = Endpoint(*pair.remote_addr)
+    return CheckView(remote, pair.remote_candidate.type, _OUTCOMES[pair.state])
+
+
+def _is_relayed(pair: CandidatePair) -> bool:
+    return pair.remote_candidate.type == "relay" or is_carried(pair.remote_addr[0])
 
 
 def ice_text(data: bytes) -> str:

@@ -1,8 +1,8 @@
 """Introductions over RPC: pass them for others, receive our own, send ours.
 
-Owns the three requests REGISTER, INTRODUCE and OFFER, and how much it does for callers
-who come without an introducer. Sees sealed bytes only: refuses
-to know who talks to whom, what a candidate is, or how a connection comes to be.
+Owns the requests REGISTER, INTRODUCE, OFFER and SIGNAL, and how much it does for
+callers who come without an introducer. Sees sealed bytes only: refuses to know who
+talks to whom, what a candidate is, or how a connection comes to be.
 """
 
 import contextlib
@@ -39,12 +39,14 @@ from opnode.protocols.rpc.messages import (
     FailureCode,
     Introduce,
     Introduced,
+    Noted,
     Offer,
     Ping,
     Refuse,
     Register,
     Registered,
     Reply,
+    Signal,
     handle_of,
     registration_statement,
 )
@@ -69,6 +71,9 @@ OfferHandler = Callable[[bytes], Awaitable[bytes]]
 
 ContactReader = Callable[[Endpoint, Iterable[bytes]], Sequence[Contact]]
 """Takes who named them and packed contacts; drops what must not be believed."""
+
+SignalHandler = Callable[[bytes], None]
+"""Takes a sealed signal, from whoever; never raises."""
 
 RequestWork = Callable[[IncomingRequest], Awaitable[Reply]]
 
@@ -131,6 +136,8 @@ class Introductions:
         self.on_offer: OfferHandler | None = None
         self.alternates: Callable[[], Sequence[Contact]] = _nobody
         self.read_contacts: ContactReader = _read_nobody
+
+        self.on_signal: SignalHandler | None = None
         self._rpc = rpc
         self._desk = desk
         self._wall_clock = wall_clock
@@ -153,6 +160,7 @@ class Introductions:
         rpc.serve(Register, self._serve_register)
         rpc.serve(Introduce, self._serve_introduce)
         rpc.serve(Offer, self._serve_offer)
+        rpc.serve(Signal, self._serve_signal)
 
     async def run(
         self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
@@ -220,6 +228,39 @@ class Introductions:
         if not isinstance(answer.body, Answered):
             raise PeerUnreachable(f"{endpoint} answered an offer out of turn")
         return answer.body.sealed
+
+    async def signal(self, endpoint: Endpoint, handle: bytes, sealed: bytes) -> None:
+        """Send a sealed signal to an introducer of its target, or to the target.
+
+        Raises:
+            IntroductionRefused: whoever is there said no, and why.
+            PeerUnreachable: nobody is there who answers.
+        """
+        try:
+            await self._rpc.request(endpoint, Signal(handle, sealed))
+        except RequestRefused as refusal:
+            raise refused(refusal) from None
+        except RequestTimeout:
+            raise PeerUnreachable(f"{endpoint} does not answer a signal") from None
+
+    def may_be_asked(self, endpoint: Endpoint) -> bool:
+        """Whether a peer's word is enough to take this for an introducer."""
+        return self._rpc.may_be_sent_to(endpoint)
+
+    def is_registered_here(self, handle: bytes) -> bool:
+        """Whether we are ourselves an introducer of that handle."""
+        return self._desk.holds(handle)
+
+    async def signal_registered(self, handle: bytes, sealed: bytes) -> None:
+        """Send a signal to whoever is registered with ourselves.
+
+        Raises:
+            IntroductionRefused, PeerUnreachable: nobody is, or it does not answer.
+        """
+        now = trio.current_time()
+        size = len(sealed)
+        target = self._desk.route(handle, self._rpc.local, now, sealed_size=size)
+        await self.signal(target, handle, sealed)
 
     async def _ping(self, endpoint: Endpoint) -> None:
         with contextlib.suppress(RequestTimeout):
@@ -405,6 +446,31 @@ class Introductions:
             return Answered(self._word)
         self._start(request, self._answer_for)
         return None
+
+    def _serve_signal(self, request: IncomingRequest) -> Reply | None:
+        body = request.body
+        assert isinstance(body, Signal)
+        if body.handle == self._own_handle:
+            # Only the holder of a connection's keys can say anything by it, so from
+            # where it comes does not matter.
+            if self.on_signal is not None:
+                self.on_signal(body.sealed)
+            return Noted()
+        _require_proven_address(request)
+        self._start(request, self._pass_signal)
+        return None
+
+    async def _pass_signal(self, request: IncomingRequest) -> Reply:
+        body = request.body
+        assert isinstance(body, Signal)
+        now, size = trio.current_time(), len(body.sealed)
+        target = self._desk.route(body.handle, request.source, now, sealed_size=size)
+        # One way: who sends it learns from the target itself that it arrived.
+        self._rpc.reply(request, Noted())
+        with contextlib.suppress(NetworkError):
+            await self._rpc.request(target, body)
+            self._passed += 1
+        return Noted()
 
     def _admit_direct(self, request: IncomingRequest, now: float) -> None:
         """Whether an offer without an introducer is worth opening.

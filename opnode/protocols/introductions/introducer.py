@@ -205,6 +205,10 @@ class IntroducerDesk:
         if self._hosts[host] == 0:
             del self._hosts[host]
 
+    def holds(self, handle: bytes) -> bool:
+        """Whether somebody is registered under this handle."""
+        return handle in self._registrations
+
     def route(
         self, handle: bytes, source: Endpoint, now: float, *, sealed_size: int = 0
     ) -> Endpoint:
