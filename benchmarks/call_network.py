@@ -333,9 +333,7 @@ class _Conversation:
                 nursery.start_soon(self._speak, one)
                 nursery.start_soon(self._listen, one, nursery.cancel_scope)
             await trio.sleep_until(self._moved_at)
-            overlay = self._crowd.overlay
-            host = overlay.host_of(self._mover)
-            host.move_to(overlay.nat(overlay.nat_of(self._mover).behaviour))
+            self._crowd.overlay.move(self._mover)
 
     async def _speak(self, connection: Connection) -> None:
         """Each word tells the pause before it."""

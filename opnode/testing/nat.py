@@ -38,6 +38,9 @@ from opnode.testing.virtual_socket import Arrival, VirtualSocket
 INSIDE: Final = "192.168.1."
 """Where most home networks are, so that most have equal addresses inside."""
 
+MOBILE_INSIDE: Final = "10.144.7."
+"""Where a mobile network's customers are."""
+
 _FIRST_HOST: Final = 2
 _LAST_HOST: Final = 254
 # On its way to a box: as much as to one socket.

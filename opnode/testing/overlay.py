@@ -22,7 +22,7 @@ from opnode.node.node import OverlayNode, open_node
 from opnode.protocols.introductions.introducer import IntroducerConfig
 from opnode.testing.addresses import Addresses
 from opnode.testing.clock import VirtualWallClock
-from opnode.testing.nat import InsideHost, VirtualNat
+from opnode.testing.nat import INSIDE, MOBILE_INSIDE, InsideHost, VirtualNat
 from opnode.testing.nat_behaviour import PRESETS, NatBehaviour
 from opnode.testing.virtual_network import Link, VirtualHost, VirtualNetwork
 
@@ -182,11 +182,22 @@ class Overlay:
         told = dataclasses.replace(told, listen=listen, bootstrap=bootstrap)
         return await self._start(told, place, label)
 
-    def nat(self, kind: str | NatBehaviour) -> VirtualNat:
-        """One more box on the network, at the next address."""
+    def next_address(self) -> str:
+        """An address that nobody has."""
+        return self._addresses.next()
+
+    def nat(self, kind: str | NatBehaviour, inside: str = INSIDE) -> VirtualNat:
+        """One more box on the network, at the next address.
+
+        Args:
+            kind: a preset or a behaviour.
+            inside: see `VirtualNat`; others than at home for whoever moves: mobile
+                networks have their own.
+        """
         behaviour = PRESETS[kind] if isinstance(kind, str) else kind
         address = self._addresses.next()
-        return VirtualNat(self.network, address, behaviour, self.rng(address))
+        rng = self.rng(address)
+        return VirtualNat(self.network, address, behaviour, rng, inside)
 
     def host_of(self, node: OverlayNode) -> InsideHost:
         """The host of a node behind a box."""
@@ -212,6 +223,14 @@ class Overlay:
         Nothing that comes of it is secret.
         """
         return random.Random(f"{self._seed} {label}")  # noqa: S311 - repeatable
+
+    def move(self, node: OverlayNode) -> None:
+        """Take a node's host to another box of the same kind, as from Wi-Fi to mobile.
+
+        Its addresses are others then, inside and outside.
+        """
+        behaviour = self.nat_of(node).behaviour
+        self.host_of(node).move_to(self.nat(behaviour, MOBILE_INSIDE))
 
     async def stop(self, node: OverlayNode) -> None:
         """End a node in order: it says good-bye."""

@@ -1,9 +1,9 @@
 """Does a transfer survive a change of address, and how long does it pause?
 
 Two users behind boxes; one sends to the other without end. Then the sender or the
-receiver gets another address: its box does, or it moves to another box (from Wi-Fi to
-mobile), at once or after seconds without coverage. The bytes go on on the same
-connection, or it is lost.
+receiver moves to another box (from Wi-Fi to mobile), at once or after seconds without
+coverage; or its box gets another address or reboots, of which the host sees nothing.
+The bytes go on on the same connection, or it is lost.
 """
 
 import contextlib
@@ -15,6 +15,7 @@ from typing import ClassVar, Final
 import msgspec
 import trio
 
+from opnode.core.errors import ConfigError
 from opnode.drivers.connections import Connection
 from opnode.node.config import NodeConfig, Role
 from opnode.node.node import OverlayNode
@@ -31,7 +32,7 @@ _KINDS: Final = ("open", "full", "addr", "port", "sym")
 
 
 class Move(msgspec.Struct, frozen=True, kw_only=True):
-    """One pair, of which the one behind ``mover`` moved.
+    """One pair, of which the one behind ``mover`` moved; ``role``: what it did.
 
     ``gap_s``: longest silence at the receiver without the time without coverage; the
     whole time left when nothing came any more.
@@ -39,7 +40,7 @@ class Move(msgspec.Struct, frozen=True, kw_only=True):
 
     mover: str
     other: str
-    how: str
+    role: str
     is_kept: bool
     gap_s: float
 
@@ -55,25 +56,27 @@ class MovingFigures(Figures, frozen=True, kw_only=True):
 
 
 class MovingScenario(OverlayScenario[MovingFigures], frozen=True, kw_only=True):
-    """``kinds``: of the boxes, with commas; every pair is tried in every way.
+    """``kinds``: of the boxes, with commas; every pair is tried in both roles.
 
-    ``away_s``: seconds without coverage in between.
+    ``how``: ``move`` to another box, or the box does something: ``new-address``,
+    ``reboot``. ``away_s``: seconds without coverage in between.
     """
 
     name: ClassVar[str] = "moving"
 
     kinds: str = ",".join(_KINDS)
+    how: str = "move"
     away_s: float = 0.0
 
     async def measure(self, overlay: Overlay) -> MovingFigures:
         """Move in each pair, one after the other."""
         kinds = self.kinds.split(",")
         moves = [
-            await self._move(overlay, mover, other, how)
+            await self._move(overlay, mover, other, role)
             for mover, other in itertools.product(kinds, kinds)
             # Others have no direct path in principle.
             if {mover, other} not in ({"sym"}, {"sym", "port"})
-            for how in ("sender", "receiver")
+            for role in ("sender", "receiver")
         ]
         kept = [move for move in moves if move.is_kept]
         smooth = [move for move in kept if move.gap_s <= _GAP_S]
@@ -86,12 +89,12 @@ class MovingScenario(OverlayScenario[MovingFigures], frozen=True, kw_only=True):
             not_smooth=tuple(move for move in moves if move not in smooth),
         )
 
-    async def _move(self, overlay: Overlay, mover: str, other: str, how: str) -> Move:
+    async def _move(self, overlay: Overlay, mover: str, other: str, role: str) -> Move:
         config = NodeConfig(role=Role.LEAF)
         one = await overlay.user(behind=mover, config=config)
         two = await overlay.user(behind=other, config=config)
         async with _connected(one, two) as (mine, theirs):
-            sender, receiver = (mine, theirs) if how == "sender" else (theirs, mine)
+            sender, receiver = (mine, theirs) if role == "sender" else (theirs, mine)
             transfer = _Transfer()
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(transfer.send, sender)
@@ -105,14 +108,23 @@ class MovingScenario(OverlayScenario[MovingFigures], frozen=True, kw_only=True):
                 nursery.cancel_scope.cancel()
         for node in (one, two):
             await overlay.stop(node)
-        return Move(mover=mover, other=other, how=how, is_kept=is_kept, gap_s=gap_s)
+        return Move(mover=mover, other=other, role=role, is_kept=is_kept, gap_s=gap_s)
 
     async def _change_address(self, overlay: Overlay, node: OverlayNode) -> None:
-        host = overlay.host_of(node)
-        nat = overlay.nat(overlay.nat_of(node).behaviour)
-        host.move_to(None)
-        await trio.sleep(self.away_s)
-        host.move_to(nat)
+        host, nat = overlay.host_of(node), overlay.nat_of(node)
+        if self.away_s:
+            host.move_to(None)
+            await trio.sleep(self.away_s)
+            host.move_to(nat)
+        match self.how:
+            case "move":
+                overlay.move(node)
+            case "new-address":
+                nat.change_address(overlay.next_address())
+            case "reboot":
+                nat.reboot()
+            case _:
+                raise ConfigError("how", self.how, "move, new-address or reboot")
 
 
 class _Transfer:

@@ -92,3 +92,14 @@ async def test_a_killed_seed_answers_nobody(autojump_clock):
         with trio.move_on_after(60):
             await user.wait_joined()
         assert not user.statistics().joined
+
+
+async def test_a_user_that_moved_has_other_addresses_inside_and_outside(autojump_clock):
+    async with open_overlay(3, public=True) as overlay:
+        user = await overlay.user(behind="port")
+        before = overlay.nat_of(user)
+        overlay.move(user)
+        after = overlay.nat_of(user)
+        assert after.behaviour == before.behaviour
+        assert after.address != before.address
+        assert overlay.host_of(user).address == "10.144.7.2"
