@@ -14,7 +14,7 @@
     │   │                        └── IceFailed
     │   ├── BootstrapFailed      ├── RecordNotFound
     │   ├── RequestTimeout       ├── RequestRefused
-    │   └── RelayUnavailable
+    │   └── RelayUnavailable     └── RelayLimitReached
     ├── StorageError             DataDirectoryInUse · UnreadableKey
     ├── TransferError            TransferDeclined · TransferCorrupt
     └── ConfigError              says which field, what was found, what was expected
@@ -178,6 +178,18 @@ class RequestRefused(NetworkError):
         self.code = code
         self.detail = detail
         self.alternates = alternates
+
+
+class RelayLimitReached(NetworkError):
+    """A relay passed on as much as it does for one session. Another one may go on.
+
+    Attributes:
+        reason: Which of its limits it was.
+    """
+
+    def __init__(self, relay: object, reason: str) -> None:
+        super().__init__(f"relay {relay}: {reason}")
+        self.reason = reason
 
 
 class StorageError(OpnodeError):

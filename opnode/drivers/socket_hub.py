@@ -27,6 +27,7 @@ from opnode.drivers.network import Buffer, DatagramSocket, Received, SocketStati
 _log = logging.getLogger(__name__)
 
 DatagramHandler: TypeAlias = Callable[[bytes, Endpoint], None]
+RunHandler: TypeAlias = Callable[[Received], None]
 
 # After this much the sinks get their turn, so that acknowledgements leave while a flood
 # comes in. 1 MB is an eighth of a window: with 4 MB the sender ran dry meanwhile
@@ -43,6 +44,8 @@ _RUDP = 0xE0
 RELAYED = 0xD0
 """First byte of a relayed datagram: then 8 bytes of session, then the datagram."""
 _RUDP_PREFIX = 9
+# What comes in runs that belong together: all name one connection or session.
+_GROUPED = (_RUDP, RELAYED)
 _WORD = 8
 
 
@@ -101,13 +104,14 @@ class SocketHub:
     Attributes:
         stun_handler: gets STUN datagrams; None drops them.
         rpc_handler: gets RPC datagrams; None drops them.
-        relay_handler: gets relayed datagrams, frame and all; None drops them.
+        relay_handler: gets runs of relayed datagrams of one session and one size, the
+            last one may be shorter, frame and all; None drops them.
     """
 
     def __init__(self, socket: DatagramSocket) -> None:
         self.stun_handler: DatagramHandler | None = None
         self.rpc_handler: DatagramHandler | None = None
-        self.relay_handler: DatagramHandler | None = None
+        self.relay_handler: RunHandler | None = None
         self._socket = socket
         self._sinks: dict[bytes, ConnectionSink] = {}
         self._touched: dict[bytes, ConnectionSink] = {}
@@ -205,6 +209,13 @@ class SocketHub:
         view = memoryview(data)
         self._dispatch_run_untrusted(Received(view, max(len(view), 1), source, 0))
         self._flush_touched()
+
+    def deliver_run_untrusted(self, received: Received) -> None:
+        """Take a run that a carrier unpacked from what one of our handlers got.
+
+        Only from within that handler: connections answer when the batch is through.
+        """
+        self._dispatch_untrusted(received)
 
     def when_writable(self, callback: Callable[[], None]) -> None:
         """Call `callback` once, when the socket's send buffer has drained.
@@ -306,7 +317,7 @@ class SocketHub:
         prefix = bytes(buffer[:_RUDP_PREFIX])
         for stop in range(segment_size, size, segment_size):
             following = bytes(buffer[stop : stop + _RUDP_PREFIX])
-            if following != prefix or prefix[0] != _RUDP:
+            if following != prefix or prefix[0] not in _GROUPED:
                 part = buffer[start:stop]
                 self._dispatch_run_untrusted(Received(part, segment_size, source, ecn))
                 start, prefix = stop, following
@@ -323,6 +334,10 @@ class SocketHub:
         try:
             if first == _RUDP:
                 self._deliver_rudp(received)
+            elif first == RELAYED:
+                self._relayed += -(-len(buffer) // received.segment_size)
+                if self.relay_handler is not None:
+                    self.relay_handler(received)
             else:
                 self._take_untrusted(buffer, source)
         except Exception as error:  # noqa: BLE001 - our bug must not become a kill switch
@@ -340,9 +355,6 @@ class SocketHub:
         elif _TURN_FIRST <= first <= _TURN_LAST:
             self._turn += 1
             handler = self._turn_servers.get(source)
-        elif first == RELAYED:
-            self._relayed += 1
-            handler = self.relay_handler
         else:
             self._unknown += 1
         if handler is not None:
@@ -373,11 +385,11 @@ def _is_stun(buffer: memoryview) -> bool:
 
 
 def _is_uniform(buffer: memoryview, segment_size: int) -> bool:
-    """Whether all segments are RUDP packets with the same 9 bytes in front.
+    """Whether all segments are packets or frames with the same 9 bytes in front.
 
     Compares columns with strided slices: a few steps a run instead of one a packet.
     """
-    if buffer[0] != _RUDP or segment_size < _RUDP_PREFIX:
+    if buffer[0] not in _GROUPED or segment_size < _RUDP_PREFIX:
         return False
     count = -(-len(buffer) // segment_size)
     if len(buffer) - (count - 1) * segment_size < _RUDP_PREFIX:

@@ -22,6 +22,7 @@ from opnode.drivers.qlog import QlogDirectory
 from opnode.drivers.qlog_trace import QlogTraces
 from opnode.drivers.rpc.config import RpcConfig
 from opnode.drivers.rpc.rpc import Rpc
+from opnode.drivers.services import Services
 from opnode.drivers.socket_hub import SocketHub
 from opnode.drivers.store import RecordStore
 from opnode.drivers.turn import TurnClient
@@ -42,6 +43,7 @@ from opnode.node.network_watch import NetworkChange, NetworkWatch
 from opnode.node.port_forecast import PortForecast
 from opnode.node.presence import PresenceConfig, PresenceKeeper
 from opnode.node.publishing import PresencePublisher
+from opnode.node.relaying import Relaying
 from opnode.node.roles import RoleKeeper
 from opnode.node.turn_way import TurnWays
 from opnode.node.websocket_service import WebSocketService
@@ -87,6 +89,7 @@ class Parts:
     cache: ContactCache
     roles: RoleKeeper
     dialler: Dialler
+    relaying: Relaying
     network_watch: NetworkWatch
     turn: TurnClient | None
     gateways: GatewayKeeper
@@ -120,15 +123,7 @@ async def assemble(
     except BaseException:
         store.close()
         raise
-    is_leaf = config.role is not Role.SERVER
-    rpc = Rpc(
-        hub,
-        node_id=node_id_of(keys.node.public, hub.local.host),
-        leaf=is_leaf,
-        signing_key=keys.node,
-        rng=world.rng,
-        config=RpcConfig(network=network_id_of(config.network_name)),
-    )
+    rpc = _rpc(config, keys, hub, world)
     try:
         websocket = await _websocket(config, hub, rpc)
     except BaseException:
@@ -143,9 +138,8 @@ async def assemble(
         config=DhtConfig(delegation=DelegationConfig(few_bindings=config.few_bindings)),
     )
     introductions = _introductions(config, rpc, dht, world)
-    acquaintances = Acquaintances(
-        world.wall_clock, directory.acquaintances_path if directory else None
-    )
+    known_at = directory.acquaintances_path if directory else None
+    acquaintances = Acquaintances(world.wall_clock, known_at)
     cache = ContactCache(directory, world.wall_clock)
     observed = ObservedAddresses(hub.local, _hosts(world))
     table = ConnectionTable(hub, traces=QlogTraces(qlog) if qlog else None)
@@ -174,6 +168,7 @@ async def assemble(
         turn=_turn(config, hub, connector, world),
         gateways=_gateways(config, hub, rpc, dht, world),
         websocket=websocket,
+        relaying=_relaying(config, rpc, dht, hub, connector, world),
     )
 
 
@@ -197,6 +192,38 @@ def _gateways(
         rng=world.rng,
         trust=config.gateway_trust,
     )
+
+
+def _rpc(config: NodeConfig, keys: NodeKeys, hub: SocketHub, world: World) -> Rpc:
+    return Rpc(
+        hub,
+        node_id=node_id_of(keys.node.public, hub.local.host),
+        leaf=config.role is not Role.SERVER,
+        signing_key=keys.node,
+        rng=world.rng,
+        config=RpcConfig(network=network_id_of(config.network_name)),
+    )
+
+
+def _relaying(
+    config: NodeConfig,
+    rpc: Rpc,
+    dht: Dht,
+    hub: SocketHub,
+    connector: Connector | None,
+    world: World,
+) -> Relaying:
+    relaying = Relaying(
+        hub,
+        rpc,
+        Services(rpc, dht.contacts, dht.closest_nodes, world.rng),
+        world.rng,
+        has_identity=config.has_identity,
+        config=config.relay,
+    )
+    if connector is not None and relaying.ways is not None:
+        connector.way_makers.append(relaying.ways)
+    return relaying
 
 
 def _hosts(world: World) -> list[str]:

@@ -11,6 +11,7 @@ from opnode.drivers.websocket_client import GatewayTrust
 from opnode.drivers.websocket_gateway import GatewayConfig
 from opnode.node.bootstrap import BootstrapEntry
 from opnode.protocols.introductions.introducer import IntroducerConfig
+from opnode.protocols.relay import RelayConfig
 from opnode.protocols.rudp.config import RudpConfig
 from opnode.protocols.websocket import GatewayUrl
 
@@ -81,6 +82,8 @@ class NodeConfig:
         turn_servers: that the user may use, the best first; one of them holds a relayed
             address for us.
         introducer: how much the node does for the introductions of others.
+        relay: pass on the datagrams of others who find no direct path, within these
+            limits; ``None`` for a node that does not, as long as nobody says so.
         transport: limits, timers and congestion control of our end of a connection.
         websocket: where clients without UDP are let in; ``None`` for nowhere.
         gateway_trust: whose certificates are believed when we are such a client.
@@ -101,6 +104,7 @@ class NodeConfig:
     max_unaccepted: int = 64
     few_bindings: bool = False
     introducer: IntroducerConfig = field(default_factory=IntroducerConfig)
+    relay: RelayConfig | None = None
     transport: RudpConfig = field(default_factory=RudpConfig)
     turn_servers: tuple[TurnServer, ...] = ()
     websocket: WebSocketOffer | None = None

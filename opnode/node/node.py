@@ -8,7 +8,6 @@ import contextlib
 import logging
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from dataclasses import dataclass
 from functools import partial
 from typing import Final
 
@@ -32,7 +31,6 @@ from opnode.core.ids import (
     peer_key,
 )
 from opnode.core.peerfile import (
-    IntroducerEntry,
     Presence,
 )
 from opnode.core.records import SignedRecord
@@ -40,21 +38,14 @@ from opnode.drivers.asyncio_island import Island, open_island
 from opnode.drivers.background import open_background
 from opnode.drivers.clock import WallClock, system_wall_clock
 from opnode.drivers.connections import Connection
-from opnode.drivers.dht.dht import Dht, DhtStatistics
-from opnode.drivers.introductions import IntroductionsStatistics
+from opnode.drivers.dht.dht import Dht
 from opnode.drivers.network import Network, SystemNetwork
-from opnode.drivers.rpc.config import RpcStatistics
-from opnode.drivers.socket_hub import HubStatistics
-from opnode.drivers.websocket_gateway import GatewayStatistics
-from opnode.node.addresses import Ipv6Statistics
 from opnode.node.assembly import Parts, World, assemble
 from opnode.node.bootstrap import BootstrapEntry
 from opnode.node.checkup import Checkup
 from opnode.node.config import NodeConfig, Role
 from opnode.node.connector import Connector
 from opnode.node.data_directory import DataDirectory
-from opnode.node.gateways import GatewaysStatistics
-from opnode.node.introducers import IntroducersStatistics
 from opnode.node.joining import JoinReport
 from opnode.node.keys import (
     CERTIFICATE_RENEWAL_S,
@@ -63,13 +54,10 @@ from opnode.node.keys import (
     make_keys,
     renew_certificate,
 )
-from opnode.node.network_watch import NetworkWatchStatistics
+from opnode.node.node_statistics import NodeStatistics
 from opnode.node.peer_view import PeerView, is_presence, view_of
 from opnode.node.peer_watch import PeerWatch
-from opnode.node.port_forecast import ForecastStatistics
 from opnode.node.presence import PresenceKeeper
-from opnode.protocols.nat.mapping import Mapping
-from opnode.protocols.reachability import ReachabilityStatistics
 
 logger = logging.getLogger(__name__)
 
@@ -79,41 +67,6 @@ LOCATIONS_AT_ONCE: Final = 3
 GOODBYE_S: Final = 1.0
 """A node that stops withdraws its presence and hands on its records, but takes no
 longer: three round trips around the world."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NodeStatistics:
-    """The node at one instant.
-
-    ``role`` is the one in force, ``configured_role`` what the node was told;
-    ``reachability`` is the evidence, ``None`` where the role does not depend on it.
-    ``mapped``: public addresses that routers forward to the node on its request.
-    """
-
-    node_id: NodeId
-    peer_id: PeerId | None
-    role: Role
-    configured_role: Role
-    reachability: ReachabilityStatistics | None
-    endpoint: Endpoint
-    observed: tuple[Endpoint, ...]
-    behind_nat: bool
-    nat: Mapping
-    ipv6: Ipv6Statistics
-    mapped: tuple[Endpoint, ...]
-    forecast: ForecastStatistics
-    joined: bool
-    contacts: int
-    introducers: tuple[IntroducerEntry, ...]
-    presence: IntroducersStatistics | None
-    network: NetworkWatchStatistics
-    connections: int
-    dht: DhtStatistics
-    rpc: RpcStatistics
-    introductions: IntroductionsStatistics
-    traffic: HubStatistics
-    gateways: GatewaysStatistics
-    websocket: GatewayStatistics | None
 
 
 class OverlayNode:
@@ -392,6 +345,7 @@ class OverlayNode:
             traffic=parts.hub.statistics(),
             gateways=parts.gateways.statistics(),
             websocket=parts.websocket.statistics() if parts.websocket else None,
+            relay=parts.relaying.statistics(),
         )
 
     async def run(
@@ -407,6 +361,7 @@ class OverlayNode:
             if parts.qlog is not None:
                 await nursery.start(parts.qlog.run)
             await nursery.start(parts.introductions.run)
+            await nursery.start(parts.relaying.run, parts.joiner.joined)
             if parts.connector is not None and parts.turn is not None:
                 await nursery.start(parts.table.run)
                 await nursery.start(parts.connector.run)
@@ -433,6 +388,7 @@ class OverlayNode:
             if parts.turn is not None:
                 nursery.start_soon(parts.turn.leave)
             nursery.start_soon(parts.dht.leave)
+            parts.relaying.stop()
 
     def close(self) -> None:
         """Say good-bye to every peer and remember the contacts."""

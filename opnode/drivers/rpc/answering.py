@@ -179,6 +179,7 @@ class Answerer:
             datagram.size,
             limit - reply_overhead(seen_at),
             seen_at if is_carried else None,
+            datagram.services,
         )
 
     def _serve_ping(self, request: IncomingRequest) -> Reply:

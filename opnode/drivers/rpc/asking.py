@@ -37,6 +37,7 @@ from opnode.protocols.rpc.messages import (
     Offer,
     Ping,
     Register,
+    RelayEnded,
     Request,
 )
 from opnode.protocols.rpc.silence import Silence
@@ -52,7 +53,7 @@ _PADDED: Final = frozenset({Ping, DialBack, Dial})
 _INVITED: Final = frozenset({Changed})
 # Somebody else chose to whom these go: whoever answers wins no place in our table by
 # that, or a stranger could name all those who are to have one.
-_SENT_FOR_OTHERS: Final = frozenset({Changed, Dialled, Offer})
+_SENT_FOR_OTHERS: Final = frozenset({Changed, Dialled, Offer, RelayEnded})
 # What a question for another shows where we hold no token: it is refused with a fresh
 # one (rpc §3.3) and asked again, so nothing large goes to where only somebody named.
 _NO_TOKEN_YET: Final = bytes(TOKEN_LENGTH)
@@ -243,6 +244,8 @@ class Asker:
         station = self._station
         if station.on_answered is not None and not is_carried(source.host):
             station.on_answered(answer)
+            if answer.services and not answer.leaf and station.on_offered is not None:
+                station.on_offered(answer.contact, answer.services)
         if station.on_observed is not None and station.hub.carrier_of(source) is None:
             station.on_observed(source, answer.observed)
 

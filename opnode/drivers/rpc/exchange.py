@@ -52,6 +52,7 @@ class IncomingRequest(msgspec.Struct, frozen=True, gc=False):
         room: bytes that an encoded reply body may take.
         carried_from: where the other end of the carrier is seen that brought it; None
             when it came in at our socket.
+        services: what the sender says that it does for others.
     """
 
     body: Request
@@ -63,6 +64,7 @@ class IncomingRequest(msgspec.Struct, frozen=True, gc=False):
     size: int
     room: int
     carried_from: Endpoint | None = None
+    services: Service = NO_SERVICE
 
     @property
     def seen_at(self) -> Endpoint:

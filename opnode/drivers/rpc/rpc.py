@@ -12,7 +12,7 @@ import trio
 from opnode.core.addresses import Endpoint
 from opnode.core.crypto import SigningKey
 from opnode.core.errors import RemoteProtocolError, RequestRefused
-from opnode.core.ids import NodeId
+from opnode.core.ids import Contact, NodeId
 from opnode.drivers.rpc.answering import Answerer
 from opnode.drivers.rpc.asking import Asker
 from opnode.drivers.rpc.config import RpcConfig, RpcStatistics
@@ -131,6 +131,15 @@ class Rpc:
     @on_answered.setter
     def on_answered(self, hear: Callable[[Answer], None] | None) -> None:
         self._station.on_answered = hear
+
+    @property
+    def on_offered(self) -> Callable[[Contact, Service], None] | None:
+        """Hears which node answered us that does something for others, and what."""
+        return self._station.on_offered
+
+    @on_offered.setter
+    def on_offered(self, hear: Callable[[Contact, Service], None] | None) -> None:
+        self._station.on_offered = hear
 
     @property
     def on_asked(self) -> Callable[[IncomingRequest], None] | None:

@@ -10,10 +10,12 @@ from typing import Final
 
 from opnode.core.addresses import Endpoint
 from opnode.core.crypto import SigningKey, keyed_digest, sha256
+from opnode.core.ids import Contact
 from opnode.drivers.rpc.config import COUNTERS
 from opnode.drivers.rpc.exchange import Answer, IncomingRequest
 from opnode.drivers.socket_hub import SocketHub
 from opnode.protocols.rpc.datagrams import Sender
+from opnode.protocols.rpc.messages import Service
 from opnode.protocols.rpc.traffic import Traffic
 
 _SECRET_SIZE: Final = 32
@@ -45,6 +47,7 @@ class Station:
         counts: by the names in ``COUNTERS``.
         traffic: by the type of the request.
         on_answered: a node answered us, leaf or not.
+        on_offered: a node answered us and does something for others.
         on_asked: a node asked us, leaf or not; whoever did not prove its address paid
             for being pinged.
         on_failure: nobody answered at this address.
@@ -56,6 +59,7 @@ class Station:
     counts: dict[str, int]
     traffic: Traffic
     on_answered: Callable[[Answer], None] | None = None
+    on_offered: Callable[[Contact, Service], None] | None = None
     on_asked: Callable[[IncomingRequest], None] | None = None
     on_failure: Callable[[Endpoint], None] | None = None
     on_observed: Callable[[Endpoint, Endpoint], None] | None = None

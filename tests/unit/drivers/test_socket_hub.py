@@ -372,7 +372,7 @@ async def test_relayed_and_turn_datagrams_reach_their_handlers(setup: Setup):
     heard: list[bytes] = []
     stun_heard = len(setup.stun)
     setup.hub.add_turn_server(PEER, lambda data, _: heard.append(data))
-    setup.hub.relay_handler = lambda data, _: heard.append(data)
+    setup.hub.relay_handler = lambda run: heard.append(bytes(run.buffer))
     turn, relayed = b"\x40" * 12, b"\xd0" + bytes(12)
     await setup.send(turn, relayed, STUN)
     assert heard == [turn, relayed, STUN]
