@@ -87,9 +87,6 @@ class IceConfig:
     # the wait each time: where 30 % of the datagrams are lost each way, that fails one
     # check in a hundred. The wait doubles up to the longest above, and stays there.
     check_retransmissions: int = 15
-    # Whoever makes an offer chooses where we send checks: until one of its own arrived,
-    # its addresses hear from us three times each. Its checks make us try again.
-    unheard_retransmissions: int = 2
     # RFC 7675 §5.1: consent ends 30 s after the last check that was answered.
     consent_interval_s: float = 5.0
     consent_lifetime_s: float = 30.0
@@ -184,8 +181,8 @@ class _Protocol(StunProtocol):
         transaction = Transaction(request, integrity_key, self._context)
         self._context.transactions[transaction.transaction_id] = transaction
         try:
-            for sent in range(retransmissions + 1):
-                if sent > config.unheard_retransmissions and self._is_unheard():
+            for _ in range(retransmissions + 1):
+                if not self._may_send_to(addr):
                     raise stun.TransactionTimeout
                 self.send_stun(request, addr)
                 answer = await transaction.answer.wait(wait_s)
@@ -200,11 +197,11 @@ class _Protocol(StunProtocol):
             raise stun.TransactionFailed(answer[0])
         return answer
 
-    def _is_unheard(self) -> bool:
-        """Whether only an offer's word says that anybody is there."""
+    def _may_send_to(self, addr: tuple[str, int]) -> bool:
+        """Whether more than an offer's word says that the peer is there."""
         connection = self.receiver
         assert isinstance(connection, IceConnection)
-        return not (connection.ice_controlling or connection.has_heard_peer)
+        return connection.may_send_to(addr)
 
 
 class IceConnection(Connection):
@@ -229,6 +226,12 @@ class IceConnection(Connection):
         self.on_doubt: Callable[[], None] | None = None
         self.on_relayed: Callable[[Endpoint], None] | None = None
         self.has_heard_peer = False
+        # Roles may be swapped; who trusts whom is not.
+        self._is_caller = controlling
+        # Addresses that authenticated checks came from, and those that had our one
+        # check before. As many as a session has remote candidates.
+        self._heard: set[tuple[str, int]] = set()
+        self._tried: set[tuple[str, int]] = set()
         # Where else the peer may be: it answered a check, or one was under way.
         self.alternatives: tuple[Endpoint, ...] = ()
         self._context = context
@@ -367,6 +370,19 @@ class IceConnection(Connection):
         self._protocols.append(protocol)
         return protocol
 
+    def may_send_to(self, addr: tuple[str, int]) -> bool:
+        """Whether one more check may go there, which is then counted.
+
+        Whoever makes an offer chooses the addresses, and anybody's may be among them:
+        each gets one check, which opens our NAT for it. A second one goes only to where
+        a check of the peer came from. Who called has chosen whom to believe.
+        """
+        if self._is_caller or addr in self._heard:
+            return True
+        is_first = addr not in self._tried
+        self._tried.add(addr)
+        return is_first
+
     # aioice calls the following ones; the names are its own.
 
     def sort_check_list(self) -> None:
@@ -382,6 +398,7 @@ class IceConnection(Connection):
     ) -> None:
         """As aioice does with a check that verified; the peer is there."""
         self.has_heard_peer = True
+        self._heard.add(addr)
         super().check_incoming(message, addr, protocol)
 
     def build_request(self, pair: CandidatePair, nominate: bool) -> stun.Message:
@@ -434,7 +451,7 @@ class IceConnection(Connection):
         return complete
 
     def _check_list_maybe_fail(self) -> None:
-        if not (self.ice_controlling or self.has_heard_peer):
+        if not (self._is_caller or self.has_heard_peer):
             # Our answer may still be on its way to the peer: its checks make us try
             # again. Whoever answered an offer sets a deadline.
             return

@@ -188,9 +188,10 @@ async def test_checks_are_repeated_at_the_callers_pace(
     async with trio.open_nursery() as nursery:
         nursery.start_soon(connect_both, one, other, 0.2)
         await trio.sleep(0.55)
-        # Sent at 0, 0.2 and 0.6; the one at 0.6 gets through.
+        # Sent at 0, 0.2 and 0.6; the one at 0.6 gets through, and the callee, whose one
+        # check was lost, answers it with another.
         world.network.heal()
-    assert trio.current_time() == pytest.approx(0.7, abs=0.001)
+    assert trio.current_time() == pytest.approx(0.75, abs=0.001)
     await one.close()
     await other.close()
 
@@ -898,16 +899,69 @@ def aimed_at(half: IceHalf, endpoint: Endpoint) -> IceHalf:
     return dataclasses.replace(half, candidates=(target,))
 
 
-async def test_an_offer_alone_draws_three_checks_for_each_address(
+def checks_at(sock: DatagramSocket) -> int:
+    checks = 0
+    while (received := sock.receive()) is not None:
+        checks += len(list(segments_of(received.buffer, received.segment_size)))
+    return checks
+
+
+async def test_an_offer_alone_draws_one_check_for_each_address(
     autojump_clock: Clock, world: World
 ):
     caller, callee = world.sessions()
+    named = aimed_at(caller.local, STRANGER)
+    # Named again and again, it is the same address.
+    again = dataclasses.replace(named.candidates[0], foundation="other")
+    named = dataclasses.replace(named, candidates=(*named.candidates, again))
     with trio.move_on_after(60):
-        await callee.connect(aimed_at(caller.local, STRANGER), RTO_S)
+        await callee.connect(named, RTO_S)
+    assert checks_at(world.stranger) == 1
+
+
+async def test_a_caller_that_is_there_draws_no_more_checks_for_others_addresses(
+    autojump_clock: Clock, world: World
+):
+    # The caller is real, and names an address that is another's besides its own.
+    caller, callee = world.sessions()
+    victim = aimed_at(caller.local, STRANGER).candidates
+    named = dataclasses.replace(
+        caller.local, candidates=(*victim, *caller.local.candidates)
+    )
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(caller.connect, callee.local, RTO_S)
+        assert await callee.connect(named, RTO_S) == CALLER
+    await trio.sleep(60)
+    assert checks_at(world.stranger) == 1
+
+
+async def test_a_caller_cannot_make_the_callee_trust_it_by_swapping_roles(
+    autojump_clock: Clock, world: World
+):
+    _, callee = world.sessions()
+    half = half_of(STRANGER)
     checks = 0
-    while (received := world.stranger.receive()) is not None:
-        checks += len(list(segments_of(received.buffer, received.segment_size)))
-    assert checks == 3
+
+    async def conflict() -> None:
+        nonlocal checks
+        while True:
+            await world.stranger.wait_readable()
+            while (received := world.stranger.receive()) is not None:
+                checks += 1
+                request = stun.parse_message(bytes(received.buffer))
+                answer = stun.Message(
+                    stun.Method.BINDING, stun.Class.ERROR, request.transaction_id
+                )
+                answer.attributes["ERROR-CODE"] = (487, "Role Conflict")
+                answer.add_message_integrity(half.password.encode())
+                world.stranger.send(bytes(answer), CALLEE)
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(conflict)
+        with trio.move_on_after(60):
+            await callee.connect(half, RTO_S)
+        nursery.cancel_scope.cancel()
+    assert checks == 1
 
 
 async def test_a_caller_that_hears_the_answer_late_is_still_let_in(
@@ -917,7 +971,7 @@ async def test_a_caller_that_hears_the_answer_late_is_still_let_in(
     async with trio.open_nursery() as nursery:
         nursery.start_soon(other.connect, one.local, RTO_S)
         world.network.partition([CALLER.host], [CALLEE.host])
-        # Long after the callee's three checks, which nobody heard.
+        # Long after the callee's one check, which nobody heard.
         await trio.sleep(8)
         world.network.heal()
         assert await one.connect(other.local, RTO_S) == CALLEE
