@@ -16,7 +16,7 @@ from opnode.testing.nat_behaviour import PRESETS
 from opnode.testing.overlay import open_overlay
 
 SEEDS = 12
-IDLE_S = 400.0
+IDLE_S = 900.0
 """No mapping lives so long without traffic, so most seeds are strangers to the NAT."""
 
 
