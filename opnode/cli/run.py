@@ -29,6 +29,7 @@ from opnode.cli.options import (
 from opnode.cli.output import Output, set_up_logging, size_text
 from opnode.cli.patience import told_if_slow
 from opnode.cli.prompt import TerminalPrompt
+from opnode.cli.relay_options import relay_options
 from opnode.cli.signals import run_until_signal
 from opnode.core.addresses import Endpoint, is_wildcard
 from opnode.core.crypto import random_bytes
@@ -56,6 +57,7 @@ from opnode.node.config import EVERY_INTERFACE, NodeConfig, Role, WebSocketOffer
 from opnode.node.data_directory import default_data_directory
 from opnode.node.joining import JoinReport
 from opnode.node.node import OverlayNode, open_node
+from opnode.protocols.relay import RelayConfig
 
 SEED_PORT: Final = 4848
 """A fixed port, so that a seed's invite stays true after a restart."""
@@ -82,6 +84,7 @@ class RunOptions:
     name: str = ""
     qlog: Path | None = None
     websocket: WebSocketOffer | None = None
+    relay: RelayConfig | None = None
     gateway_trust: GatewayTrust = field(default_factory=GatewayTrust)
 
 
@@ -140,6 +143,7 @@ def node_options(command: Callable[..., None]) -> Callable[..., None]:
 )
 @gateway_trust_option
 @qlog_option
+@relay_options
 def up(  # noqa: PLR0913 - click hands over one argument per option
     *,
     data: Path | None,
@@ -153,6 +157,7 @@ def up(  # noqa: PLR0913 - click hands over one argument per option
     inbox: Path | None,
     name: str,
     qlog: Path | None,
+    relay: RelayConfig | None,
     gateway_trust: GatewayTrust,
 ) -> None:
     """Run your node until Ctrl-C.
@@ -179,6 +184,7 @@ def up(  # noqa: PLR0913 - click hands over one argument per option
         name=name,
         qlog=qlog,
         gateway_trust=gateway_trust,
+        relay=relay,
     )
     if options.accept is not AcceptPolicy.NEVER:
         _check_inbox(options.inbox)
@@ -195,6 +201,7 @@ def up(  # noqa: PLR0913 - click hands over one argument per option
     help="Where the node's UDP socket is.",
 )
 @websocket_options
+@relay_options
 def seed(  # noqa: PLR0913 - click hands over one argument per option
     *,
     data: Path | None,
@@ -204,6 +211,7 @@ def seed(  # noqa: PLR0913 - click hands over one argument per option
     seeds: Path | None,
     listen: Endpoint,
     websocket: WebSocketOffer | None,
+    relay: RelayConfig | None,
 ) -> None:
     """Run a node through which others join, until Ctrl-C.
 
@@ -214,6 +222,7 @@ def seed(  # noqa: PLR0913 - click hands over one argument per option
     \b
     Examples:
         opnode seed
+        opnode seed --relay --relay-rate 2MB
         opnode seed --listen 203.0.113.5:4848 --data /var/lib/opnode
         opnode seed --bootstrap opnode://KEY@other-seed.example.org:4848
         opnode seed --websocket 0.0.0.0:443 --tls-cert fullchain.pem --tls-key key.pem
@@ -229,6 +238,7 @@ def seed(  # noqa: PLR0913 - click hands over one argument per option
         inbox=directory / "inbox",
         is_seed=True,
         websocket=websocket,
+        relay=relay,
     )
     _run(options, is_json=is_json, is_verbose=is_verbose)
 
@@ -277,6 +287,7 @@ async def _run_node(options: RunOptions, view: "DaemonView") -> None:
         location_name=options.name,
         qlog_dir=options.qlog,
         websocket=options.websocket,
+        relay=options.relay,
         gateway_trust=options.gateway_trust,
         network_name=NETWORK_NAME,
     )
