@@ -40,6 +40,13 @@ class _Transport(msgspec.Struct, kw_only=True):
     post_quantum_at: float | None = None
 
 
+class _Carried(msgspec.Struct, kw_only=True):
+    """What one kind of path carried, in bytes."""
+
+    sent: int
+    received: int
+
+
 def connection_rows(row: Mapping[str, object]) -> dict[str, object]:
     """Return what to show of a connection, by its label.
 
@@ -53,6 +60,7 @@ def connection_rows(row: Mapping[str, object]) -> dict[str, object]:
     shown = {
         "peer id": row.get("peer_id"),
         "path": _path(row, transport),
+        "carried": _carried(row.get("carried")),
         "round trip": _round_trip(transport),
         "sent": _sent(transport),
         "received": _received(transport),
@@ -66,12 +74,25 @@ def connection_rows(row: Mapping[str, object]) -> dict[str, object]:
 def _path(row: Mapping[str, object], transport: _Transport) -> str:
     if not row.get("endpoint"):
         return "none yet"
-    words = [f"{row.get('path')}, {row.get('endpoint')}"]
+    kind = row.get("path")
+    by = "" if kind == "direct" else "by way of "
+    words = [f"{kind}, {by}{row.get('endpoint')}"]
     if transport.packet_size:
         words.append(f"packets of {transport.packet_size} bytes")
     if transport.ecn:
         words.append(f"congestion marks {transport.ecn}")
     return ", ".join(words)
+
+
+def _carried(carried: object) -> str:
+    """Bytes by kind of path, where it was not the direct one alone."""
+    kinds = msgspec.convert(carried or {}, dict[str, _Carried])
+    if set(kinds) <= {"direct"}:
+        return ""
+    return ", ".join(
+        f"{kind} {size_text(figures.sent)} out and {size_text(figures.received)} in"
+        for kind, figures in kinds.items()
+    )
 
 
 def _round_trip(transport: _Transport) -> str:

@@ -13,6 +13,7 @@ from opnode.daemon.figures import (
     Budget,
     DhtFigures,
     NodeFigures,
+    RelayFigures,
     RpcFigures,
     TrafficLine,
 )
@@ -35,6 +36,7 @@ def node_rows(node: NodeFigures) -> dict[str, str]:
         "records": _records(dht),
         "watching": _watching(dht),
         "lookups": _lookups(dht),
+        "relaying": _relaying(node.relay) if node.relay else None,
         "refused": _refused(dht, node.rpc),
         "budget": _budget(node.rpc.budget) if node.rpc.budget else None,
     }
@@ -165,6 +167,15 @@ def _refused(dht: DhtFigures, rpc: RpcFigures) -> str | None:
         "bad records": dht.bad_records,
     }
     return ", ".join(f"{number} {what}" for what, number in counts.items() if number)
+
+
+def _relaying(relay: RelayFigures) -> str:
+    """What the operator gives away to those who find no direct path."""
+    text = f"{_count(relay.sessions, 'session')}, {size_text(relay.bytes_relayed)}"
+    text += " passed on"
+    if relay.bytes_dropped:
+        text += f", {size_text(relay.bytes_dropped)} above the limits"
+    return text
 
 
 def _budget(budget: Budget) -> str:

@@ -247,7 +247,11 @@ class Verbs:
             "peer_id": format_peer_id(connection.peer_id),
             "name": self._daemon.book.name_of(connection.peer_id),
             "path": connection.path.kind.value if connection.path else None,
-            "endpoint": str(connection.path.endpoint) if connection.path else None,
+            "endpoint": str(connection.path.leads_by) if connection.path else None,
+            "carried": {
+                kind.value: {"sent": carried.sent, "received": carried.received}
+                for kind, carried in connection.bytes_by_kind().items()
+            },
             "transport": as_plain(connection.statistics()),
         }
 
@@ -503,7 +507,7 @@ def connected(
     return messages.Connected(
         peer_id=format_peer_id(connection.peer_id),
         path=path.kind.value if path else "none",
-        endpoint=str(path.endpoint) if path else "",
+        endpoint=str(path.leads_by) if path else "",
         reused=reused,
         lookup_ms=milliseconds(timings.lookup_s) if timings else None,
         introduce_ms=milliseconds(timings.introduce_s) if timings else None,

@@ -125,6 +125,15 @@ class Presence(msgspec.Struct, frozen=True, kw_only=True):
     binding: Binding | None = None
 
 
+class RelayFigures(msgspec.Struct, frozen=True, kw_only=True):
+    """What a node passed on for others."""
+
+    sessions: int
+    complete: int
+    bytes_relayed: int
+    bytes_dropped: int = 0
+
+
 class NodeFigures(msgspec.Struct, frozen=True, kw_only=True):
     """Of a whole node."""
 
@@ -144,6 +153,7 @@ class NodeFigures(msgspec.Struct, frozen=True, kw_only=True):
     joined: bool | None = None
     contacts: int | None = None
     connections: int | None = None
+    relay: RelayFigures | None = None
     dht: DhtFigures = DhtFigures()
     rpc: RpcFigures = RpcFigures()
 

@@ -5,7 +5,7 @@ closing what nobody uses. Refuses to know what runs in a channel.
 """
 
 import logging
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Final, Protocol, TypeAlias
@@ -13,7 +13,7 @@ from typing import Final, Protocol, TypeAlias
 import trio
 
 from opnode.core.ids import PeerId, short
-from opnode.drivers.connection_paths import Path
+from opnode.drivers.connection_paths import Path, PathBytes, PathKind
 from opnode.drivers.connections import ConnectTimings
 
 logger = logging.getLogger(__name__)
@@ -42,6 +42,10 @@ class PeerConnection(Protocol):
     @property
     def path(self) -> Path | None:
         """The way that datagrams take now."""
+
+    def bytes_by_kind(self) -> Mapping[PathKind, PathBytes]:
+        """What each kind of path carried."""
+        ...
 
     async def open_channel(self) -> trio.abc.HalfCloseableStream:
         """Open a channel."""

@@ -47,6 +47,11 @@ class Path:
     endpoint: Endpoint
     via: Endpoint | None = None
 
+    @property
+    def leads_by(self) -> Endpoint:
+        """An address that means something to people: the relay's, or the peer's."""
+        return self.via or self.endpoint
+
 
 class PathBytes(NamedTuple):
     """What one kind of path carried, in bytes."""

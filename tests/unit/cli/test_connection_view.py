@@ -80,3 +80,21 @@ def test_figures_that_another_version_does_not_have_are_left_out():
 def test_a_figure_of_another_type_is_an_error():
     with pytest.raises(msgspec.ValidationError):
         connection_rows({"transport": {"packets_sent": "many"}})
+
+
+def test_what_is_passed_on_says_by_whom_and_how_much():
+    carried = {
+        "direct": {"sent": 1200, "received": 60},
+        "relay": {"sent": 5_000_000, "received": 40_000},
+    }
+    found = row(figures(), path="relay", endpoint="192.0.2.1:4000", carried=carried)
+    shown = connection_rows(found)
+    assert shown["path"].startswith("relay, by way of 192.0.2.1:4000, packets of ")
+    assert shown["carried"] == (
+        "direct 1.2 kB out and 60 B in, relay 5.0 MB out and 40.0 kB in"
+    )
+
+
+def test_a_connection_that_was_always_direct_tells_no_kinds():
+    carried = {"direct": {"sent": 1200, "received": 60}}
+    assert "carried" not in connection_rows(row(figures(), carried=carried))

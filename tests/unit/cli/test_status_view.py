@@ -172,3 +172,13 @@ def test_a_time_has_its_two_largest_units(seconds, text):
 def test_nested_values_stand_side_by_side():
     values = {"a": {"b_c": 1}, "d": [{"e": 1.5}, "f"], "g": [], "h": None}
     assert flat(values) == {"a b c": "1", "d": "1.5, f", "g": "none", "h": "None"}
+
+
+def test_a_relay_tells_what_it_gives_away():
+    relay = {"sessions": 1, "complete": 1, "bytes_relayed": 2_000_000}
+    shown = node_rows(read_figures({"relay": relay}))
+    assert shown == {"relaying": "1 session, 2.0 MB passed on"}
+    busy = read_figures({"relay": relay | {"sessions": 3, "bytes_dropped": 1500}})
+    assert node_rows(busy)["relaying"] == (
+        "3 sessions, 2.0 MB passed on, 1.5 kB above the limits"
+    )

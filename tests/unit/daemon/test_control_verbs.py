@@ -22,7 +22,7 @@ from opnode.daemon.frames import HELLO, FrameStream
 from opnode.daemon.peer_connections import PeerConnections
 from opnode.daemon.services import AcceptPolicy, Services
 from opnode.daemon.transfer import Verdict
-from opnode.drivers.connection_paths import Path, PathKind
+from opnode.drivers.connection_paths import Path, PathBytes, PathKind
 from opnode.drivers.connections import ConnectTimings
 from tests.unit.daemon.test_control_trace import ScriptedTable
 
@@ -55,6 +55,9 @@ class FakeConnection:
         self.closed = trio.Event()
         self._world = world
         self._channels = []
+
+    def bytes_by_kind(self):
+        return {PathKind.DIRECT: PathBytes(10, 20)}
 
     async def open_channel(self):
         ours, theirs = memory_stream_pair()
