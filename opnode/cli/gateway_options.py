@@ -84,30 +84,29 @@ def websocket_options(command: Callable[..., None]) -> Callable[..., None]:
         ws_url: GatewayUrl | None,
         **others: object,
     ) -> None:
-        needless = [
-            name
-            for name, value in (
-                ("--tls-cert", ws_certificate),
-                ("--tls-key", ws_key),
-                ("--public-url", ws_url),
-            )
-            if value is not None and ws_listen is None
-        ]
-        if needless:
-            raise click.UsageError(f"{needless[0]} needs --websocket HOST:PORT")
-        if ws_key is not None and ws_certificate is None:
-            raise click.UsageError("--tls-key needs --tls-cert FILE")
-        offer: WebSocketOffer | None = None
-        if ws_listen is not None:
-            offer = WebSocketOffer(
-                listen=ws_listen,
-                certificate=ws_certificate,
-                key=ws_key,
-                public_url=ws_url,
-            )
+        offer = _offer(ws_listen, ws_certificate, ws_key, ws_url)
         command(websocket=offer, **others)
 
     return with_offer
+
+
+def _offer(
+    listen: Endpoint | None,
+    certificate: Path | None,
+    key: Path | None,
+    url: GatewayUrl | None,
+) -> WebSocketOffer | None:
+    given = {"--tls-cert": certificate, "--tls-key": key, "--public-url": url}
+    needless = [name for name, value in given.items() if value is not None]
+    if listen is None:
+        if needless:
+            raise click.UsageError(f"{needless[0]} needs --websocket HOST:PORT")
+        return None
+    if key is not None and certificate is None:
+        raise click.UsageError("--tls-key needs --tls-cert FILE")
+    return WebSocketOffer(
+        listen=listen, certificate=certificate, key=key, public_url=url
+    )
 
 
 def gateway_trust_option(command: Callable[..., None]) -> Callable[..., None]:

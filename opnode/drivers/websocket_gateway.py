@@ -22,6 +22,7 @@ from trio_websocket import (
 )
 
 from opnode.core.addresses import Endpoint, host_bytes, is_loopback
+from opnode.core.crypto import sha256
 from opnode.core.errors import ConfigError
 from opnode.drivers.socket_hub import SocketHub
 from opnode.drivers.websocket_carrier import CarrierConfig, WebSocketCarrier
@@ -256,6 +257,22 @@ async def open_listeners(
     return [
         trio.SSLListener(each, context, https_compatible=True) for each in listeners
     ]
+
+
+def self_signed_pin(certificate: Path) -> bytes:
+    """SHA-256 of a certificate that nobody else vouches for; else nothing.
+
+    Of those alone that may sign, as ``openssl req -x509`` makes them.
+    """
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    try:
+        context.load_verify_locations(str(certificate))
+    except OSError:
+        return b""
+    described = context.get_ca_certs()
+    if len(described) != 1 or described[0].get("issuer") != described[0].get("subject"):
+        return b""
+    return sha256(context.get_ca_certs(binary_form=True)[0])
 
 
 def bound_to(listener: Listener) -> Endpoint:

@@ -119,15 +119,8 @@ async def assemble(
     qlog = _qlog(config, world)
     store = RecordStore(directory.records_path if directory else ":memory:")
     try:
-        hub = SocketHub(await world.network.bind(config.listen))
+        hub, rpc, websocket = await _open_sockets(config, keys, world)
     except BaseException:
-        store.close()
-        raise
-    rpc = _rpc(config, keys, hub, world)
-    try:
-        websocket = await _websocket(config, hub, rpc)
-    except BaseException:
-        hub.close()
         store.close()
         raise
     dht = Dht(
@@ -172,12 +165,18 @@ async def assemble(
     )
 
 
-async def _websocket(
-    config: NodeConfig, hub: SocketHub, rpc: Rpc
-) -> WebSocketService | None:
+async def _open_sockets(
+    config: NodeConfig, keys: NodeKeys, world: World
+) -> tuple[SocketHub, Rpc, WebSocketService | None]:
+    hub = SocketHub(await world.network.bind(config.listen))
+    rpc = _rpc(config, keys, hub, world)
     if config.websocket is None:
-        return None
-    return await WebSocketService.open(hub, rpc, config.websocket)
+        return hub, rpc, None
+    try:
+        return hub, rpc, await WebSocketService.open(hub, rpc, config.websocket)
+    except BaseException:
+        hub.close()
+        raise
 
 
 def _gateways(

@@ -18,6 +18,7 @@ from opnode.drivers.websocket_gateway import (
     WebSocketGateway,
     bound_to,
     open_listeners,
+    self_signed_pin,
 )
 from opnode.node.config import WebSocketOffer
 from opnode.protocols.rpc.messages import Service
@@ -33,6 +34,8 @@ class WebSocketService:
         """Use ``open``."""
         self._offer = offer
         self._listeners = listeners
+        # Whom no authority vouches for is known by its certificate alone.
+        self._pin = self_signed_pin(offer.certificate) if offer.certificate else b""
         self._gateway = WebSocketGateway(hub, rpc.network_id, offer.limits)
         self._forwarding = Forwarding(rpc)
         rpc.services |= Service.WEBSOCKET
@@ -59,7 +62,7 @@ class WebSocketService:
         if self._offer.public_url is not None:
             return self._offer.public_url
         scheme = "ws" if self._offer.certificate is None else "wss"
-        return GatewayUrl(scheme, host, self.listening_at.port)
+        return GatewayUrl(scheme, host, self.listening_at.port, "/", self._pin)
 
     def watch_peers(self, has_peers: Callable[[], bool]) -> None:
         """Let nobody in while this says that we know no other node."""

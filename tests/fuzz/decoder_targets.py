@@ -9,7 +9,12 @@ from collections.abc import Callable
 
 from opnode.core.addresses import Endpoint, pack, unpack_untrusted
 from opnode.core.crypto import SigningKey, StaticKey
-from opnode.core.errors import OpnodeError, RecordError, RemoteProtocolError
+from opnode.core.errors import (
+    ConfigError,
+    OpnodeError,
+    RecordError,
+    RemoteProtocolError,
+)
 from opnode.core.ids import NodeId
 from opnode.core.peerfile import (
     Identity,
@@ -34,6 +39,12 @@ from opnode.protocols.rpc.messages import (
     MAIN_NETWORK,
     FindValue,
     Nodes,
+)
+from opnode.protocols.websocket import (
+    GatewayUrl,
+    HelloError,
+    check_hello_untrusted,
+    hello,
 )
 from tests.fuzz.introduction_targets import mutate
 
@@ -74,6 +85,26 @@ def record_target(data: bytes) -> None:
             assert record.wire == received
             is_chunk = not record.owner
             assert is_chunk or received in GENUINE_RECORDS, "a forgery was believed"
+
+
+def hello_target(data: bytes) -> None:
+    """Any bytes as the first message of a WebSocket, and changed genuine ones."""
+    genuine = hello(MAIN_NETWORK)
+    for received in (data, mutate(genuine, data), genuine + data):
+        try:
+            check_hello_untrusted(received, MAIN_NETWORK)
+        except HelloError:
+            continue
+        assert received.startswith(genuine), "a HELLO of something else was taken"
+
+
+def gateway_url_target(data: bytes) -> None:
+    """Any text as the address of a gateway: what is taken is written the same."""
+    try:
+        url = GatewayUrl.parse(data.decode("utf-8", "replace"))
+    except ConfigError:
+        return
+    assert GatewayUrl.parse(str(url)) == url
 
 
 def parsed_record_target(data: bytes) -> None:
@@ -141,5 +172,7 @@ TARGETS: tuple[Target, ...] = (
     endpoint_target,
     control_target,
     file_name_target,
+    hello_target,
+    gateway_url_target,
 )
 """The fuzz targets of the decoders, replayed by hypothesis as plain tests."""

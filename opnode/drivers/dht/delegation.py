@@ -98,6 +98,9 @@ class Delegation:
         if named is None:
             return None
         await self._read(found, named)
+        # A server names others; it may be one of the closest itself.
+        near = [server for server in self._servers if server not in named]
+        await self._lookups.read_bags(key, near, found.add_all_untrusted)
         self._counts["bad_records"] += found.bad
         return found.records()
 

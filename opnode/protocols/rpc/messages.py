@@ -349,7 +349,7 @@ class Found(_Reply, frozen=True, tag=13):
 
 
 class Servers(_Reply, frozen=True, tag=15):
-    """Nodes that offer the services; of gateways their addresses, in the same order."""
+    """Nodes that offer the services; where the asked node's own WebSocket is."""
 
     contacts: _Servers
     urls: _Urls = ()

@@ -1,5 +1,7 @@
 """`websocket_service`: what others are told of a gateway, and that it is one at all."""
 
+from pathlib import Path
+
 import pytest
 
 from opnode.core.addresses import Endpoint
@@ -30,7 +32,7 @@ async def test_others_are_told_the_public_address_or_the_one_that_they_see(
     rpc = await Net(nursery).rpc(1)
     offer = WebSocketOffer(
         listen=Endpoint("0.0.0.0", 8443),
-        certificate=certificate,
+        certificate=Path(certificate) if certificate else None,
         public_url=GatewayUrl.parse(public_url) if public_url else None,
     )
     service = WebSocketService(None, rpc, offer, [])
