@@ -81,9 +81,14 @@ class NatBehaviour:
 OPEN: Final = NatBehaviour(translates=False, filtering=Dependence.ENDPOINT_INDEPENDENT)
 """No NAT: a public address."""
 
-FULL_CONE: Final = NatBehaviour(filtering=Dependence.ENDPOINT_INDEPENDENT)
-ADDRESS_RESTRICTED: Final = NatBehaviour(filtering=Dependence.ADDRESS_DEPENDENT)
-PORT_RESTRICTED: Final = NatBehaviour()
+# None of them keeps the port, though many real ones do: that would hide mistakes.
+FULL_CONE: Final = NatBehaviour(
+    filtering=Dependence.ENDPOINT_INDEPENDENT, ports=PortAssignment.RANDOM
+)
+ADDRESS_RESTRICTED: Final = NatBehaviour(
+    filtering=Dependence.ADDRESS_DEPENDENT, ports=PortAssignment.RANDOM
+)
+PORT_RESTRICTED: Final = NatBehaviour(ports=PortAssignment.RANDOM)
 
 SYMMETRIC: Final = NatBehaviour(
     mapping=Dependence.ADDRESS_AND_PORT_DEPENDENT, ports=PortAssignment.RANDOM

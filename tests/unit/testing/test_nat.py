@@ -11,7 +11,7 @@ from opnode.core.errors import ConfigError, NetworkError
 from opnode.drivers.network import Network, segments_of
 from opnode.testing.clock import run_deterministic
 from opnode.testing.nat import VirtualNat
-from opnode.testing.nat_behaviour import FIREWALL, FULL_CONE, PRESETS
+from opnode.testing.nat_behaviour import FIREWALL, PRESETS, PortAssignment
 from opnode.testing.virtual_network import Link, VirtualNetwork
 from tests.network_contract import NetworkContract
 
@@ -51,7 +51,11 @@ class TestTheHostIsANetwork(NetworkContract):
 
 
 def box(net, kind, number=1, *, inside="192.168.1.", **changes):
-    behaviour = dataclasses.replace(PRESETS[kind], **changes)
+    """A box that keeps ports where it may, so that a test can name them."""
+    behaviour = PRESETS[kind]
+    if kind in ("full", "addr", "port"):
+        changes = {"ports": PortAssignment.PRESERVING} | changes
+    behaviour = dataclasses.replace(behaviour, **changes)
     address = f"{10 + number}.0.0.1"
     return VirtualNat(net, address, behaviour, random.Random(number), inside)
 
@@ -104,8 +108,8 @@ async def punch(one, other, server):
 @pytest.mark.parametrize("other", list(PRESETS))
 async def test_two_types_meet_by_punching_or_not(autojump_clock, net, one, other):
     server = await seed(net)
-    mine, _ = await home(net, one, 1)
-    yours, _ = await home(net, other, 2)
+    mine, _ = await home(net, one, 1, ports=PRESETS[one].ports)
+    yours, _ = await home(net, other, 2, ports=PRESETS[other].ports)
     if "block" in (one, other):
         mine.send(b"check", Endpoint("12.0.0.1", 4000))
         yours.send(b"check", Endpoint("11.0.0.1", 4000))
@@ -206,8 +210,9 @@ async def test_customers_of_one_provider_reach_each_other_inside_of_it(
     autojump_clock, net
 ):
     provider = box(net, "port", 1, inside="100.64.0.")
+    cone = dataclasses.replace(PRESETS["full"], ports=PortAssignment.PRESERVING)
     inner = [
-        VirtualNat(provider, provider.next_address(), FULL_CONE, random.Random(n))
+        VirtualNat(provider, provider.next_address(), cone, random.Random(n))
         for n in (1, 2)
     ]
     one, other = [await nat.host().bind(EVERYWHERE) for nat in inner]

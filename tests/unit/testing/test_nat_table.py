@@ -24,6 +24,7 @@ INSIDE = Endpoint("192.168.1.2", 4000)
 NEIGHBOUR = Endpoint("192.168.1.3", 4000)
 REMOTE = Endpoint("8.8.8.8", 1)
 SAME_HOST = Endpoint("8.8.8.8", 2)
+PRESERVING = NatBehaviour()
 STRANGER = Endpoint("9.9.9.9", 1)
 
 
@@ -74,7 +75,7 @@ def test_nobody_gets_in_by_a_port_that_is_not_mapped():
 
 
 def test_a_preserving_box_keeps_the_port_and_gives_the_next_to_a_neighbour():
-    table = table_of(PORT_RESTRICTED)
+    table = table_of(PRESERVING)
     assert table.outbound(INSIDE, REMOTE, 0) == 4000
     assert table.outbound(NEIGHBOUR, REMOTE, 0) == 4001
 
@@ -140,7 +141,7 @@ def test_one_session_keeps_the_mapping_but_not_the_filter_of_another():
 
 
 def test_a_full_table_refuses_a_new_session_and_keeps_the_others():
-    table = table_of(PORT_RESTRICTED, max_sessions=64, timeout_s=30.0)
+    table = table_of(PRESERVING, max_sessions=64, timeout_s=30.0)
     remotes = [Endpoint("8.8.8.8", n) for n in range(1, 66)]
     ports = [table.outbound(INSIDE, remote, 0) for remote in remotes]
     assert ports == [4000] * 64 + [None]
@@ -150,7 +151,7 @@ def test_a_full_table_refuses_a_new_session_and_keeps_the_others():
 
 
 def test_a_full_table_may_drop_the_session_that_was_silent_longest():
-    table = table_of(PORT_RESTRICTED, max_sessions=2, overflow=Overflow.DROP_OLDEST)
+    table = table_of(PRESERVING, max_sessions=2, overflow=Overflow.DROP_OLDEST)
     for at, remote in enumerate((REMOTE, SAME_HOST, REMOTE, STRANGER)):
         assert table.outbound(INSIDE, remote, at) == 4000
     assert table.inbound(4000, REMOTE, 5) == INSIDE
@@ -165,9 +166,9 @@ def test_a_stranger_never_pushes_out_the_session_that_lets_it_in():
         overflow=Overflow.DROP_OLDEST,
         is_refreshed_inbound=True,
     )
-    table.outbound(INSIDE, REMOTE, 0)
-    assert table.inbound(4000, STRANGER, 1) == INSIDE
-    assert table.inbound(4000, REMOTE, 2) == INSIDE
+    port = table.outbound(INSIDE, REMOTE, 0)
+    assert table.inbound(port, STRANGER, 1) == INSIDE
+    assert table.inbound(port, REMOTE, 2) == INSIDE
 
 
 def test_a_reboot_loses_every_mapping():
