@@ -104,12 +104,14 @@ class SocketHub:
     Attributes:
         stun_handler: gets STUN datagrams; None drops them.
         rpc_handler: gets RPC datagrams; None drops them.
+        on_send: hears where each burst leaves for by the socket; None for most nodes.
         relay_handler: gets runs of relayed datagrams of one session and one size, the
             last one may be shorter, frame and all; None drops them.
     """
 
     def __init__(self, socket: DatagramSocket) -> None:
         self.stun_handler: DatagramHandler | None = None
+        self.on_send: Callable[[Endpoint], None] | None = None
         self.rpc_handler: DatagramHandler | None = None
         self.relay_handler: RunHandler | None = None
         self._socket = socket
@@ -160,10 +162,14 @@ class SocketHub:
             if is_carried(destination.host):
                 # Its carrier is gone, as datagrams may be.
                 return True
+        if self.on_send is not None:
+            self.on_send(destination)
         return self._socket.send(data, destination, segment_size, ecn)
 
     def send_by_socket(self, data: Buffer, destination: Endpoint) -> bool:
         """Send one datagram by the socket, although a carrier is entered for it."""
+        if self.on_send is not None:
+            self.on_send(destination)
         return self._socket.send(data, destination)
 
     def add_carrier(self, carrier: Carrier, shown: Endpoint | None = None) -> Endpoint:

@@ -41,6 +41,7 @@ from opnode.node.keys import NodeKeys
 from opnode.node.knocker import Knocker
 from opnode.node.network_watch import NetworkChange, NetworkWatch
 from opnode.node.port_forecast import PortForecast
+from opnode.node.port_probe import PortProbe
 from opnode.node.presence import PresenceConfig, PresenceKeeper
 from opnode.node.publishing import PresencePublisher
 from opnode.node.relaying import Relaying
@@ -152,7 +153,7 @@ async def assemble(
         joiner=_joiner(config, cache, dht, rpc, world),
         presence=_presence(config, keys, rpc, dht, introductions, world),
         observed=observed,
-        forecast=PortForecast(rpc, dht.contacts, lambda: observed.nat),
+        forecast=_forecast(dht, rpc, observed, world),
         checkup=_checkup(config, dht, rpc, world),
         cache=cache,
         roles=_roles(config, dht, rpc, world),
@@ -223,6 +224,13 @@ def _relaying(
     if connector is not None and relaying.ways is not None:
         connector.way_makers.append(relaying.ways)
     return relaying
+
+
+def _forecast(
+    dht: Dht, rpc: Rpc, observed: ObservedAddresses, world: World
+) -> PortForecast:
+    probe = PortProbe(rpc, world.network.bind)
+    return PortForecast(rpc, dht.contacts, lambda: observed.nat, probe)
 
 
 def _hosts(world: World) -> list[str]:

@@ -58,6 +58,7 @@ from opnode.node.node_statistics import NodeStatistics
 from opnode.node.peer_view import PeerView, is_presence, view_of
 from opnode.node.peer_watch import PeerWatch
 from opnode.node.presence import PresenceKeeper
+from opnode.protocols.nat.mapping import MappingKind
 
 logger = logging.getLogger(__name__)
 
@@ -85,6 +86,8 @@ class OverlayNode:
             parts.dht.watch_behind_nat(self._is_filtered, parts.presence.silence_s)
         if parts.connector is not None:
             parts.connector.foresee = parts.forecast.foresee
+            parts.forecast.is_inside = parts.connector.ice.candidates.is_on_link
+            parts.hub.on_send = parts.forecast.sent
             parts.network_watch.subscribe(parts.connector.ice.candidates.look_again)
         parts.rpc.prover.may_be_ours = parts.observed.may_be_ours
         if parts.presence is not None:
@@ -376,6 +379,7 @@ class OverlayNode:
                 nursery.start_soon(self._keep_certificate, parts.presence)
             nursery.start_soon(parts.cache.run, parts.dht)
             nursery.start_soon(parts.dialler.run)
+            nursery.start_soon(parts.forecast.run)
             nursery.start_soon(self._keep_role)
             task_status.started()
 
@@ -428,6 +432,18 @@ class OverlayNode:
         # As after nearly every reply: nothing of the following would change.
         if observed not in self._reflexive:
             self._adopt_addresses()
+        if self._parts.hub.on_send is not None:
+            self._parts.forecast.seen(reporter, observed)
+
+    def _follow_ports(self) -> None:
+        """Count who takes a port, while the NAT may give them in a row."""
+        parts = self._parts
+        kind = parts.observed.nat.kind
+        if kind not in (MappingKind.SEQUENTIAL, MappingKind.UNKNOWN):
+            parts.hub.on_send = None
+        elif parts.hub.on_send is None:
+            parts.forecast.forget()
+            parts.hub.on_send = parts.forecast.sent
 
     def _adopt_addresses(self) -> None:
         """Have every part use the addresses that others see us at now."""
@@ -440,6 +456,7 @@ class OverlayNode:
                     offered.forget_observed(endpoint)
             for endpoint in self._reflexive:
                 offered.add_observed(endpoint)
+            self._follow_ports()
         seen_at = self._reflexive[0] if self._reflexive else None
         is_dependent = parts.observed.nat.kind.is_dependent
         if seen_at is not None and is_dependent:

@@ -10,11 +10,11 @@ import trio
 
 from opnode.core.addresses import Endpoint
 from opnode.core.ids import Contact
-from opnode.drivers.rpc.exchange import Waiter
 from opnode.drivers.rpc.rpc import Rpc
+from opnode.node.port_probe import PortProbe
 from opnode.protocols.nat.mapping import Mapping, MappingKind
-from opnode.protocols.nat.prediction import next_ports
-from opnode.protocols.rpc.messages import Ping
+from opnode.protocols.nat.port_row import PortRow
+from opnode.protocols.nat.prediction import next_ports, usual_step
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,17 +23,19 @@ class ForecastConfig:
 
     Attributes:
         predicted: ports that are told; each may be taken by something else meanwhile.
-        probes: nodes that are asked: the row's end and its step, and one may be gone.
-        fresh_s: whoever answered within it still has its old port.
+        probes: nodes that are asked, each from a fresh socket: one may be gone.
         wait_s: an answer that takes longer is not worth waiting for.
-        again_s: calls within it share the probes, and count on from what they found.
+        trust_s: from a port that was told within it we count on: who else is behind the
+            NAT takes few meanwhile. Asking first makes a call later by a round trip.
+        settle_s: after a call it is asked anew so much later, once its checks, whose
+            ports were foretold, have theirs: the next call, or try, counts from there.
     """
 
     predicted: int = 5
-    probes: int = 3
-    fresh_s: float = 60.0
+    probes: int = 2
     wait_s: float = 0.4
-    again_s: float = 1.0
+    trust_s: float = 60.0
+    settle_s: float = 3.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,22 +47,45 @@ class ForecastStatistics:
 
 
 class PortForecast:
-    """Foretells our own address, behind this kind of NAT only."""
+    """Foretells our own address, behind this kind of NAT only.
+
+    Attributes:
+        is_inside: whether an address is on this side of the NAT.
+    """
 
     def __init__(
         self,
         rpc: Rpc,
         contacts: Callable[[], Sequence[Contact]],
         nat: Callable[[], Mapping],
+        probe: PortProbe,
         config: ForecastConfig | None = None,
     ) -> None:
         """``nat`` tells what is known of the NAT at this moment."""
+        self.is_inside: Callable[[str], bool] = _nobody
+        self._row = PortRow()
+        self._step: int | None = None
         self._rpc = rpc
         self._contacts = contacts
         self._nat = nat
+        self._probe_ports = probe
         self._config = config or ForecastConfig()
-        self._again_at = -1.0
+        self._used = trio.Event()
         self._made = self._probes = 0
+
+    def sent(self, destination: Endpoint) -> None:
+        """Something leaves by the node's socket. Told only behind such a NAT."""
+        if not self.is_inside(destination.host):
+            self._row.sent(destination, trio.current_time())
+
+    def seen(self, reporter: Endpoint, observed: Endpoint) -> None:
+        """A node tells at which port it sees us."""
+        self._row.seen(reporter, observed.port, trio.current_time())
+
+    def forget(self) -> None:
+        """There is another NAT in front of us."""
+        self._row = PortRow()
+        self._step = None
 
     async def foresee(self) -> tuple[Endpoint, ...]:
         """Where the next address that we talk to will see us, the likeliest first.
@@ -71,47 +96,52 @@ class PortForecast:
         if nat.kind is not MappingKind.SEQUENTIAL or nat.host is None:
             await trio.lowlevel.checkpoint()
             return ()
-        seen = await self._probe(nat.host)
-        count = self._config.predicted
+        since_s = trio.current_time() - self._row.told_at
+        if since_s > self._config.trust_s or not self._row.is_sure:
+            await self._probe(nat)
+        await trio.lowlevel.checkpoint()
         self._made += 1
-        ports = next_ports(nat.port, nat.step, seen, count)
+        self._used.set()
+        step = self._step or nat.step
+        end = self._row.end(nat.port, step)
+        ports = next_ports(end, step, (), self._config.predicted)
         return tuple(Endpoint(nat.host, port) for port in ports)
+
+    async def run(self) -> None:
+        """Look at the row again after each call that counted on it, until cancelled."""
+        while True:
+            await self._used.wait()
+            await trio.sleep(self._config.settle_s)
+            self._used = trio.Event()
+            nat = self._nat()
+            if nat.kind is MappingKind.SEQUENTIAL:
+                await self._probe(nat)
 
     def statistics(self) -> ForecastStatistics:
         """Read the counters."""
         return ForecastStatistics(made=self._made, probes=self._probes)
 
-    async def _probe(self, host: str) -> list[int | None]:
-        """The ports that a few fresh addresses see, in the order of asking."""
-        now = trio.current_time()
-        fresh = self._fresh(now) if now >= self._again_at else []
-        self._again_at = now + self._config.again_s
-        # One after the other in this very moment: the order of the ports is ours.
-        waiters = [Waiter() for _ in fresh]
-        exchanges = [
-            self._rpc.start(endpoint, Ping(), waiter)
-            for endpoint, waiter in zip(fresh, waiters, strict=True)
-        ]
-        self._probes += len(fresh)
-        with trio.move_on_after(self._config.wait_s):
-            for waiter in waiters:
-                await waiter.done.wait()
-        await trio.lowlevel.checkpoint()
-        for exchange in exchanges:
-            self._rpc.cancel(exchange)
-        answers = [waiter.answer for waiter in waiters]
-        return [
-            answer.observed.port if answer and answer.observed.host == host else None
-            for answer in answers
-        ]
+    async def _probe(self, nat: Mapping) -> None:
+        """Have the row begin anew where a few nodes see fresh sockets of ours."""
+        nodes = self._lively()
+        self._probes += len(nodes)
+        seen = await self._probe_ports.ask(nodes, self._config.wait_s)
+        told = [one.port if one and one.host == nat.host else None for one in seen]
+        if any(told):
+            end = self._row.end(nat.port, nat.step)
+            self._step = usual_step(told, self._step or nat.step)
+            (following,) = next_ports(end, self._step, told, 1)
+            self._row.restart(following - self._step, trio.current_time())
 
-    def _fresh(self, now: float) -> list[Endpoint]:
-        """Nodes that we have not talked to for long: each takes a new port."""
+    def _lively(self) -> list[Endpoint]:
+        """The nodes that answered last: they do it again, and soon."""
         heard = [
-            (self._rpc.last_heard(contact.endpoint), contact.endpoint)
+            (self._rpc.last_heard(contact.endpoint) or 0.0, contact.endpoint)
             for contact in self._contacts()
             if ":" not in contact.endpoint.host
         ]
-        old_s = now - self._config.fresh_s
-        fresh = [(at or 0.0, one) for at, one in heard if at is None or at < old_s]
-        return [one for _, one in sorted(fresh)[: self._config.probes]]
+        return [one for _, one in sorted(heard, reverse=True)[: self._config.probes]]
+
+
+def _nobody(_: str) -> bool:
+    return False

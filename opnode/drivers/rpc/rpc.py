@@ -10,7 +10,7 @@ from collections.abc import Callable
 import trio
 
 from opnode.core.addresses import Endpoint
-from opnode.core.crypto import SigningKey
+from opnode.core.crypto import SigningKey, constant_time_equal
 from opnode.core.errors import RemoteProtocolError, RequestRefused
 from opnode.core.ids import Contact, NodeId
 from opnode.drivers.rpc.answering import Answerer
@@ -32,8 +32,10 @@ from opnode.protocols.rpc.datagrams import (
     REQUEST_TYPE,
     OtherNetworkError,
     Sender,
+    decode_reply_untrusted,
     encode_request,
     largest_reply,
+    transaction_id_of,
 )
 from opnode.protocols.rpc.messages import (
     MAX_DETAIL,
@@ -274,6 +276,15 @@ class Rpc:
         transaction_id = self._secrets.draw()[:TRANSACTION_ID_LENGTH]
         size = largest_reply(body, destination)
         return encode_request(self._station.sender, transaction_id, b"", body, size)
+
+    def seen_by_untrusted(self, data: bytes, asked: bytes) -> Endpoint | None:
+        """Where an answer to an `unanswered` request says that we are, if it is one."""
+        try:
+            reply = decode_reply_untrusted(data, self.network_id)
+        except RemoteProtocolError:
+            return None
+        is_ours = constant_time_equal(reply.transaction_id, transaction_id_of(asked))
+        return reply.observed if is_ours else None
 
     def token_for(self, endpoint: Endpoint) -> bytes:
         """The token that this node gave us and still accepts, or nothing."""

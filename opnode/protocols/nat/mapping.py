@@ -8,6 +8,7 @@ filtering (§5), cannot be told from here: that takes somebody who dials us unas
 """
 
 import enum
+import math
 from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
@@ -46,14 +47,14 @@ class MappingConfig:
     Attributes:
         reporters: so many must have told, each at another site.
         recent: the latest ones that count: mappings of long ago say little.
-        falling: so many answers in a row at a lower port, save one, and it counts down.
+        proof: so many distances that are all even show a NAT that keeps to even ports.
         max_step: ports that are further apart were not given in a row; a provider's NAT
             serves others between two of our mappings.
     """
 
     reporters: int = 3
     recent: int = 8
-    falling: int = 5
+    proof: int = 4
     max_step: int = 16
 
 
@@ -66,7 +67,7 @@ class Mapping:
         host: the address outside, as most recent reporters see it; None: nobody told.
         port: INDEPENDENT and NONE: the one port. SEQUENTIAL: the one that was given
             last. RANDOM: the one that was told last.
-        step: SEQUENTIAL: from one port to the next, below 0 where they fall.
+        step: SEQUENTIAL: from one port to the next.
         reporters: how many of the recent ones agree on the host.
     """
 
@@ -146,9 +147,10 @@ def _judge(
 
 
 def _judge_dependent(host: str, ports: Sequence[int], config: MappingConfig) -> Mapping:
-    """Whether ports that all differ were given in a row, and in which direction.
+    """Whether ports that all differ were given in a row.
 
     Of ports drawn at random, eight are as close together as this once in 10^20 times.
+    No NAT is known to count down.
     """
     ordered = _unrolled(set(ports))
     gaps = sorted(after - before for before, after in pairwise(ordered))
@@ -156,19 +158,12 @@ def _judge_dependent(host: str, ports: Sequence[int], config: MappingConfig) -> 
         return Mapping(
             kind=MappingKind.RANDOM, host=host, port=ports[-1], reporters=len(ports)
         )
-    # Whoever did not answer took a port as well: the usual gap is the step.
-    step = Counter(gaps).most_common(1)[0][0]
-    rank = {port % _PORTS: place for place, port in enumerate(ordered)}
-    moves = [rank[after] - rank[before] for before, after in pairwise(ports)]
-    # Answers come out of order, and hardly any NAT counts down: that takes evidence.
-    falling = sum(move < 0 for move in moves)
-    is_falling = falling >= config.falling and len(moves) - falling <= 1
-    newest = ordered[0 if is_falling else -1]
     return Mapping(
         kind=MappingKind.SEQUENTIAL,
         host=host,
-        port=newest % _PORTS,
-        step=-step if is_falling else step,
+        port=ordered[-1] % _PORTS,
+        # Whoever did not answer took a port as well, so a gap is any number of steps.
+        step=math.gcd(*gaps) if len(gaps) >= config.proof else 1,
         reporters=len(ports),
     )
 

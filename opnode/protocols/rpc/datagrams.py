@@ -118,6 +118,11 @@ def encode_request(
     return data if len(data) >= minimum_size else data.ljust(minimum_size, b"\0")
 
 
+def transaction_id_of(datagram: bytes) -> bytes:
+    """The transaction id of a datagram that was encoded here."""
+    return bytes(_HEADER.unpack_from(datagram)[2])
+
+
 def encode_reply(
     sender: Sender,
     transaction_id: bytes,
