@@ -110,6 +110,7 @@ class Connection:
         "_table",
         "armed_at",
         "certificate",
+        "on_silent",
         "timings",
         "trace",
     )
@@ -122,6 +123,8 @@ class Connection:
     ) -> None:
         self.certificate = peer
         self.timings: ConnectTimings | None = None
+        # Called when nothing comes back on the path, again and again while it is so.
+        self.on_silent: Callable[[], None] = _do_nothing
         self._table = table
         self._rudp = rudp
         self._hub = table.hub
@@ -525,12 +528,12 @@ class Connection:
             case events.DatagramReceived(data=data):
                 self._keep_datagram(data)
             case events.PingAcknowledged(ping_id=ping_id, rtt_s=rtt_s):
-                if waiting := self._pings.get(ping_id):
-                    waiting[1].append(rtt_s)
-                    waiting[0].set()
+                self._answer_ping(ping_id, rtt_s)
             case events.PathChanged(endpoint=endpoint):
                 if self._path is not None:
                     self._path = self.path_at(endpoint)
+            case events.PathSilent():
+                self.on_silent()
             case events.LocalIdsChanged():
                 self._table.route(self)
             case events.Closed(code=code, reason=reason, by=by):
@@ -543,6 +546,11 @@ class Connection:
     def _know(self, path: Path) -> None:
         self._known_paths.add(path)
         self._rudp.ways.set_rank(path.endpoint, path.kind.rank)
+
+    def _answer_ping(self, ping_id: int, rtt_s: float) -> None:
+        if waiting := self._pings.get(ping_id):
+            waiting[1].append(rtt_s)
+            waiting[0].set()
 
     def _keep_datagram(self, data: bytes) -> None:
         if self._datagrams is None:
@@ -584,3 +592,7 @@ class Connection:
         if self._arrival is not None:
             self._arrival.set()
             self._arrival = None
+
+
+def _do_nothing() -> None:
+    """Nobody minds."""

@@ -9,7 +9,7 @@ Refuses to know how the other side's half got here and what will use the path.
 import math
 import re
 import struct
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Protocol
@@ -223,8 +223,6 @@ class IceSession:
         local: our half, to be sent to the peer.
         lost: set when the peer no longer answers consent checks.
         doubtful: set when two consent checks in a row came back unanswered.
-        on_relayed: called, at most once an address, with an address through a relay
-            that carried a check; it is never nominated.
     """
 
     def __init__(
@@ -238,8 +236,6 @@ class IceSession:
         """``is_foretold``: our NAT opens the next port with each address we check."""
         self.lost = trio.Event()
         self.doubtful = trio.Event()
-        self.on_relayed: Callable[[Endpoint], None] | None = None
-        self._relayed: set[Endpoint] = set()
         self._agent = agent
         self._used = False
         self._closed = False
@@ -256,7 +252,6 @@ class IceSession:
         )
         self._connection.on_closed = self._on_connection_closed
         self._connection.on_doubt = self.doubtful.set
-        self._connection.on_relayed = self._on_relayed
         agent.enter(self._connection)
         self.local = IceHalf(
             self._connection.local_username,
@@ -343,11 +338,6 @@ class IceSession:
         if not connection.finished.is_set():
             connection.stirred = trio.Event()
 
-    def _on_relayed(self, endpoint: Endpoint) -> None:
-        if endpoint not in self._relayed and self.on_relayed is not None:
-            self._relayed.add(endpoint)
-            self.on_relayed(endpoint)
-
     def _usable(self, remote: IceHalf) -> list[Candidate]:
         limit = self._agent.context.config.max_remote_candidates
         return self._in_order(_usable_candidates_untrusted(remote, limit))
@@ -383,6 +373,7 @@ class IceSession:
         self._agent.leave(self._connection)
         if not self._closed:
             self._agent.count_lost()
+            self.doubtful.set()
             self.lost.set()
 
 

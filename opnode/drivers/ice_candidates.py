@@ -4,7 +4,7 @@ Owns the choice among the interfaces, what others observed, what a router forwar
 us, and what a NAT is expected to give us next. Refuses to know how a peer uses them.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -50,6 +50,8 @@ class LocalCandidates:
         self, local: Endpoint, network: Network, config: CandidateConfig
     ) -> None:
         """``local`` is where the node's socket is bound."""
+        # Called when there is one more that may help a connection being made.
+        self.on_added: Callable[[], None] | None = None
         self._local = local
         self._network = network
         self._config = config
@@ -65,7 +67,9 @@ class LocalCandidates:
 
     def add_observed(self, endpoint: Endpoint) -> None:
         """Others see us there; the newest few count."""
+        is_new = endpoint not in self._observed
         _renew(self._observed, endpoint, self._config.observed)
+        self._tell(is_new=is_new)
 
     def forget_observed(self, endpoint: Endpoint) -> None:
         """Others no longer see us there; nothing happens when it is unknown."""
@@ -78,7 +82,9 @@ class LocalCandidates:
 
     def add_mapped(self, endpoint: Endpoint) -> None:
         """A router forwards this public address to our socket."""
+        is_new = endpoint not in self._mapped
         _renew(self._mapped, endpoint, self._config.mapped)
+        self._tell(is_new=is_new)
 
     def forget_mapped(self, endpoint: Endpoint) -> None:
         """It does so no longer; nothing happens when it is unknown."""
@@ -133,6 +139,10 @@ class LocalCandidates:
     def is_on_link(self, host: str) -> bool:
         """Whether a peer at this address is in a network that we are in."""
         return is_on_link(self._known_interfaces(), host)
+
+    def _tell(self, *, is_new: bool) -> None:
+        if is_new and self.on_added is not None:
+            self.on_added()
 
     def _hosts(self, near: Iterable[str]) -> list[Endpoint]:
         bound, port = self._local

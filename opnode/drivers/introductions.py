@@ -136,7 +136,6 @@ class Introductions:
         self.on_offer: OfferHandler | None = None
         self.alternates: Callable[[], Sequence[Contact]] = _nobody
         self.read_contacts: ContactReader = _read_nobody
-
         self.on_signal: SignalHandler | None = None
         self._rpc = rpc
         self._desk = desk

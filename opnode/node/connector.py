@@ -7,6 +7,7 @@ Refuses to know lookups, storage and what a connection is used for.
 
 import logging
 import random
+from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -30,12 +31,15 @@ from opnode.drivers.clock import WallClock
 from opnode.drivers.connection_paths import PathKind
 from opnode.drivers.connection_table import ConnectionTable
 from opnode.drivers.connections import Connection, ConnectTimings
-from opnode.drivers.ice import IceAgent
+from opnode.drivers.ice import IceAgent, IceSession
 from opnode.drivers.introductions import Introductions
 from opnode.node.acquaintances import Acquaintances
-from opnode.node.meeting import Beginnings, Meeting
+from opnode.node.direct import CLOSE_S, Attempt, Cause
+from opnode.node.meeting import Beginnings, Meeting, MeetingLinks
+from opnode.node.network_watch import NetworkChange
 from opnode.node.offering import Offering
-from opnode.node.opening import CLOSE_S, Opening
+from opnode.node.opening import Opening
+from opnode.node.signalling import Switchboard
 from opnode.node.ways import WayMaker, Words
 from opnode.protocols.introductions.desk import IntroductionDesk
 from opnode.protocols.introductions.events import IncomingWithdrawn
@@ -50,6 +54,8 @@ logger = logging.getLogger(__name__)
 
 CODE_REPLACED: Final = 1
 CODE_SHUTDOWN: Final = 3
+MAX_ATTEMPTS: Final = 16
+"""Rounds of checks that are remembered for people: a day of one who calls rarely."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,6 +98,7 @@ class Connector:
         own_introducers: where we are registered now.
         way_makers: ways beside the direct one, such as relays; one of each is begun
             for every meeting.
+        switchboard: signals between the ends of connections.
         foresee: where our NAT will show us to the next peer; mostly nothing, at once.
     """
 
@@ -111,6 +118,8 @@ class Connector:
         self.own_introducers: Callable[[], tuple[Endpoint, ...]] = _nowhere
         self.way_makers: list[WayMaker] = []
         self.foresee: Callable[[], Awaitable[Sequence[Endpoint]]] = _nothing_foreseen
+        self.switchboard = Switchboard(introductions)
+        self._attempts_made: deque[Callable[[], Attempt]] = deque(maxlen=MAX_ATTEMPTS)
         self._desk = desk
         self._introductions = introductions
         self._ice = ice
@@ -128,6 +137,7 @@ class Connector:
         self._accepted_in, self._accepted = trio.open_memory_channel[Connection](limit)
         self._nursery: trio.Nursery | None = None
         introductions.on_offer = self.answer_offer
+        ice.candidates.on_added = self.candidates_changed
 
     @property
     def ice(self) -> IceAgent:
@@ -153,6 +163,25 @@ class Connector:
         if connection is None or connection.close_reason is not None:
             return None
         return connection
+
+    @property
+    def attempts(self) -> tuple[Attempt, ...]:
+        """The newest rounds of checks, the newest last, and what became of each."""
+        return tuple(attempt() for attempt in self._attempts_made)
+
+    def network_changed(self, change: NetworkChange) -> None:
+        """Our addresses, or our NAT's, are others: look for every path anew."""
+        is_seen = change is NetworkChange.SEEN_ELSEWHERE
+        # That others see us elsewhere comes after each move, as news of the same.
+        cause = Cause.MAPPING if is_seen else Cause.NETWORK
+        for meeting in list(self._meetings.values()):
+            meeting.network_changed(cause)
+
+    def candidates_changed(self) -> None:
+        """We are seen, or forwarded to us, at other addresses than before."""
+        candidates = self._ice.candidates.candidates()
+        for meeting in list(self._meetings.values()):
+            meeting.candidates_changed(candidates)
 
     def connections(self) -> list[Connection]:
         """All live connections."""
@@ -297,13 +326,19 @@ class Connector:
     async def _new_opening(self, incoming: IncomingIntroduction | None) -> Opening:
         """Begin all ways to somebody: whom we call, or who made us an offer."""
         heard = None if incoming is None else _words_of(incoming)
-        session = self._ice.new_session(
-            controlling=incoming is None,
-            predicted=await self.foresee(),
-            near=[c.endpoint.host for c in heard.candidates] if heard else (),
-        )
+        near = [c.endpoint.host for c in heard.candidates] if heard else ()
+        session = await self._new_session(incoming is None, near)
         ways = [maker.new_way(heard) for maker in self.way_makers]
         return Opening(session, ways, self.own_introducers())
+
+    async def _new_session(
+        self,
+        is_caller: bool,
+        near: Sequence[str],
+    ) -> IceSession:
+        return self._ice.new_session(
+            controlling=is_caller, predicted=await self.foresee(), near=near
+        )
 
     async def _call(
         self, presence: Presence, opening: Opening, attempt: _Attempt
@@ -364,7 +399,13 @@ class Connector:
             begun.finish()
             await begun.opening.aclose()
             raise
-        meeting = Meeting(begun, connection)
+        links = MeetingLinks(
+            switchboard=self.switchboard,
+            new_session=self._new_session,
+            own_introducers=self.own_introducers,
+            note=self._attempts_made.append,
+        )
+        meeting = Meeting(begun, connection, links)
         self._meetings[meeting.offer_digest] = meeting
         return meeting
 

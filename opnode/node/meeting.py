@@ -6,28 +6,37 @@ introduction came about.
 """
 
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Final
 
 import trio
 
-from opnode.core.addresses import IceHalf
+from opnode.core.addresses import Candidate, Endpoint, IceHalf
 from opnode.core.errors import OpnodeError, PeerUnreachable
 from opnode.core.ids import short
-from opnode.drivers.connection_paths import Path, PathKind
+from opnode.drivers.connection_paths import Path
 from opnode.drivers.connections import Connection
+from opnode.drivers.ice import IceSession
+from opnode.node.direct import (
+    CODE_NO_PATH,
+    Attempt,
+    Cause,
+    DirectLinks,
+    DirectWay,
+)
 from opnode.node.opening import Opening
+from opnode.node.signalling import Switchboard
 from opnode.node.ways import Way, Words
+from opnode.protocols.introductions.messages import Rendezvous
 from opnode.protocols.introductions.session import Established
+from opnode.protocols.introductions.signals import Signal
 
 logger = logging.getLogger(__name__)
 
-CODE_NO_PATH: Final = 2
-
-_MAX_WARM_PATHS: Final = 2
-"""Other ways that are kept open: each costs two small packets a keep-alive."""
+PROOF_CHECKS: Final = 3
+"""So many repetitions of a check without a path, and the callee is told that we are."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,6 +54,22 @@ class Beginnings:
     finish: Callable[[], None]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MeetingLinks:
+    """What all meetings of a node share.
+
+    ``new_session``: begins an ICE session in the role of the caller or not, for a peer
+    whose hosts are known.
+    ``own_introducers``: where we are registered now.
+    ``note``: keeps the outcome of rounds of checks, for people.
+    """
+
+    switchboard: Switchboard
+    new_session: Callable[[bool, Sequence[str]], Awaitable[IceSession]]
+    own_introducers: Callable[[], tuple[Endpoint, ...]]
+    note: Callable[[Callable[[], Attempt]], None]
+
+
 class Meeting:
     """A keyed transport in search of its path, later the path's keeper.
 
@@ -58,13 +83,32 @@ class Meeting:
         ended: set when nothing is left of it.
     """
 
-    def __init__(self, beginnings: Beginnings, connection: Connection) -> None:
+    def __init__(
+        self, beginnings: Beginnings, connection: Connection, links: MeetingLinks
+    ) -> None:
         self.connection = connection
         self.scope = trio.CancelScope()
         self.ended = trio.Event()
         self._beginnings = beginnings
         self._established = beginnings.established
-        self._session = beginnings.opening.session
+        self._links = links
+        opening = beginnings.opening
+        self._told = Words(candidates=opening.relayed, rendezvous=opening.rendezvous)
+        self._line = links.switchboard.open(self._established, connection)
+        self._line.on_signal = self._on_signal
+        self._line.words = self._signal
+        self._direct = DirectWay(
+            opening.session,
+            self._established.ice,
+            beginnings.check_rto_s,
+            DirectLinks(
+                connection=connection,
+                new_session=partial(links.new_session, self._established.initiator),
+                add_path=self._add_direct,
+                tell=self._say,
+                note=links.note,
+            ),
+        )
         self._ways = beginnings.opening.ways
         self._settled = trio.Event()
         self._failures: list[PeerUnreachable] = []
@@ -92,7 +136,7 @@ class Meeting:
     @property
     def own_ice(self) -> IceHalf:
         """What we said for ICE."""
-        return self._session.local
+        return self._beginnings.opening.session.local
 
     @property
     def peer_ice(self) -> IceHalf:
@@ -157,13 +201,31 @@ class Meeting:
 
     def tell(self, words: Words) -> None:
         """Tell the other end what became known only now."""
+        self._told = Words(
+            candidates=(*self._told.candidates, *words.candidates),
+            rendezvous=Rendezvous(
+                relays=(*words.rendezvous.relays, *self._told.rendezvous.relays)
+            ),
+        )
+        self._say()
+
+    def candidates_changed(self, candidates: Sequence[Candidate]) -> None:
+        """We are seen, or forwarded to us, at other addresses than before."""
+        self._direct.add_local(candidates)
+
+    def network_changed(self, cause: Cause) -> None:
+        """Our addresses, or our NAT's, are others: nothing that was proven holds."""
+        self._direct.begin(cause)
 
     async def run(self) -> None:
         """Go all ways until the connection ends or none of them leads anywhere."""
+        self.connection.on_silent = partial(self._direct.begin, Cause.SILENCE)
         try:
             with self.scope:
                 async with trio.open_nursery() as nursery:
-                    for go in (self._go_directly, *map(self._going, self._ways)):
+                    nursery.start_soon(self._line.run)
+                    nursery.start_soon(self._prove_ourselves)
+                    for go in (self._direct.run, *map(self._going, self._ways)):
                         self._under_way += 1
                         nursery.start_soon(self._go, go)
                     await self.connection.closed.wait()
@@ -196,32 +258,57 @@ class Meeting:
         if not self._under_way and self.connection.path is None:
             self.scope.cancel()
 
-    async def _go_directly(self) -> None:
-        """Check pairs until one is nominated; the first packet leaves at once.
+    async def _prove_ourselves(self) -> None:
+        """Tell the callee that our offer was no replay, where it takes long to hear.
 
-        Raises:
-            IceFailed: no pair carried a check.
+        Until then it hardly checks our addresses: anybody may have named them.
         """
-        started_at = trio.current_time()
-        established, rto_s = self._established, self._beginnings.check_rto_s
-        endpoint = await self._session.connect(established.ice, rto_s)
-        # The check that succeeded took one round trip, or more where it was repeated.
-        check_s = trio.current_time() - started_at
-        nominated = Path(PathKind.DIRECT, endpoint)
-        self.add_path(nominated, rtt_s=check_s)
-        for other in self._session.alternatives[:_MAX_WARM_PATHS]:
-            self.add_path(Path(PathKind.DIRECT, other))
-        await self._session.lost.wait()
-        if self.connection.path == nominated:
-            reason = "the peer no longer consents to this path"
-            self.connection.close(CODE_NO_PATH, reason)
-        # Else the connection moved on: its own challenges prove that the peer is where
-        # it sends, and ICE only knows where it was.
+        if self.is_initiator:
+            await trio.sleep(PROOF_CHECKS * self._beginnings.check_rto_s)
+            if self.connection.path is None:
+                self._say()
+
+    def _say(self) -> None:
+        self._line.say()
+
+    def _signal(self, wants_answer: bool) -> Signal:
+        half = self._direct.half
+        told = self._told
+        return Signal(
+            generation=self._direct.generation,
+            ice=IceHalf(
+                half.ufrag, half.password, (*half.candidates, *told.candidates)
+            ),
+            rendezvous=Rendezvous(
+                introducers=self._links.own_introducers(),
+                relays=told.rendezvous.relays,
+            ),
+            wants_answer=wants_answer,
+        )
+
+    def _on_signal(self, signal: Signal) -> None:
+        self._heard = Words(
+            candidates=signal.ice.candidates, rendezvous=signal.rendezvous
+        )
+        news, self._news = self._news, trio.Event()
+        news.set()
+        self._direct.trust()
+        self._direct.learn(signal.generation, signal.ice)
+
+    def _add_direct(self, path: Path, rtt_s: float | None, is_wanted: bool) -> None:
+        """Take a path that checks found; a wanted one as soon as it answers (R-32)."""
+        connection = self.connection
+        if is_wanted and connection.path is not None:
+            if connection.close_reason is None:
+                connection.set_path(path, rtt_s=rtt_s)
+        else:
+            self.add_path(path, rtt_s=rtt_s)
 
     async def _end(self) -> None:
         """Leave nothing behind; also when cancelled."""
         self.connection.close(CODE_NO_PATH, "no path")
         self.finish()
+        self._line.close()
         await self._beginnings.opening.aclose()
         self._settled.set()
         self.ended.set()

@@ -46,6 +46,7 @@ from opnode.node.checkup import Checkup
 from opnode.node.config import NodeConfig, Role
 from opnode.node.connector import Connector
 from opnode.node.data_directory import DataDirectory
+from opnode.node.introducer_finder import IntroducerFinder
 from opnode.node.joining import JoinReport
 from opnode.node.keys import (
     CERTIFICATE_RENEWAL_S,
@@ -95,7 +96,10 @@ class OverlayNode:
         if parts.presence is not None and config.role is Role.SERVER:
             parts.presence.own_endpoint = lambda: parts.observed.best
         if parts.connector is not None:
-            parts.connector.own_introducers = self._introducers
+            finder = IntroducerFinder(self.lookup, parts.presence)
+            parts.connector.own_introducers = finder.own
+            parts.connector.switchboard.find_introducers = finder.find
+            parts.network_watch.subscribe(parts.connector.network_changed)
         self._wire_gateways(parts)
 
     def _wire_gateways(self, parts: Parts) -> None:
@@ -422,10 +426,6 @@ class OverlayNode:
             location = renew_certificate(self._parts.keys, wall_now=wall_now)
             presence.adopt(location)
             self.connector.adopt(location)
-
-    def _introducers(self) -> tuple[Endpoint, ...]:
-        presence = self._parts.presence
-        return tuple(e.endpoint for e in presence.introducers) if presence else ()
 
     def _on_observed(self, reporter: Endpoint, observed: Endpoint) -> None:
         self._parts.observed.report(reporter, observed, trio.current_time())

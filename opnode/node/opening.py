@@ -10,11 +10,9 @@ import trio
 
 from opnode.core.addresses import Endpoint, IceHalf
 from opnode.drivers.ice import IceSession
+from opnode.node.direct import CLOSE_S
 from opnode.node.ways import Way
 from opnode.protocols.introductions.messages import Rendezvous
-
-CLOSE_S = 2.0
-"""Seconds that closing an ICE session may take: its tasks are cancelled and awaited."""
 
 
 class Opening:
@@ -23,7 +21,8 @@ class Opening:
     Attributes:
         session: answers checks already.
         ways: those beside the direct one.
-        ice: our half, the addresses at TURN servers included.
+        ice: our half, the addresses that ways told included.
+        relayed: those, mostly at TURN servers.
         rendezvous: our introducers and relays.
     """
 
@@ -37,10 +36,11 @@ class Opening:
         self.ways = tuple(ways)
         words = [way.opening() for way in self.ways]
         added = (candidate for word in words for candidate in word.candidates)
+        self.relayed = tuple(dict.fromkeys(added))
         relays = (relay for word in words for relay in word.rendezvous.relays)
         local = session.local
         self.ice = IceHalf(
-            local.ufrag, local.password, (*local.candidates, *dict.fromkeys(added))
+            local.ufrag, local.password, (*local.candidates, *self.relayed)
         )
         self.rendezvous = Rendezvous(
             introducers=tuple(introducers), relays=tuple(relays)

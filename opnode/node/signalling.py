@@ -7,6 +7,7 @@ The numbered rules (S-…) are those of ``docs/protocols/introductions.md``.
 """
 
 import logging
+import math
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -87,6 +88,7 @@ class Switchboard:
         """Begin a line; it takes signals from now on, until it is closed."""
         box = SignalBox(established.keys, initiator=established.initiator)
         line = SignalLine(self, box, connection, established.rendezvous.introducers)
+        line.is_proven = established.initiator
         self.reroute((), box.tags(), line)
         return line
 
@@ -134,9 +136,11 @@ class SignalLine:
     """What the two ends of one connection say beside its packets.
 
     Attributes:
-        on_signal: called with each signal that is news; sets what is said in reply by
-            `say` before it returns, if anything changed.
+        on_signal: called with each signal that is news; may `say` something itself.
+        words: makes what we have to say, with or without the wish for an answer.
         introducers: through whom the other end is reached.
+        is_proven: whether the other end has shown that it has the keys. Until then
+            nothing is sent: an offer may be a replay, and name whom it likes (S-5).
     """
 
     def __init__(
@@ -147,25 +151,24 @@ class SignalLine:
         introducers: Sequence[Endpoint],
     ) -> None:
         self.on_signal: Callable[[Signal], None] | None = None
+        self.words: Callable[[bool], Signal] | None = None
         self.introducers = tuple(introducers)
+        self.is_proven = False
         self._switchboard = switchboard
         self._box = box
         self._connection = connection
         self._handle = handle_of(connection.certificate.location_public)
         self._tags = tuple(box.tags())
-        self._words: Callable[[bool], Signal] | None = None
         self._sealed = b""
+        self._sent_at = -math.inf
+        self._is_asked = False
         self._is_repeating = False
         self._news = trio.Event()
         self._under_way: set[tuple[Endpoint | None, bytes]] = set()
         self._nursery: trio.Nursery | None = None
 
-    def say(self, words: Callable[[bool], Signal]) -> None:
-        """Tell the other end until it has heard: the newest words replace all others.
-
-        ``words`` is called with whether an answer is wanted, now and for each reply.
-        """
-        self._words = words
+    def say(self) -> None:
+        """Tell the other end until it has heard; newer words replace older ones."""
         self._post(wants_answer=True)
 
     def receive_untrusted(self, sealed: bytes) -> bool:
@@ -176,9 +179,10 @@ class SignalLine:
         """
         signal = self._box.open_untrusted(sealed)
         if signal is None:
-            # Our reply to it may be lost.
-            self._send_copies()
+            self._answer_copy()
             return False
+        self._is_asked = signal.wants_answer
+        self.is_proven = True
         before, self._tags = self._tags, tuple(tags := self._box.tags())
         self._switchboard.reroute(before, tags, self)
         if signal.rendezvous.introducers:
@@ -207,11 +211,17 @@ class SignalLine:
         self._switchboard.reroute(self._tags, {}, self)
         self._nursery = None
 
+    def _answer_copy(self) -> None:
+        """Our reply may be lost; but each signal comes by several ways at once."""
+        pause_s = self._switchboard.config.first_repeat_s / 2
+        if self._is_asked and trio.current_time() >= self._sent_at + pause_s:
+            self._send_copies()
+
     def _post(self, *, wants_answer: bool) -> None:
-        if self._words is None:
+        if self.words is None:
             return
         try:
-            self._sealed = self._box.seal(self._words(wants_answer))
+            self._sealed = self._box.seal(self.words(wants_answer))
         except LocalProtocolError as error:
             # The other end hears nothing for long: the copies of the last one go on.
             logger.debug("no signal to %s: %s", self._peer, error)
@@ -237,8 +247,10 @@ class SignalLine:
     def _send_copies(self) -> None:
         """One copy to each introducer and on each live path that has none under way."""
         nursery, sealed = self._nursery, self._sealed
-        if nursery is None or not sealed:
+        self.is_proven = self.is_proven or self._connection.confirmed.is_set()
+        if nursery is None or not sealed or not self.is_proven:
             return
+        self._sent_at = trio.current_time()
         introductions = self._switchboard.introductions
         wanted: list[Endpoint | None] = list(self._live_paths())
         if introductions.is_registered_here(self._handle):

@@ -305,6 +305,7 @@ class RudpConnection:
         if recovery.probe_deadline is not None and now >= recovery.probe_deadline:
             self._send_rate.on_probe_timeout()
             self._probe(recovery.on_probe_timer())
+            self._events.note_silence(is_silent=recovery.is_silent)
         if self._paths.handle_deadline(now):
             self._builder.asks_sender = True
         if lifetime.takes_keep_alive(now):

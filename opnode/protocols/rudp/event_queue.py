@@ -1,6 +1,6 @@
 """Events that wait for the driver; bounded, and no channel is named twice."""
 
-from opnode.protocols.rudp.events import DatagramReceived, Event
+from opnode.protocols.rudp.events import DatagramReceived, Event, PathSilent
 from opnode.protocols.rudp.violation import CloseCode, PeerViolationError
 
 # Events already taken go out together, so that a long queue is not moved for each.
@@ -63,6 +63,11 @@ class EventQueue:
         """
         if not self._is_closed:
             self._events.append(event)
+
+    def note_silence(self, *, is_silent: bool) -> None:
+        """Queue that the path is silent, after a probe timeout, if it is so long."""
+        if is_silent:
+            self.add_own(PathSilent())
 
     def close(self, event: Event) -> None:
         """Queue the last event, whatever the limit; later ones are dropped."""

@@ -93,6 +93,14 @@ class PathChanged:
 
 
 @dataclass(frozen=True, slots=True)
+class PathSilent:
+    """Three probe timeouts in a row brought nothing: the peer or we may have moved.
+
+    Comes again with each further timeout.
+    """
+
+
+@dataclass(frozen=True, slots=True)
 class LocalIdsChanged:
     """Packets of the connection bear other ids from now on: see ``local_ids``."""
 
@@ -124,6 +132,7 @@ Event = (
     | DatagramRoom
     | PingAcknowledged
     | PathChanged
+    | PathSilent
     | LocalIdsChanged
     | Closed
 )

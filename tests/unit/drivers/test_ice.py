@@ -478,27 +478,6 @@ async def test_late_addresses_have_the_same_limits_as_early_ones(
     await one.close()
 
 
-async def test_a_relayed_pair_is_told_and_does_not_end_the_checks(
-    autojump_clock: Clock, world: World
-):
-    one, other = world.sessions()
-    relayed = tuple(
-        dataclasses.replace(candidate, kind="relay")
-        for candidate in other.local.candidates
-    )
-    told: list[Endpoint] = []
-    one.on_relayed = told.append
-    with trio.move_on_after(4):
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(other.connect, one.local, RTO_S)
-            remote = dataclasses.replace(other.local, candidates=relayed)
-            await one.connect(remote, RTO_S, trickle_s=9.0)
-    assert told == [CALLEE]
-    assert [check.outcome for check in one.checks] == [CheckOutcome.ANSWERED]
-    await one.close()
-    await other.close()
-
-
 async def test_each_checked_address_is_told_with_what_became_of_it(
     autojump_clock: Clock, world: World
 ):
