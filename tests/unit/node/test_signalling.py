@@ -22,6 +22,10 @@ def words(generation):
     return make
 
 
+def ignore(*_):
+    """Of moving, silence and consent these tests want to hear nothing."""
+
+
 def say(line, said):
     line.words = said
     line.say()
@@ -54,6 +58,10 @@ async def ends(autojump_clock):
         await alice.connect(bob.peer_id)
         await bob.accept_connection()
         ends = Ends(overlay, alice, bob)
+        for node in (alice, bob):
+            meeting = next(iter(node.connector._meetings.values()))
+            meeting._direct.begin = ignore
+            meeting.connection.on_silent = ignore
         for line in ends.lines:
             line.on_signal = ends.hear
             line.words = words(0)
