@@ -58,6 +58,15 @@ async def run(plan: Plan) -> Report:
         await trio.to_thread.run_sync(_measure, plan.calls, seed)
         for seed in range(1, plan.runs + 1)
     ]
+    return report_of(plan.calls, found)
+
+
+def report_of(plan: CallPlan, found: Sequence[Found]) -> Report:
+    """What networks of one plan brought, together.
+
+    Raises:
+        BenchmarkError: no set-up of some kind succeeded.
+    """
     set_ups = {
         kind: [one for each in found for one in each.set_ups.get(kind, [])]
         for kind in ("one_by_one", "at_once", "many")
@@ -66,9 +75,9 @@ async def run(plan: Plan) -> Report:
     measures: dict[str, Measure] = {}
     facts: dict[str, int | float | str] = {
         "clock": "virtual",
-        "dht_nodes": plan.calls.nodes,
-        "users": plan.calls.users,
-        "relays": plan.calls.relays,
+        "dht_nodes": plan.nodes,
+        "users": plan.users,
+        "relays": plan.relays,
     }
     for kind, made in set_ups.items():
         if made:
