@@ -50,14 +50,16 @@ def connect_command(connects: int, nodes: int, *, as_json: bool) -> None:
 @benchmarks.command("calls")
 @click.option("--runs", default=1, show_default=True, type=click.IntRange(1))
 @click.option("--nodes", default=30, show_default=True, type=click.IntRange(3, 500))
+@click.option("--relays", default=1, show_default=True, type=click.IntRange(0))
 @click.option("--users", default=200, show_default=True, type=click.IntRange(20, 2000))
 @click.option("--set-ups", default=100, show_default=True, type=click.IntRange(1))
 @click.option("--many", default=1000, show_default=True, type=click.IntRange(0))
 @click.option("--long-calls", default=100, show_default=True, type=click.IntRange(0))
 @as_json
-def calls_command(  # noqa: PLR0913 - one argument per option
+def calls_command(  # noqa: PLR0913, PLR0917 - one argument per option
     runs: int,
     nodes: int,
+    relays: int,
     users: int,
     set_ups: int,
     many: int,
@@ -67,7 +69,12 @@ def calls_command(  # noqa: PLR0913 - one argument per option
 ) -> None:
     """Set-up times, failures and gaps of calls behind NATs, in virtual time."""
     sizes = CallPlan(
-        nodes=nodes, users=users, set_ups=set_ups, many=many, long_calls=long_calls
+        nodes=nodes,
+        relays=relays,
+        users=users,
+        set_ups=set_ups,
+        many=many,
+        long_calls=long_calls,
     )
     _report(functools.partial(calls.run, calls.Plan(calls=sizes, runs=runs)), as_json)
 

@@ -20,6 +20,7 @@ import trio
 import opnode
 from opnode.drivers.connections import Connection
 from opnode.node.node import OverlayNode
+from opnode.protocols.relay import RelayConfig
 from opnode.testing.overlay import Overlay, open_overlay
 from opnode.testing.virtual_network import Link
 
@@ -73,11 +74,16 @@ class CallPlan:
 
 
 class SetUp(NamedTuple):
-    """One set-up; the seconds of one that failed say nothing."""
+    """One set-up; the seconds of one that failed say nothing.
+
+    ``is_hopeless``: no direct path in principle. ``path``: by which the first byte
+    came; a better one may have been found later.
+    """
 
     pair: str
     is_hopeless: bool
     failure: str | None = None
+    path: str = ""
     setup_s: float = 0.0
     lookup_s: float = 0.0
     introduction_s: float = 0.0
@@ -165,11 +171,10 @@ async def measure_long_calls(plan: CallPlan, seed: int) -> Found:
 class _Crowd:
     """The users and what they are behind."""
 
-    def __init__(self, overlay: Overlay, seed: int, *, has_relay: bool) -> None:
+    def __init__(self, overlay: Overlay, seed: int) -> None:
         self.overlay = overlay
         self.users: list[OverlayNode] = []
         self.rng = random.Random(seed)
-        self.has_relay = has_relay
         self._kinds: dict[OverlayNode, str] = {}
         self._met: set[frozenset[OverlayNode]] = set()
 
@@ -220,7 +225,7 @@ class _Crowd:
     async def set_up(self, caller: OverlayNode, callee: OverlayNode) -> SetUp:
         """Call, hear one byte, hang up."""
         pair = f"{self._kinds[caller]} {self._kinds[callee]}"
-        is_hopeless = self.is_hopeless(caller, callee) and not self.has_relay
+        is_hopeless = self.is_hopeless(caller, callee)
         began_at = trio.current_time()
         try:
             with trio.fail_after(_CALL_S):
@@ -228,6 +233,7 @@ class _Crowd:
                 async with aclosing(connection):
                     await _first_echo(connection)
                     setup_s = trio.current_time() - began_at
+                    path = connection.path
         except (
             opnode.OpnodeError,
             trio.TooSlowError,
@@ -242,6 +248,7 @@ class _Crowd:
             pair,
             is_hopeless,
             None,
+            path.kind.value if path is not None else "",
             setup_s,
             steps.lookup_s,
             steps.introduce_s,
@@ -259,9 +266,10 @@ class _Crowd:
 @contextlib.asynccontextmanager
 async def _open_crowd(plan: CallPlan, seed: int) -> AsyncIterator[_Crowd]:
     async with open_overlay(0, link=_LINK, seed=seed, public=True) as overlay:
-        for _ in range(plan.nodes):
-            await overlay.seed()
-        crowd = _Crowd(overlay, seed, has_relay=False)
+        relay = opnode.NodeConfig(relay=RelayConfig())
+        for number in range(plan.nodes):
+            await overlay.seed(relay if number < plan.relays else None)
+        crowd = _Crowd(overlay, seed)
         await crowd.open(plan.users)
         await trio.sleep(_SETTLE_S)
         yield crowd

@@ -9,8 +9,9 @@ known by its identity only: no pair calls twice.
 The clock starts at ``node.connect`` and stops at the first byte that came back on a
 channel; lookup, introduction and ICE are steps of it, ``first_byte`` is what is left.
 First one set-up after the other, then as many at once from disjoint pairs, then many
-more for the share that fails. A failure is counted as ``hopeless`` where both boxes
-leave no direct path and there is no relay to take.
+more for the share that fails. Pairs of boxes that leave no direct path in principle
+are ``hopeless``: without a relay all of them fail. The relay is tried beside the direct
+ways, so some first bytes come by it although a direct path is found a moment later.
 
 The long calls are of disjoint pairs that have a direct path in principle, as every DHT
 node, the relay too, is killed in the middle of the hour. Both ends talk all the time;
@@ -117,7 +118,9 @@ def _set_up_facts(kind: str, made: Sequence[SetUp]) -> Mapping[str, int | float 
         f"{kind}_calls": len(made),
         f"{kind}_setup_p95_s": round(good[int(0.95 * (len(good) - 1))], 3),
         f"{kind}_failed": len(failed),
+        f"{kind}_hopeless": sum(one.is_hopeless for one in made),
         f"{kind}_failed_hopeless": sum(one.is_hopeless for one in failed),
+        f"{kind}_first_byte_direct": sum(one.path == "direct" for one in made),
         f"{kind}_failed_percent": round(100 * len(failed) / len(made), 3),
     }
     reasons = sorted({f"{one.pair}: {one.failure}" for one in failed})

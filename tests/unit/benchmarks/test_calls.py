@@ -10,7 +10,7 @@ from opnode.testing.seeded_secrets import seeded_secrets
 
 def set_up(setup_s, failure=None, *, is_hopeless=False):
     steps = (setup_s, 0.1, 0.1, 0.1, setup_s - 0.3)
-    return SetUp("port sym", is_hopeless, failure, *steps)
+    return SetUp("port sym", is_hopeless, failure, "direct", *steps)
 
 
 def test_failures_are_counted_and_are_in_no_percentile():
