@@ -5,6 +5,8 @@ import pytest
 from simulations.runs import run
 from simulations.scenarios.moving import MovingScenario
 
+pytestmark = pytest.mark.slow
+
 
 def test_a_transfer_goes_on_when_who_moves_can_reach_the_other_end():
     outcome = run(MovingScenario(kinds="open,full"))

@@ -1,7 +1,11 @@
 """Users behind NATs that forget soon stay reachable."""
 
+import pytest
+
 from simulations.runs import run
 from simulations.scenarios.nat_timers import NatTimersScenario
+
+pytestmark = pytest.mark.slow
 
 
 def test_users_stay_reachable_behind_nats_that_forget_after_30_seconds():
