@@ -263,6 +263,10 @@ class Rpc:
         """Forget what this node told of us, as when we reach it another way now."""
         self._asker.forget_peer(endpoint)
 
+    def last_observed(self, endpoint: Endpoint) -> Endpoint | None:
+        """Our address as that node last saw it; nothing is asked."""
+        return self._asker.observed_by(endpoint)
+
     def last_heard(self, endpoint: Endpoint) -> float | None:
         """When this address last answered us; None if it never did, or long ago."""
         return self._asker.last_heard(endpoint)
