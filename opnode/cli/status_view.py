@@ -21,6 +21,13 @@ from opnode.daemon.figures import (
 BAR: Final = 20
 """Characters of a full bucket's bar: one for each contact (k of the Kademlia paper)."""
 
+NAT_WORDS: Final = {
+    "independent": "one port for all",
+    "sequential": "another port for each peer, the next in a row",
+    "random": "another port for each peer, at random",
+}
+"""Kinds of NAT that a person may want to know of; `opnode doctor` tells more."""
+
 TOLD: Final = ("server", "leaf")
 """Roles that a node can be told; what it was not told, it finds out by itself."""
 
@@ -30,8 +37,10 @@ def node_rows(node: NodeFigures) -> dict[str, str]:
     dht = node.dht
     rows = {
         "address": _address(node),
+        "nat": _nat(node),
         "role": _role(node),
         "network": _network(node),
+        "callers": _callers(node),
         "alarm": dht.alarm or None,
         "records": _records(dht),
         "watching": _watching(dht),
@@ -121,6 +130,27 @@ def _address(node: NodeFigures) -> str | None:
     if seen:
         text += f", seen by others as {', '.join(seen)}"
     return f"{text}, behind a NAT" if node.behind_nat else text
+
+
+def _nat(node: NodeFigures) -> str | None:
+    """What is in front of the node, unless that is not known, or nothing."""
+    nat = node.nat
+    if nat is None or nat.kind not in NAT_WORDS:
+        return None
+    text = NAT_WORDS[nat.kind]
+    if node.mapped:
+        text += f", forwards {', '.join(node.mapped)}"
+    binding = node.presence.binding if node.presence else None
+    if binding is not None and binding.survived_s is not None:
+        text += f", remembers for {binding.survived_s:.0f} s at least"
+    return text
+
+
+def _callers(node: NodeFigures) -> str | None:
+    """Who passes calls on to the node."""
+    if not node.introducers:
+        return None
+    return f"through {', '.join(one.endpoint for one in node.introducers)}"
 
 
 def _network(node: NodeFigures) -> str | None:

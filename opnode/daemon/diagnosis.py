@@ -27,6 +27,7 @@ from opnode.daemon.judgement import (
 )
 from opnode.daemon.plain_values import plain_fields
 from opnode.daemon.reach_judgement import (
+    judge_attempts,
     judge_binding,
     judge_introducers,
     judge_ipv6,
@@ -97,6 +98,8 @@ async def examine(node: ExaminedNode, records: Path | None, report: Report) -> N
         figures = await _figures_with_evidence(node, figures)
         for judge in _REACH:
             await report(judge(figures))
+        for finding in judge_attempts(figures):
+            await report(finding)
         await report(judge_clock(await clocks.result()))
         await report(judge_table(figures))
         await report(judge_storage(await _disk_facts(records), figures))

@@ -134,6 +134,33 @@ class RelayFigures(msgspec.Struct, frozen=True, kw_only=True):
     bytes_dropped: int = 0
 
 
+class AttemptCandidate(msgspec.Struct, frozen=True, kw_only=True):
+    """One address of the node's own that was told to a peer."""
+
+    kind: str
+    endpoint: str
+
+
+class AttemptCheck(msgspec.Struct, frozen=True, kw_only=True):
+    """One address of the peer, and what became of the checks there."""
+
+    remote: str
+    kind: str
+    outcome: str
+
+
+class Attempt(msgspec.Struct, frozen=True, kw_only=True):
+    """One search for a direct path to a peer."""
+
+    peer_id: str = ""
+    age_s: float
+    cause: str
+    local: tuple[AttemptCandidate, ...] = ()
+    checks: tuple[AttemptCheck, ...] = ()
+    nominated: str | None = None
+    is_over: bool = True
+
+
 class NodeFigures(msgspec.Struct, frozen=True, kw_only=True):
     """Of a whole node."""
 
@@ -149,6 +176,7 @@ class NodeFigures(msgspec.Struct, frozen=True, kw_only=True):
     mapped: tuple[str, ...] = ()
     peer_id: str | None = None
     introducers: tuple[Introducer, ...] = ()
+    attempts: tuple[Attempt, ...] = ()
     presence: Presence | None = None
     joined: bool | None = None
     contacts: int | None = None

@@ -7,7 +7,7 @@ the facts come from. Where nothing tells, the verdict is "unknown", never a gues
 from types import MappingProxyType
 from typing import Final
 
-from opnode.daemon.figures import Nat, NodeFigures
+from opnode.daemon.figures import Attempt, Nat, NodeFigures
 from opnode.daemon.judgement import Finding, Health, count
 from opnode.protocols.nat.mapping import MappingKind
 from opnode.protocols.nat.odds import NatType, Odds, odds_between, type_of
@@ -24,6 +24,12 @@ STRICT_S: Final = 25.0
 RELAY_ADVICE: Final = (
     "forward the node's UDP port in the router, or switch on UPnP there"
 )
+
+SHOWN_ATTEMPTS: Final = 4
+"""Of the last searches for a path: a phone, a laptop, and each once more."""
+
+PEER_DIGITS: Final = 12
+"""Of a peer id: enough to tell friends apart."""
 
 _NATS: Final = MappingProxyType(
     {
@@ -138,6 +144,37 @@ def judge_odds(figures: NodeFigures) -> Finding:
         if peers:
             parts.append(f"{odds.value}: {'; '.join(peers)}")
     return Finding(name, Health.OK, ". ".join(parts), facts=facts)
+
+
+def judge_attempts(figures: NodeFigures) -> tuple[Finding, ...]:
+    """What became of the last searches for a direct path, the newest first."""
+    name = "attempt"
+    if figures.peer_id is None:
+        return ()
+    newest = sorted(figures.attempts, key=lambda one: one.age_s)[:SHOWN_ATTEMPTS]
+    if not newest:
+        return (Finding(name, Health.OK, "none yet: nobody was called, nobody called"),)
+    return tuple(_judge_attempt(name, attempt) for attempt in newest)
+
+
+def _judge_attempt(name: str, attempt: Attempt) -> Finding:
+    peer = f"{attempt.peer_id[:PEER_DIGITS]}…, " if attempt.peer_id else ""
+    text = f"{peer}{attempt.age_s:.0f} s ago ({attempt.cause}): "
+    offered = ", ".join(f"{one.kind} {one.endpoint}" for one in attempt.local)
+    checks = ", ".join(
+        f"{one.kind} {one.remote} {one.outcome}" for one in attempt.checks
+    )
+    facts = {f"{one.kind} {one.remote}": one.outcome for one in attempt.checks}
+    told = f"; told it {offered or 'nothing'}; checks: {checks or 'none'}"
+    if attempt.nominated is not None:
+        text += f"direct to {attempt.nominated}{told}"
+        return Finding(name, Health.OK, text, facts=facts)
+    if not attempt.is_over:
+        return Finding(name, Health.UNKNOWN, f"{text}under way{told}", facts=facts)
+    advice = (
+        "where odds says relay, no check can come back; else ask for the peer's nat"
+    )
+    return Finding(name, Health.WARN, f"{text}no direct path{told}", advice, facts)
 
 
 def _own_type(figures: NodeFigures) -> NatType | None:

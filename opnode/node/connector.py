@@ -7,7 +7,6 @@ Refuses to know lookups, storage and what a connection is used for.
 
 import logging
 import random
-from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -34,6 +33,7 @@ from opnode.drivers.connections import Connection, ConnectTimings
 from opnode.drivers.ice import IceAgent, IceSession
 from opnode.drivers.introductions import Introductions
 from opnode.node.acquaintances import Acquaintances
+from opnode.node.attempts import AttemptLog
 from opnode.node.direct import CLOSE_S, Attempt, Cause
 from opnode.node.meeting import Beginnings, Meeting, MeetingLinks
 from opnode.node.network_watch import NetworkChange
@@ -54,8 +54,6 @@ logger = logging.getLogger(__name__)
 
 CODE_REPLACED: Final = 1
 CODE_SHUTDOWN: Final = 3
-MAX_ATTEMPTS: Final = 16
-"""Rounds of checks that are remembered for people: a day of one who calls rarely."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,6 +97,7 @@ class Connector:
         way_makers: ways beside the direct one, such as relays; one of each is begun
             for every meeting.
         switchboard: signals between the ends of connections.
+        attempt_log: the last searches for direct paths.
         foresee: where our NAT will show us to the next peer; mostly nothing, at once.
     """
 
@@ -119,7 +118,7 @@ class Connector:
         self.way_makers: list[WayMaker] = []
         self.foresee: Callable[[], Awaitable[Sequence[Endpoint]]] = _nothing_foreseen
         self.switchboard = Switchboard(introductions)
-        self._attempts_made: deque[Callable[[], Attempt]] = deque(maxlen=MAX_ATTEMPTS)
+        self.attempt_log = AttemptLog()
         self._desk = desk
         self._introductions = introductions
         self._ice = ice
@@ -167,7 +166,7 @@ class Connector:
     @property
     def attempts(self) -> tuple[Attempt, ...]:
         """The newest rounds of checks, the newest last, and what became of each."""
-        return tuple(attempt() for attempt in self._attempts_made)
+        return self.attempt_log.attempts()
 
     def network_changed(self, change: NetworkChange) -> None:
         """Our addresses, or our NAT's, are others: look for every path anew."""
@@ -403,7 +402,7 @@ class Connector:
             switchboard=self.switchboard,
             new_session=self._new_session,
             own_introducers=self.own_introducers,
-            note=self._attempts_made.append,
+            note=partial(self.attempt_log.note, begun.established.peer.peer_id),
         )
         meeting = Meeting(begun, connection, links)
         self._meetings[meeting.offer_digest] = meeting

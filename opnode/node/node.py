@@ -41,6 +41,7 @@ from opnode.drivers.connections import Connection
 from opnode.drivers.dht.dht import Dht
 from opnode.drivers.network import Network, SystemNetwork
 from opnode.node.assembly import Parts, World, assemble
+from opnode.node.attempts import AttemptStatistics
 from opnode.node.bootstrap import BootstrapEntry
 from opnode.node.checkup import Checkup
 from opnode.node.config import NodeConfig, Role
@@ -345,6 +346,7 @@ class OverlayNode:
             introducers=presence.introducers if presence else (),
             presence=presence.statistics() if presence else None,
             network=parts.network_watch.statistics(),
+            attempts=self._attempts(),
             connections=len(parts.connector.connections()) if parts.connector else 0,
             dht=parts.dht.statistics(),
             rpc=parts.rpc.statistics(),
@@ -354,6 +356,12 @@ class OverlayNode:
             websocket=parts.websocket.statistics() if parts.websocket else None,
             relay=parts.relaying.statistics(),
         )
+
+    def _attempts(self) -> tuple[AttemptStatistics, ...]:
+        connector = self._parts.connector
+        if connector is None:
+            return ()
+        return connector.attempt_log.statistics(trio.current_time())
 
     async def run(
         self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED

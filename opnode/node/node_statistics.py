@@ -19,6 +19,7 @@ from opnode.drivers.rpc.config import RpcStatistics
 from opnode.drivers.socket_hub import HubStatistics
 from opnode.drivers.websocket_gateway import GatewayStatistics
 from opnode.node.addresses import Ipv6Statistics
+from opnode.node.attempts import AttemptStatistics
 from opnode.node.config import Role
 from opnode.node.gateways import GatewaysStatistics
 from opnode.node.introducers import IntroducersStatistics
@@ -57,6 +58,7 @@ class NodeStatistics:
     presence: IntroducersStatistics | None
     network: NetworkWatchStatistics
     connections: int
+    attempts: tuple[AttemptStatistics, ...]
     dht: DhtStatistics
     rpc: RpcStatistics
     introductions: IntroductionsStatistics

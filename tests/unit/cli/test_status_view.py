@@ -11,11 +11,15 @@ from opnode.cli.status_view import (
     traffic_lines,
 )
 from opnode.daemon.figures import (
+    Binding,
     Bucket,
     Budget,
     DhtFigures,
     Holdings,
+    Introducer,
+    Nat,
     NodeFigures,
+    Presence,
     Reachability,
     RpcFigures,
     TrafficLine,
@@ -95,6 +99,38 @@ def test_the_care_for_records_is_told_where_there_was_any():
     assert node_rows(NodeFigures(dht=busy)) == {
         "records": "3 held here, 7 given to newcomers, 8 put again, 2 of its own kept "
         "alive, 1 put of them reached nobody"
+    }
+
+
+@pytest.mark.parametrize(
+    ("kind", "words"),
+    [
+        ("independent", "one port for all"),
+        ("sequential", "another port for each peer, the next in a row"),
+        ("random", "another port for each peer, at random"),
+    ],
+)
+def test_the_nat_is_told_with_what_it_forwards_and_remembers(kind, words):
+    nat = Nat(kind=kind, host="9.9.9.9")
+    assert node_rows(NodeFigures(nat=nat)) == {"nat": words}
+    binding = Binding(interval_s=118.0, survived_s=120.0)
+    full = NodeFigures(
+        nat=nat, mapped=("9.9.9.9:7",), presence=Presence(binding=binding)
+    )
+    assert node_rows(full)["nat"] == (
+        f"{words}, forwards 9.9.9.9:7, remembers for 120 s at least"
+    )
+
+
+def test_no_nat_and_an_unknown_one_take_no_row():
+    for kind in ("none", "unknown", "a kind of tomorrow"):
+        assert node_rows(NodeFigures(nat=Nat(kind=kind))) == {}
+
+
+def test_who_passes_calls_on_is_told():
+    one, other = Introducer(endpoint="9.9.9.9:1"), Introducer(endpoint="8.8.8.8:2")
+    assert node_rows(NodeFigures(introducers=(one, other))) == {
+        "callers": "through 9.9.9.9:1, 8.8.8.8:2"
     }
 
 

@@ -16,6 +16,7 @@ ORDER = [
     "ipv6",
     "introducers",
     "odds",
+    "attempt",
     "clock",
     "table",
     "storage",

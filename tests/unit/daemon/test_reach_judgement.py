@@ -3,6 +3,9 @@
 import pytest
 
 from opnode.daemon.figures import (
+    Attempt,
+    AttemptCandidate,
+    AttemptCheck,
     Binding,
     Introducer,
     Ipv6,
@@ -13,6 +16,7 @@ from opnode.daemon.figures import (
 )
 from opnode.daemon.judgement import Health
 from opnode.daemon.reach_judgement import (
+    judge_attempts,
     judge_binding,
     judge_introducers,
     judge_ipv6,
@@ -141,6 +145,46 @@ def test_ipv6_that_is_there_and_not_used_is_worth_a_word(ipv6, health, words):
 )
 def test_a_person_needs_introducers(figures, health):
     assert judge_introducers(figures).health is health
+
+
+def attempt(nominated=None, *, is_over=True, age_s=5.0):
+    return Attempt(
+        age_s=age_s,
+        cause="introduction",
+        local=(AttemptCandidate(kind="host", endpoint="192.168.1.5:4000"),),
+        checks=(
+            AttemptCheck(remote="9.9.9.9:4000", kind="srflx", outcome="no answer"),
+            AttemptCheck(remote="10.0.0.1:4000", kind="host", outcome="not tried"),
+        ),
+        nominated=nominated,
+        is_over=is_over,
+    )
+
+
+@pytest.mark.parametrize(
+    ("made", "health", "words"),
+    [
+        (attempt("9.9.9.9:4000"), Health.OK, "direct to 9.9.9.9:4000"),
+        (attempt(is_over=False), Health.UNKNOWN, "under way"),
+        (attempt(), Health.WARN, "no direct path"),
+    ],
+)
+def test_an_attempt_names_its_addresses_and_which_check_died(made, health, words):
+    (finding,) = judge_attempts(person(attempts=(made,)))
+    assert finding.health is health
+    assert words in finding.text
+    assert "told it host 192.168.1.5:4000" in finding.text
+    assert "srflx 9.9.9.9:4000 no answer" in finding.text
+    assert finding.facts["srflx 9.9.9.9:4000"] == "no answer"
+
+
+def test_the_last_attempts_are_told_newest_first():
+    assert judge_attempts(NodeFigures()) == ()
+    (none,) = judge_attempts(person())
+    assert none.health is Health.OK
+    made = tuple(attempt(age_s=float(age)) for age in (9, 3, 7, 1, 5))
+    told = [finding.text[:3] for finding in judge_attempts(person(attempts=made))]
+    assert told == ["1 s", "3 s", "5 s", "7 s"]
 
 
 def test_the_odds_are_told_by_the_nat_of_the_peer():
