@@ -20,6 +20,7 @@ from benchmarks import (
     dht,
     handshake,
     idle,
+    introducer,
     link,
     messages,
     registry,
@@ -161,6 +162,24 @@ def idle_command(
         idle.run, nodes=nodes, seconds=seconds, identities=identities
     )
     _report(measured, as_json)
+
+
+@benchmarks.command("introducer")
+@click.option("--leaves", default=100, show_default=True, type=click.IntRange(2, 500))
+@click.option("--seconds", default=180.0, show_default=True, type=click.FloatRange(1))
+@click.option("--connects", default=50, show_default=True, type=click.IntRange(1))
+@click.option(
+    "--introductions", default=400, show_default=True, type=click.IntRange(20)
+)
+@as_json
+def introducer_command(
+    leaves: int, seconds: float, connects: int, introductions: int, *, as_json: bool
+) -> None:
+    """What a server spends on those whom it introduces."""
+    plan = introducer.Plan(
+        leaves=leaves, seconds=seconds, connects=connects, introductions=introductions
+    )
+    _report(functools.partial(introducer.run, plan), as_json)
 
 
 @benchmarks.command("link")
