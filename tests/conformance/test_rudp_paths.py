@@ -12,7 +12,7 @@ from opnode.core.addresses import Endpoint
 from opnode.protocols.rudp.config import RudpConfig
 from opnode.protocols.rudp.congestion import CongestionAlgorithm
 from opnode.protocols.rudp.events import ChannelOpened, Closed, PathChanged
-from opnode.protocols.rudp.path import PathState
+from opnode.protocols.rudp.path import CARRIED_RANK, Path, PathState
 from opnode.testing.pair import End, LinkConfig, Pair
 
 KB = 1000
@@ -319,6 +319,162 @@ def test_r_62_a_better_path_is_taken_after_three_comparisons_and_kept():
     assert [event.endpoint for event in pair.a.events_of(PathChanged)] == [theirs]
     assert [event.endpoint for event in pair.b.events_of(PathChanged)] == [ours]
     assert pair.carried[ours, theirs] > 3000 * KB
+
+
+# --- ranks ----------------------------------------------------------------------------
+
+QUICK = LinkConfig(latency_s=0.002, rate_Bps=2e6)
+LONG = LinkConfig(latency_s=0.1, rate_Bps=2e6)
+
+
+def on_a_relay(
+    relay: LinkConfig = QUICK, direct: LinkConfig = LONG
+) -> tuple[Pair, Endpoint, Endpoint, Endpoint, Endpoint]:
+    """A pair that talks by relay and has been told of a direct way, not yet tried.
+
+    Returns the pair, both ends of the relayed way, and both of the direct one.
+    """
+    pair = settled_pair(relay)
+    relayed = pair.a.endpoint, pair.b.endpoint
+    pair.a.connection.ways.set_rank(relayed[1], CARRIED_RANK)
+    pair.b.connection.ways.set_rank(relayed[0], CARRIED_RANK)
+    return pair, *relayed, *pair.add_way(direct)
+
+
+def test_r_67_a_direct_path_is_taken_with_its_first_answer_however_long_it_is():
+    pair, _, relay, ours, theirs = on_a_relay()
+    flow = Flow(pair, pair.a, 3000 * KB)
+    flow.run_to(0.1)
+    began_at = pair.now
+    assert pair.a.connection.add_path(theirs, pair.now)
+    assert path_of(pair.a) == relay
+    pair.drive(lambda: flow.pump() or path_of(pair.a) == theirs)
+    assert pair.now - began_at <= 0.2 + LATENCY_S
+    flow.run_to(1.0)
+    assert path_of(pair.b) == ours
+    assert pair.carried[ours, theirs] > 2000 * KB
+    assert len(pair.a.events_of(PathChanged)) == 1
+
+
+def test_r_67_the_responder_follows_and_both_ends_stay():
+    pair, _, _, ours, theirs = on_a_relay()
+    pair.b.connection.add_path(ours, pair.now)
+    pair.a.connection.add_path(theirs, pair.now)
+    pair.a.connection.ping(pair.now)
+    pair.run_for(1.0)
+    pair.a.connection.ping(pair.now)
+    pair.run_for(60.0)
+    assert (path_of(pair.a), path_of(pair.b)) == (theirs, ours)
+    assert len(pair.b.events_of(PathChanged)) == 1
+
+
+def test_r_67_no_round_trip_makes_anybody_go_back_to_a_relay():
+    pair, _, relay, _, theirs = on_a_relay()
+    pair.a.connection.add_path(theirs, pair.now)
+    pair.run_for(1.0)
+    assert path_of(pair.a) == theirs
+    Flow(pair, pair.a, 8000 * KB).run_to(1.0)
+    pair.run_for(30.0)
+    assert path_of(pair.a) == theirs
+    assert state_of(pair.a, relay) is PathState.VALIDATED
+
+
+def test_r_67_a_direct_path_that_never_answers_takes_nothing_away():
+    pair, _, relay, ours, theirs = on_a_relay()
+    pair.dead.add(ours)
+    pair.a.connection.add_path(theirs, pair.now)
+    flow = Flow(pair, pair.a, 1500 * KB)
+    flow.run_to(1.0)
+    assert path_of(pair.a) == relay
+    assert flow.longest_pause_s < RTT_S
+
+
+def test_r_67_when_the_direct_path_dies_the_relay_takes_over_within_three_timeouts():
+    pair, relay_a, relay_b, ours, theirs = on_a_relay()
+    pair.a.connection.add_path(theirs, pair.now)
+    pair.run_for(1.0)
+    flow = Flow(pair, pair.a, 1500 * KB)
+    flow.run_to(0.3)
+    limit = 3 * pto_s(pair.a)
+    pair.dead.add(ours)
+    died_at = pair.now
+    pair.drive(lambda: flow.pump() or path_of(pair.a) == relay_b)
+    assert pair.now - died_at <= limit + LATENCY_S
+    flow.run_to(1.0)
+    assert path_of(pair.b) == relay_a
+
+
+def test_r_67_a_direct_path_that_comes_and_goes_has_to_answer_more_each_time():
+    pair, _, relay, ours, theirs = on_a_relay(direct=WIDE)
+    pair.a.connection.add_path(theirs, pair.now)
+    pair.run_for(1.0)
+    asked_at, cut, probes = [], pair.on_transmission, []
+
+    def count(end, burst):
+        if burst.destination == theirs:
+            asked_at.append(pair.now)
+        return cut(end, burst)
+
+    pair.on_transmission = count
+    for _ in range(3):
+        pair.dead.add(ours)
+        for _ in range(40):
+            pair.a.connection.ping(pair.now)
+            pair.run_for(0.05)
+        assert path_of(pair.a) == relay
+        pair.dead.clear()
+        asked = len(asked_at)
+        for _ in range(400):
+            if path_of(pair.a) == theirs:
+                break
+            pair.a.connection.ping(pair.now)
+            pair.run_for(0.5)
+        assert path_of(pair.a) == theirs
+        probes.append(len(asked_at) - asked)
+    assert probes[0] >= 3
+    assert probes[1] > probes[0]
+    assert probes[2] > probes[1]
+
+
+def test_r_68_a_path_that_is_taken_away_is_left_at_once():
+    pair, _, relay, ours, theirs = on_a_relay()
+    pair.a.connection.add_path(theirs, pair.now)
+    pair.run_for(1.0)
+    flow = Flow(pair, pair.a, 1500 * KB)
+    flow.run_to(0.3)
+    pair.dead.add(ours)
+    pair.a.connection.ways.remove(theirs, pair.now)
+    assert path_of(pair.a) == relay
+    assert state_of(pair.a, theirs) is None
+    flow.run_to(1.0)
+
+
+def test_r_68_without_another_the_next_path_that_answers_is_taken_at_once():
+    pair, _, relay, ours, theirs = on_a_relay()
+    flow = Flow(pair, pair.a, 1500 * KB)
+    flow.run_to(0.3)
+    pair.dead.add(pair.a.endpoint)
+    for end, gone in ((pair.a, relay), (pair.b, pair.a.endpoint)):
+        end.connection.ways.remove(gone, pair.now)
+    assert path_of(pair.a) == relay
+    pair.run_for(5.0)
+    pair.b.connection.add_path(ours, pair.now)
+    pair.a.connection.add_path(theirs, pair.now)
+    back_at = pair.now
+    pair.drive(lambda: flow.pump() or path_of(pair.a) == theirs)
+    assert pair.now - back_at <= 3 * 0.2
+    flow.run_to(1.0)
+    pair.a.connection.ways.remove(ATTACKER, pair.now)
+
+
+def test_r_64_what_is_carried_leaves_room_for_its_frame():
+    config = RudpConfig(max_packet_size=9000)
+    carried = Path(
+        Endpoint("100::1", 1), rtt_s=0.1, min_pto_s=0.01, max_packet_size=9000
+    )
+    pair = settled_pair(config=config)
+    assert carried.mtu._maximum == 1443
+    assert pair.a.connection.ways.paths()[0].mtu._maximum == 9000
 
 
 @pytest.mark.slow

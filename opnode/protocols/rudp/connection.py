@@ -549,7 +549,7 @@ class RudpConnection:
         What was learnt of another host's path says nothing here (RFC 9000 §9.4).
         """
         is_other_host = left.endpoint.host != taken.endpoint.host
-        self._recovery.on_path_changed(is_other_host=is_other_host)
+        self._recovery.on_path_changed(now, is_other_host=is_other_host)
         if is_other_host:
             # A pace is a share of a round trip, which is never nothing.
             self._recovery.rtt.suggest(max(taken.rtt.smoothed, _MIN_RTT_S))

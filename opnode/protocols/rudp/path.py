@@ -26,6 +26,10 @@ _AMPLIFICATION_LIMIT = 3
 # A packet with a challenge and its answers and nothing else; it draws no reply that is
 # larger.
 _BARE_CHALLENGE = 80
+# After its first failure a path of a better kind is tried after twice so long, then the
+# double of it, so often: for eleven minutes.
+_TRY_AGAIN_S = 5.0
+_MAX_TRIES = 6
 # Probes that may still be answered; a late answer to an older one is not missed.
 _MAX_PROBES = 8
 # Challenges of the peer that wait for their answer; more in one flush are a flood.
@@ -221,6 +225,18 @@ class Path:
         self._attempts = 0
         self.retry_at = None
         self.challenge_is_due = False
+
+    def is_worth_asking(self, active: "Path | None", now: float) -> bool:
+        """Whether a probe beside data is worth its bytes.
+
+        One that failed is asked again, ever more rarely, if it would be a better kind.
+        """
+        if self.is_validated:
+            return True
+        if active is None or self.rank >= active.rank or not self.is_local_choice:
+            return False
+        wait_s = _TRY_AGAIN_S * 2**self.failures
+        return self.failures <= _MAX_TRIES and now >= self._check_began_at + wait_s
 
     def start_check(self, now: float) -> None:
         """Ask the peer for a sign of life; one check at a time."""

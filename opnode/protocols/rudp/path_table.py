@@ -342,7 +342,7 @@ class PathTable:
         if len(self._paths) > 1 and now >= self._next_round_at:
             self._next_round_at = now + self._config.path_probe_s
             for path in self._paths.values():
-                if path.is_validated:
+                if path.is_worth_asking(self.active, now):
                     path.start_check(now)
 
     def on_acked(self, newest: int, size: int, sent_at: float, now: float) -> None:

@@ -79,6 +79,7 @@ class Recovery:
         "_loss_at",
         "_lost_numbers",
         "_min_pto_s",
+        "_moved_at",
         "_pto_count",
         "_reordering_steps",
         "_sampled_at",
@@ -109,6 +110,7 @@ class Recovery:
         self._last_sent_at = 0.0
         self._loss_at: float | None = None
         self._pto_count = 0
+        self._moved_at = float("-inf")
         self._sampled_at: float | None = None
         # Packets that were declared lost, which may turn up yet.
         self._lost_numbers = RangeSet(max_ranges=_MAX_LOST_RANGES)
@@ -155,7 +157,7 @@ class Recovery:
         if acked:
             self._pto_count = 0
             newest = acked[0]
-            if newest.stop == largest + 1:
+            if newest.stop == largest + 1 and newest.sent_at >= self._moved_at:
                 latest_rtt_s = now - newest.sent_at
                 self.rtt.add(latest_rtt_s, frame.delay_s)
                 if self._sampled_at is None:
@@ -204,10 +206,14 @@ class Recovery:
         """Whether so many probe timeouts passed that no chance loss explains them."""
         return self._pto_count >= _SILENT_TIMEOUTS
 
-    def on_path_changed(self, *, is_other_host: bool) -> None:
-        """Probe at once; what was learnt of another host's path says nothing now."""
+    def on_path_changed(self, now: float, *, is_other_host: bool) -> None:
+        """Probe at once; what was learnt of another host's path says nothing now.
+
+        Nor does what is still in flight there: a longer path would be taken for dead.
+        """
         self._pto_count = 0
         if is_other_host:
+            self._moved_at = now
             self.rtt.reset()
             self._reordering_steps = 0
 

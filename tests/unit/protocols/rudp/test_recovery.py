@@ -90,7 +90,7 @@ def test_the_probe_timeout_doubles_and_an_acknowledgement_resets_it():
     assert recovery.probe_deadline == pytest.approx(1.0 + 0.305)
     assert recovery.on_probe_timer() is run
     assert recovery.probe_deadline == pytest.approx(1.0 + 0.61)
-    recovery.on_path_changed(is_other_host=False)
+    recovery.on_path_changed(0.0, is_other_host=False)
     assert recovery.probe_deadline == pytest.approx(1.0 + 0.305)
     recovery.on_probe_timer()
     send(recovery, 1, 1, now=2.0)
@@ -144,7 +144,7 @@ def test_patience_with_reordering_has_a_limit_and_ends_with_the_path():
         ack(recovery, (number, number + 300), now=1.1, sent=10**6)
         number += 300
     assert recovery._reordering_steps == 6
-    recovery.on_path_changed(is_other_host=True)
+    recovery.on_path_changed(0.0, is_other_host=True)
     assert recovery._reordering_steps == 0
     assert recovery.rtt.latest is None
 
@@ -199,3 +199,14 @@ def test_an_acknowledgement_sums_up_bytes_marks_and_rate():
     assert result.rate.delivered == 1000
     assert result.latest_rtt_s == pytest.approx(0.05)
     assert not ack(recovery, (5, 15), now=1.2).is_newest
+
+
+def test_what_left_before_a_move_says_nothing_about_the_new_path():
+    recovery = new_recovery()
+    send(recovery, 0, 1, now=1.0)
+    recovery.on_path_changed(1.5, is_other_host=True)
+    ack(recovery, (0, 1), now=1.6)
+    assert recovery.rtt.latest is None
+    send(recovery, 1, 1, now=2.0)
+    ack(recovery, (1, 2), now=2.25)
+    assert recovery.rtt.latest == pytest.approx(0.25)
