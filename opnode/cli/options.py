@@ -159,6 +159,22 @@ def qlog_option(command: Command) -> Command:
     )(command)
 
 
+def reach_options(command: Command) -> Command:
+    """``--turn-servers`` and ``--no-port-mapping``: what others do for us."""
+    turn = click.option(
+        "--turn-servers",
+        type=click.Path(dir_okay=False, path_type=Path),
+        metavar="FILE",
+        help="TURN servers for calls that find no direct path; mode 0600.",
+    )
+    mapping = click.option(
+        "--port-mapping/--no-port-mapping",
+        default=True,
+        help="Ask the home router to forward a port to this node.",
+    )
+    return turn(mapping(command))
+
+
 def common_options(command: Command) -> Command:
     """The three options of every command that talks to a node."""
     return data_option(json_option(verbose_option(command)))

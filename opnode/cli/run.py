@@ -25,6 +25,7 @@ from opnode.cli.options import (
     LocationNameType,
     common_options,
     qlog_option,
+    reach_options,
 )
 from opnode.cli.output import Output, set_up_logging, size_text
 from opnode.cli.patience import told_if_slow
@@ -51,6 +52,7 @@ from opnode.daemon.services import (
     FileFailed,
     FileProgress,
 )
+from opnode.drivers.turn import TurnServer
 from opnode.drivers.websocket_client import GatewayTrust
 from opnode.node.bootstrap import BootstrapEntry, read_seeds_file
 from opnode.node.config import EVERY_INTERFACE, NodeConfig, Role, WebSocketOffer
@@ -58,6 +60,7 @@ from opnode.node.data_directory import default_data_directory
 from opnode.node.joining import JoinReport
 from opnode.node.node import OverlayNode, open_node
 from opnode.protocols.relay import RelayConfig
+from opnode.node.turn_servers import read_turn_servers
 
 SEED_PORT: Final = 4848
 """A fixed port, so that a seed's invite stays true after a restart."""
@@ -86,6 +89,8 @@ class RunOptions:
     websocket: WebSocketOffer | None = None
     relay: RelayConfig | None = None
     gateway_trust: GatewayTrust = field(default_factory=GatewayTrust)
+    turn_servers: tuple[TurnServer, ...] = ()
+    port_mapping: bool = True
 
 
 def node_options(command: Callable[..., None]) -> Callable[..., None]:
@@ -142,6 +147,7 @@ def node_options(command: Callable[..., None]) -> Callable[..., None]:
     help="What you call this device, for all to see. Default: no name.",
 )
 @gateway_trust_option
+@reach_options
 @qlog_option
 @relay_options
 def up(  # noqa: PLR0913 - click hands over one argument per option
@@ -156,6 +162,8 @@ def up(  # noqa: PLR0913 - click hands over one argument per option
     accept: str,
     inbox: Path | None,
     name: str,
+    turn_servers: Path | None,
+    port_mapping: bool,
     qlog: Path | None,
     relay: RelayConfig | None,
     gateway_trust: GatewayTrust,
@@ -185,6 +193,8 @@ def up(  # noqa: PLR0913 - click hands over one argument per option
         qlog=qlog,
         gateway_trust=gateway_trust,
         relay=relay,
+        turn_servers=read_turn_servers(turn_servers) if turn_servers else (),
+        port_mapping=port_mapping,
     )
     if options.accept is not AcceptPolicy.NEVER:
         _check_inbox(options.inbox)
@@ -239,6 +249,7 @@ def seed(  # noqa: PLR0913 - click hands over one argument per option
         is_seed=True,
         websocket=websocket,
         relay=relay,
+        port_mapping=False,
     )
     _run(options, is_json=is_json, is_verbose=is_verbose)
 
@@ -289,6 +300,8 @@ async def _run_node(options: RunOptions, view: "DaemonView") -> None:
         websocket=options.websocket,
         relay=options.relay,
         gateway_trust=options.gateway_trust,
+        turn_servers=options.turn_servers,
+        port_mapping=options.port_mapping,
         network_name=NETWORK_NAME,
     )
     async with (

@@ -14,7 +14,8 @@
     │   │                        └── IceFailed
     │   ├── BootstrapFailed      ├── RecordNotFound
     │   ├── RequestTimeout       ├── RequestRefused
-    │   └── RelayUnavailable     └── RelayLimitReached
+    │   ├── RelayUnavailable     ├── RelayLimitReached
+    │   └── MappingRefused
     ├── StorageError             DataDirectoryInUse · UnreadableKey
     ├── TransferError            TransferDeclined · TransferCorrupt
     └── ConfigError              says which field, what was found, what was expected
@@ -146,6 +147,10 @@ class BootstrapFailed(NetworkError):
 
 class RecordNotFound(NetworkError):
     """The whole lookup ran and nobody holds a valid record under the key."""
+
+
+class MappingRefused(NetworkError):
+    """No router forwards a port to us, and why. Others still reach us by other ways."""
 
 
 class RelayUnavailable(NetworkError):

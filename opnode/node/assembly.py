@@ -7,6 +7,7 @@ import functools
 import random
 from dataclasses import dataclass
 
+from opnode.core.addresses import is_wildcard
 from opnode.core.ids import node_id_of
 from opnode.drivers.asyncio_island import Island
 from opnode.drivers.clock import WallClock
@@ -18,6 +19,7 @@ from opnode.drivers.dht.reachability import ReachabilityCheck
 from opnode.drivers.ice import IceAgent
 from opnode.drivers.introductions import Introductions
 from opnode.drivers.network import Network
+from opnode.drivers.port_mapping import PortMapping
 from opnode.drivers.qlog import QlogDirectory
 from opnode.drivers.qlog_trace import QlogTraces
 from opnode.drivers.rpc.config import RpcConfig
@@ -40,6 +42,7 @@ from opnode.node.joining import Joiner
 from opnode.node.keys import NodeKeys
 from opnode.node.knocker import Knocker
 from opnode.node.network_watch import NetworkChange, NetworkWatch
+from opnode.node.outlets import Outlets, port_mappers, told_of
 from opnode.node.port_forecast import PortForecast
 from opnode.node.port_probe import PortProbe
 from opnode.node.presence import PresenceConfig, PresenceKeeper
@@ -92,9 +95,9 @@ class Parts:
     dialler: Dialler
     relaying: Relaying
     network_watch: NetworkWatch
-    turn: TurnClient | None
     gateways: GatewayKeeper
     websocket: WebSocketService | None
+    outlets: Outlets
 
     def close(self) -> None:
         """Let go of the socket and the database."""
@@ -137,6 +140,7 @@ async def assemble(
     cache = ContactCache(directory, world.wall_clock)
     observed = ObservedAddresses(hub.local, _hosts(world))
     table = ConnectionTable(hub, traces=QlogTraces(qlog) if qlog else None)
+    roles = _roles(config, dht, rpc, world)
     connector = _connector(config, keys, introductions, table, world, acquaintances)
     return Parts(
         keys=keys,
@@ -156,10 +160,10 @@ async def assemble(
         forecast=_forecast(dht, rpc, observed, world),
         checkup=_checkup(config, dht, rpc, world),
         cache=cache,
-        roles=_roles(config, dht, rpc, world),
+        roles=roles,
         dialler=Dialler(rpc, dht.contacts, world.network.bind, world.rng),
         network_watch=_network_watch(world, observed),
-        turn=_turn(config, hub, connector, world),
+        outlets=_outlets(config, hub, connector, world, roles),
         gateways=_gateways(config, hub, rpc, dht, world),
         websocket=websocket,
         relaying=_relaying(config, rpc, dht, hub, connector, world),
@@ -294,16 +298,27 @@ def _connector(
     )
 
 
-def _turn(
-    config: NodeConfig, hub: SocketHub, connector: Connector | None, world: World
-) -> TurnClient | None:
-    """Without a server of our own the peer's may still be one to send to."""
+def _outlets(
+    config: NodeConfig,
+    hub: SocketHub,
+    connector: Connector | None,
+    world: World,
+    roles: RoleKeeper,
+) -> Outlets:
+    mapping = None
+    if config.port_mapping and is_wildcard(hub.local.host):
+        find = functools.partial(port_mappers, world.network)
+        mapping = PortMapping(hub.local.port, find)
     if connector is None:
-        return None
+        return Outlets(None, mapping)
+    offered = connector.ice.candidates
+    if mapping is not None:
+        told_of(mapping, offered.add_mapped, offered.forget_mapped, roles.retry)
     assert world.island is not None, "who has a connector has ICE"
+    # Without a server of our own the peer's may still be one to send to.
     client = TurnClient(hub, world.island, world.network, config.turn_servers)
     connector.way_makers.append(TurnWays(client, connector.ice))
-    return client
+    return Outlets(client, mapping)
 
 
 def _presence(

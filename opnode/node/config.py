@@ -81,6 +81,7 @@ class NodeConfig:
             with room for few mappings. A lookup then touches three endpoints.
         turn_servers: that the user may use, the best first; one of them holds a relayed
             address for us.
+        port_mapping: ask the home router to forward a port to us (PCP, NAT-PMP, UPnP).
         introducer: how much the node does for the introductions of others.
         relay: pass on the datagrams of others who find no direct path, within these
             limits; ``None`` for a node that does not, as long as nobody says so.
@@ -109,4 +110,5 @@ class NodeConfig:
     turn_servers: tuple[TurnServer, ...] = ()
     websocket: WebSocketOffer | None = None
     gateway_trust: GatewayTrust = field(default_factory=GatewayTrust)
+    port_mapping: bool = False
     qlog_dir: Path | None = None

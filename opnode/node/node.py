@@ -82,6 +82,7 @@ class OverlayNode:
         self._seen_at: Endpoint | None = None
         self._reflexive: tuple[Endpoint, ...] = ()
         parts.rpc.on_observed = self._on_observed
+        parts.network_watch.subscribe(parts.outlets.moved)
         parts.dht.watch_behind_nat(self._is_filtered)
         if parts.presence is not None:
             parts.presence.watch_filter(self._is_filtered)
@@ -340,6 +341,8 @@ class OverlayNode:
             nat=parts.observed.nat,
             ipv6=parts.observed.ipv6,
             mapped=parts.connector.ice.candidates.mapped if parts.connector else (),
+            mapping=parts.outlets.mapping,
+            turn=parts.outlets.turn,
             forecast=parts.forecast.statistics(),
             joined=parts.joiner.is_joined,
             contacts=len(parts.dht.contacts()),
@@ -377,14 +380,14 @@ class OverlayNode:
                 await nursery.start(parts.qlog.run)
             await nursery.start(parts.introductions.run)
             await nursery.start(parts.relaying.run, parts.joiner.joined)
-            if parts.connector is not None and parts.turn is not None:
+            if parts.connector is not None:
                 await nursery.start(parts.table.run)
                 await nursery.start(parts.connector.run)
                 nursery.start_soon(parts.acquaintances.run)
-                nursery.start_soon(parts.turn.run)
             if parts.websocket is not None:
                 await nursery.start(parts.websocket.run)
             nursery.start_soon(parts.gateways.run)
+            nursery.start_soon(parts.outlets.run)
             nursery.start_soon(parts.joiner.run)
             if parts.presence is not None:
                 nursery.start_soon(self._keep_presence, parts.presence)
@@ -401,8 +404,7 @@ class OverlayNode:
         async with trio.open_nursery() as nursery:
             if parts.presence is not None:
                 nursery.start_soon(parts.presence.withdraw)
-            if parts.turn is not None:
-                nursery.start_soon(parts.turn.leave)
+            nursery.start_soon(parts.outlets.leave)
             nursery.start_soon(parts.dht.leave)
             parts.relaying.stop()
 

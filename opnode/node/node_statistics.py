@@ -15,8 +15,10 @@ from opnode.core.peerfile import (
 )
 from opnode.drivers.dht.dht import DhtStatistics
 from opnode.drivers.introductions import IntroductionsStatistics
+from opnode.drivers.port_mapping import PortMappingStatus
 from opnode.drivers.rpc.config import RpcStatistics
 from opnode.drivers.socket_hub import HubStatistics
+from opnode.drivers.turn import TurnStatistics
 from opnode.drivers.websocket_gateway import GatewayStatistics
 from opnode.node.addresses import Ipv6Statistics
 from opnode.node.attempts import AttemptStatistics
@@ -37,7 +39,8 @@ class NodeStatistics:
     ``role`` is the one in force, ``configured_role`` what the node was told;
     ``reachability`` is the evidence, ``None`` where the role does not depend on it.
     ``relay`` is what was passed on for others, ``None`` where nobody asked for it.
-    ``mapped``: public addresses that routers forward to the node on its request.
+    ``mapped``: public addresses that routers forward to the node on its request, and
+    ``mapping`` what became of asking for one; ``turn``: what TURN servers do for it.
     """
 
     node_id: NodeId
@@ -51,6 +54,8 @@ class NodeStatistics:
     nat: Mapping
     ipv6: Ipv6Statistics
     mapped: tuple[Endpoint, ...]
+    mapping: PortMappingStatus
+    turn: TurnStatistics | None
     forecast: ForecastStatistics
     joined: bool
     contacts: int

@@ -72,6 +72,10 @@ class RoleKeeper:
         """Others see us at this address now."""
         self._check.moved(address)
 
+    def retry(self) -> None:
+        """Strangers may reach us now although they did not before."""
+        self._check.retry()
+
     async def run(self) -> None:
         """Prove our port if the role depends on it, until cancelled."""
         if self._configured is not Role.AUTO:

@@ -133,6 +133,11 @@ class Reachability:
             self._failures = 0
             self._next_at = min(self._next_at, now)
 
+    def retry(self, now: float) -> None:
+        """Something was done for our port: ask soon, however often it failed."""
+        self._failures = 0
+        self._next_at = min(self._next_at, now + self._config.settle_s)
+
     def begin(self, helpers: Iterable[Endpoint], now: float) -> list[Question]:
         """Whom to ask now, one of each network; nobody to ask counts as a failure.
 

@@ -83,6 +83,12 @@ class ReachabilityCheck:
             self._machine.moved(address, trio.current_time())
             self._wake()
 
+    def retry(self) -> None:
+        """A router forwards our port now: it may be reachable although it was not."""
+        if self._machine is not None:
+            self._machine.retry(trio.current_time())
+            self._wake()
+
     async def run(self) -> None:
         """Ask to be dialled whenever that is due, until cancelled."""
         now = trio.current_time()

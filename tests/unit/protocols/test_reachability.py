@@ -175,3 +175,12 @@ def test_the_evidence_names_the_networks_of_the_last_proof_and_failures_since(ma
     assert machine.statistics() == (
         ReachabilityStatistics(is_proven=False, networks=0, failures=2)
     )
+
+
+def test_what_was_done_for_the_port_makes_it_ask_soon_after_many_failures(machine):
+    for _ in range(6):
+        fail(machine)
+    now = machine.next_deadline() - 10 * CONFIG.again_s
+    machine.retry(now)
+    assert machine.next_deadline() == now + CONFIG.settle_s
+    assert machine.statistics().failures == 0
