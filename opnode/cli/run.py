@@ -59,8 +59,8 @@ from opnode.node.config import EVERY_INTERFACE, NodeConfig, Role, WebSocketOffer
 from opnode.node.data_directory import default_data_directory
 from opnode.node.joining import JoinReport
 from opnode.node.node import OverlayNode, open_node
-from opnode.protocols.relay import RelayConfig
 from opnode.node.turn_servers import read_turn_servers
+from opnode.protocols.relay import RelayConfig
 
 SEED_PORT: Final = 4848
 """A fixed port, so that a seed's invite stays true after a restart."""
