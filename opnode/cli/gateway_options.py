@@ -109,6 +109,15 @@ def _offer(
     )
 
 
+def lan_option(command: Callable[..., None]) -> Callable[..., None]:
+    """``--no-lan``, as the argument ``lan``."""
+    return click.option(
+        "--lan/--no-lan",
+        default=True,
+        help="Find peers and nodes on the same link by multicast. On by default.",
+    )(command)
+
+
 def gateway_trust_option(command: Callable[..., None]) -> Callable[..., None]:
     """``--gateway-ca FILE``, as the argument ``gateway_trust``."""
 

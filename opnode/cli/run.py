@@ -18,7 +18,11 @@ from typing import Final
 import click
 import msgspec
 
-from opnode.cli.gateway_options import gateway_trust_option, websocket_options
+from opnode.cli.gateway_options import (
+    gateway_trust_option,
+    lan_option,
+    websocket_options,
+)
 from opnode.cli.options import (
     EndpointType,
     EntryType,
@@ -32,7 +36,7 @@ from opnode.cli.patience import told_if_slow
 from opnode.cli.prompt import TerminalPrompt
 from opnode.cli.relay_options import relay_options
 from opnode.cli.signals import run_until_signal
-from opnode.core.addresses import Endpoint, is_wildcard
+from opnode.core.addresses import Endpoint, is_loopback, is_wildcard
 from opnode.core.crypto import random_bytes
 from opnode.core.errors import ConfigError, LocalProtocolError
 from opnode.core.ids import PeerId, format_peer_id
@@ -86,6 +90,7 @@ class RunOptions:
     is_seed: bool
     name: str = ""
     qlog: Path | None = None
+    lan: bool = True
     websocket: WebSocketOffer | None = None
     relay: RelayConfig | None = None
     gateway_trust: GatewayTrust = field(default_factory=GatewayTrust)
@@ -146,6 +151,7 @@ def node_options(command: Callable[..., None]) -> Callable[..., None]:
     default="",
     help="What you call this device, for all to see. Default: no name.",
 )
+@lan_option
 @gateway_trust_option
 @reach_options
 @qlog_option
@@ -167,6 +173,7 @@ def up(  # noqa: PLR0913 - click hands over one argument per option
     qlog: Path | None,
     relay: RelayConfig | None,
     gateway_trust: GatewayTrust,
+    lan: bool,
 ) -> None:
     """Run your node until Ctrl-C.
 
@@ -192,6 +199,7 @@ def up(  # noqa: PLR0913 - click hands over one argument per option
         name=name,
         qlog=qlog,
         gateway_trust=gateway_trust,
+        lan=lan,
         relay=relay,
         turn_servers=read_turn_servers(turn_servers) if turn_servers else (),
         port_mapping=port_mapping,
@@ -210,6 +218,7 @@ def up(  # noqa: PLR0913 - click hands over one argument per option
     show_default=f"every interface, port {SEED_PORT}",
     help="Where the node's UDP socket is.",
 )
+@lan_option
 @websocket_options
 @relay_options
 def seed(  # noqa: PLR0913 - click hands over one argument per option
@@ -221,6 +230,7 @@ def seed(  # noqa: PLR0913 - click hands over one argument per option
     seeds: Path | None,
     listen: Endpoint,
     websocket: WebSocketOffer | None,
+    lan: bool,
     relay: RelayConfig | None,
 ) -> None:
     """Run a node through which others join, until Ctrl-C.
@@ -248,6 +258,7 @@ def seed(  # noqa: PLR0913 - click hands over one argument per option
         inbox=directory / "inbox",
         is_seed=True,
         websocket=websocket,
+        lan=lan,
         relay=relay,
         port_mapping=False,
     )
@@ -297,6 +308,8 @@ async def _run_node(options: RunOptions, view: "DaemonView") -> None:
         has_identity=not options.is_seed,
         location_name=options.name,
         qlog_dir=options.qlog,
+        # Whoever listens at its own machine alone has no neighbours.
+        lan=options.lan and not is_loopback(options.listen.host),
         websocket=options.websocket,
         relay=options.relay,
         gateway_trust=options.gateway_trust,

@@ -87,6 +87,7 @@ class Acquaintances:
         self._wall_clock = wall_clock
         self._path = path
         self._known: dict[bytes, Acquaintance] = {}
+        self._near: dict[bytes, tuple[Endpoint, ...]] = {}
         self._changed = trio.Event()
         if path is not None:
             for acquaintance in _load(path):
@@ -123,10 +124,22 @@ class Acquaintances:
                 self._known[static] = replace(known, introducers=presence.introducers)
                 self._changed.set()
 
+    def seen_near(
+        self, certificate: LocationCertificate, endpoints: tuple[Endpoint, ...]
+    ) -> None:
+        """It is on a link of ours, it says; not kept when the node stops."""
+        static = certificate.static_public
+        self._near.pop(static, None)
+        self._near[static] = endpoints[:MAX_ENDPOINTS]
+        if len(self._near) > MAX_ACQUAINTANCES:
+            del self._near[next(iter(self._near))]
+
     def endpoints_of(self, static_public: bytes) -> tuple[Endpoint, ...]:
-        """Where that location was reached, the latest first."""
+        """Where that location was seen or reached, the latest first."""
         known = self._known.get(static_public)
-        return known.endpoints if known is not None else ()
+        reached = known.endpoints if known is not None else ()
+        near = self._near.get(static_public, ())
+        return (*near, *(one for one in reached if one not in near))
 
     def presences_of(self, peer_id: PeerId) -> list[Presence]:
         """The peer's locations as they were last, the latest met first."""

@@ -8,6 +8,7 @@ import random
 from dataclasses import dataclass
 
 from opnode.core.addresses import is_wildcard
+from opnode.core.crypto import random_bytes
 from opnode.core.ids import node_id_of
 from opnode.drivers.asyncio_island import Island
 from opnode.drivers.clock import WallClock
@@ -18,6 +19,8 @@ from opnode.drivers.dht.dialling import Dialler
 from opnode.drivers.dht.reachability import ReachabilityCheck
 from opnode.drivers.ice import IceAgent
 from opnode.drivers.introductions import Introductions
+from opnode.drivers.lan import Lan
+from opnode.drivers.lan_sockets import open_lan_sockets
 from opnode.drivers.network import Network
 from opnode.drivers.port_mapping import PortMapping
 from opnode.drivers.qlog import QlogDirectory
@@ -41,6 +44,7 @@ from opnode.node.introducers import Introducers
 from opnode.node.joining import Joiner
 from opnode.node.keys import NodeKeys
 from opnode.node.knocker import Knocker
+from opnode.node.neighbours import Neighbours, OwnEndpoints
 from opnode.node.network_watch import NetworkChange, NetworkWatch
 from opnode.node.outlets import Outlets, port_mappers, told_of
 from opnode.node.port_forecast import PortForecast
@@ -55,6 +59,7 @@ from opnode.protocols.binding_lifetime import BindingLifetime, BindingLifetimeCo
 from opnode.protocols.introductions.desk import IntroductionDesk
 from opnode.protocols.introductions.handshake import Handshakes
 from opnode.protocols.introductions.introducer import IntroducerDesk
+from opnode.protocols.lan import LanDesk
 from opnode.protocols.noise import NoiseInitiator, NoiseResponder
 from opnode.protocols.reachability import ReachabilityConfig
 from opnode.protocols.rpc.messages import MAX_ALTERNATES, network_id_of
@@ -98,6 +103,7 @@ class Parts:
     gateways: GatewayKeeper
     websocket: WebSocketService | None
     outlets: Outlets
+    neighbours: Neighbours | None
 
     def close(self) -> None:
         """Let go of the socket and the database."""
@@ -166,8 +172,31 @@ async def assemble(
         outlets=_outlets(config, hub, connector, world, roles),
         gateways=_gateways(config, hub, rpc, dht, world),
         websocket=websocket,
+        neighbours=_neighbours(config, keys, rpc, acquaintances, world),
         relaying=_relaying(config, rpc, dht, hub, connector, world),
     )
+
+
+def _neighbours(
+    config: NodeConfig,
+    keys: NodeKeys,
+    rpc: Rpc,
+    acquaintances: Acquaintances,
+    world: World,
+) -> Neighbours | None:
+    if not config.lan:
+        return None
+    desk = LanDesk(rpc.network_id, random_bytes)
+    desk.location, desk.node_key = keys.location, keys.node
+    desk.is_server = lambda: not rpc.leaf
+    own = OwnEndpoints(rpc.local, world.network.interface_addresses)
+    lan = Lan(
+        desk,
+        lambda: open_lan_sockets(own.refresh()),
+        own.towards,
+        world.wall_clock,
+    )
+    return Neighbours(lan, acquaintances)
 
 
 async def _open_sockets(

@@ -86,6 +86,7 @@ class NodeConfig:
         relay: pass on the datagrams of others who find no direct path, within these
             limits; ``None`` for a node that does not, as long as nobody says so.
         transport: limits, timers and congestion control of our end of a connection.
+        lan: ask who is on our own links, and answer there.
         websocket: where clients without UDP are let in; ``None`` for nowhere.
         gateway_trust: whose certificates are believed when we are such a client.
         qlog_dir: where to log every connection for a qlog viewer; ``None`` for no logs.
@@ -108,6 +109,7 @@ class NodeConfig:
     relay: RelayConfig | None = None
     transport: RudpConfig = field(default_factory=RudpConfig)
     turn_servers: tuple[TurnServer, ...] = ()
+    lan: bool = False
     websocket: WebSocketOffer | None = None
     gateway_trust: GatewayTrust = field(default_factory=GatewayTrust)
     port_mapping: bool = False

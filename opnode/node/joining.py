@@ -6,7 +6,7 @@ Refuses to know what is done with the overlay once it is there.
 
 import logging
 import random
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -72,6 +72,7 @@ class Joiner:
         is_server: bool,
     ) -> None:
         self.joined = trio.Event()
+        self.neighbours: Callable[[], Awaitable[Sequence[BootstrapEntry]]] = _nobody
         self._is_first_seed = is_server and not entries and not remembered
         self._dht = dht
         self._rpc = rpc
@@ -114,6 +115,7 @@ class Joiner:
                 nursery.start_soon(self._try_remembered, [*lost, *self._remembered])
             for entry in self._entries:
                 nursery.start_soon(self._try_entry, entry)
+            nursery.start_soon(self._try_neighbours)
 
     async def _try_remembered(self, known: Sequence[KnownContact]) -> None:
         async with trio.open_nursery() as nursery:
@@ -123,6 +125,11 @@ class Joiner:
             if contacts:
                 logger.info("joined through remembered contacts: %d known", contacts)
                 self.joined.set()
+
+    async def _try_neighbours(self) -> None:
+        """Join through who is on our own link: no Internet is needed for that."""
+        for entry in await self.neighbours():
+            await self._try_entry(entry)
 
     async def _try_entry(self, entry: BootstrapEntry) -> None:
         verdict = await probe(entry, rpc=self._rpc, network=self._network)
@@ -149,3 +156,8 @@ class Joiner:
             logger.debug("nobody reads the join reports")
         if contacts:
             self.joined.set()
+
+
+async def _nobody() -> Sequence[BootstrapEntry]:
+    await trio.lowlevel.checkpoint()
+    return ()

@@ -111,6 +111,9 @@ class OverlayNode:
         parts.network_watch.subscribe(gateways.network_changed)
         if parts.presence is not None:
             parts.presence.gateways = lambda: gateways.held
+        if parts.neighbours is not None:
+            parts.joiner.neighbours = parts.neighbours.entries
+            parts.network_watch.subscribe(parts.neighbours.network_changed)
         if parts.websocket is not None:
             parts.websocket.watch_peers(lambda: parts.joiner.is_joined)
 
@@ -251,16 +254,17 @@ class OverlayNode:
                 await trio.lowlevel.checkpoint()
                 return connection
         remembered = self._parts.acquaintances.presences_of(peer_id)
-        if remembered:
-            return await self._call_again(peer_id, remembered)
+        if remembered or self._parts.neighbours is not None:
+            return await self._call_every_way(peer_id, remembered)
         return await self._find_and_connect(peer_id)
 
-    async def _call_again(
+    async def _call_every_way(
         self, peer_id: PeerId, remembered: Sequence[Presence]
     ) -> Connection:
-        """Call where the peer was reached last, while it is being looked up.
+        """Call where the peer was reached last, and on our links, and look it up.
 
-        Two who know each other meet again although no node is left to introduce them.
+        Two who know each other meet again although no node is left to introduce them,
+        and two at one link meet although there is nothing beyond it.
         """
         made: list[Connection] = []
         failures: list[OpnodeError] = []
@@ -278,6 +282,10 @@ class OverlayNode:
                 call = partial(self.connector.connect, [presence], lookup_s=0.0)
                 nursery.start_soon(attempt, call)
             nursery.start_soon(attempt, partial(self._find_and_connect, peer_id))
+            if self._parts.neighbours is not None:
+                near = await self._parts.neighbours.find(peer_id)
+                if near is not None:
+                    await attempt(partial(self.connector.connect, [near], lookup_s=0.0))
         if made:
             return made[0]
         raise _most_telling(failures)
@@ -388,6 +396,8 @@ class OverlayNode:
                 await nursery.start(parts.websocket.run)
             nursery.start_soon(parts.gateways.run)
             nursery.start_soon(parts.outlets.run)
+            if parts.neighbours is not None:
+                await nursery.start(parts.neighbours.lan.run)
             nursery.start_soon(parts.joiner.run)
             if parts.presence is not None:
                 nursery.start_soon(self._keep_presence, parts.presence)
@@ -436,6 +446,8 @@ class OverlayNode:
             location = renew_certificate(self._parts.keys, wall_now=wall_now)
             presence.adopt(location)
             self.connector.adopt(location)
+            if self._parts.neighbours is not None:
+                self._parts.neighbours.adopt(location)
 
     def _on_observed(self, reporter: Endpoint, observed: Endpoint) -> None:
         self._parts.observed.report(reporter, observed, trio.current_time())

@@ -117,7 +117,8 @@ class LanDesk:
 
     Attributes:
         location: whom SEEK may find here; None for nobody.
-        node_key: signs the answer to HELLO; None while we are no server.
+        node_key: signs the answer to HELLO; None where nobody is to hear of us.
+        is_server: whether others may join through us now.
     """
 
     def __init__(
@@ -129,6 +130,7 @@ class LanDesk:
         """``network``: 8 bytes; ``draw``: random bytes that nobody can guess."""
         self.location: Location | None = None
         self.node_key: SigningKey | None = None
+        self.is_server: Callable[[], bool] = _always
         self._network = network
         self._draw = draw
         self._config = config or LanConfig()
@@ -244,7 +246,7 @@ class LanDesk:
         return datagram
 
     def _back(self, nonce: bytes, port: int) -> bytes:
-        if self.node_key is None:
+        if self.node_key is None or not self.is_server():
             return b""
         body = self.node_key.public + port.to_bytes(_PORT_SIZE, "big")
         signed = _back_statement(self._network, nonce, body)
@@ -315,6 +317,10 @@ _BAD_ANSWER: Final = (
     UnicodeDecodeError,
     ValueError,
 )
+
+
+def _always() -> bool:
+    return True
 
 
 def _blinded(nonce: bytes, peer_id: PeerId) -> bytes:

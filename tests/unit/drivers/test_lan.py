@@ -37,10 +37,8 @@ class Home:
 
 
 @pytest.fixture
-def home(nursery, monkeypatch):
-    made = Home(nursery)
-    monkeypatch.setattr("tests.unit.protocols.test_lan.WALL", made.clock())
-    return made
+def home(nursery):
+    return Home(nursery)
 
 
 async def test_a_peer_on_the_link_is_found_within_a_round_trip(autojump_clock, home):

@@ -16,9 +16,10 @@ from opnode.protocols.lan import (
     PeerHere,
     Reply,
 )
+from opnode.testing.clock import DEFAULT_BASE
 from opnode.testing.keys import seeded_signing_key
 
-WALL = 1_800_000_000.0
+WALL = DEFAULT_BASE
 ASKER = Endpoint("192.168.1.7", 50000)
 OWN = (Endpoint("192.168.1.9", 4000), Endpoint("fd00::9", 4000))
 
