@@ -25,6 +25,9 @@ class RateType(click.ParamType):  # type: ignore[type-arg]  # generic since clic
 
     name = "RATE"
 
+    def __init__(self, least: float = _LEAST) -> None:
+        self._least = least
+
     def convert(
         self,
         value: object,
@@ -40,8 +43,8 @@ class RateType(click.ParamType):  # type: ignore[type-arg]  # generic since clic
         if match is None:
             self.fail(f"found {text[:32]!r}, {expected}", param, ctx)
         rate = float(match[1]) * _UNITS[match[2].lower()]
-        if not _LEAST <= rate <= _MOST:
-            limits = f"from {_LEAST / 1e3:.0f}kB to {_MOST / 1e9:.0f}GB"
+        if not self._least <= rate <= _MOST:
+            limits = f"from {self._least / 1e3:.0f}kB to {_MOST / 1e9:.0f}GB"
             self.fail(f"found {text[:32]!r}, {expected}, {limits}", param, ctx)
         return rate
 

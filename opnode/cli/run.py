@@ -23,6 +23,7 @@ from opnode.cli.gateway_options import (
     lan_option,
     websocket_options,
 )
+from opnode.cli.introducer_options import introducer_options
 from opnode.cli.options import (
     EndpointType,
     EntryType,
@@ -64,6 +65,7 @@ from opnode.node.data_directory import default_data_directory
 from opnode.node.joining import JoinReport
 from opnode.node.node import OverlayNode, open_node
 from opnode.node.turn_servers import read_turn_servers
+from opnode.protocols.introductions.introducer import IntroducerConfig
 from opnode.protocols.relay import RelayConfig
 
 SEED_PORT: Final = 4848
@@ -93,6 +95,7 @@ class RunOptions:
     lan: bool = True
     websocket: WebSocketOffer | None = None
     relay: RelayConfig | None = None
+    introducer: IntroducerConfig = field(default_factory=IntroducerConfig)
     gateway_trust: GatewayTrust = field(default_factory=GatewayTrust)
     turn_servers: tuple[TurnServer, ...] = ()
     port_mapping: bool = True
@@ -156,6 +159,7 @@ def node_options(command: Callable[..., None]) -> Callable[..., None]:
 @reach_options
 @qlog_option
 @relay_options
+@introducer_options
 def up(  # noqa: PLR0913 - click hands over one argument per option
     *,
     data: Path | None,
@@ -172,6 +176,7 @@ def up(  # noqa: PLR0913 - click hands over one argument per option
     port_mapping: bool,
     qlog: Path | None,
     relay: RelayConfig | None,
+    introducer: IntroducerConfig,
     gateway_trust: GatewayTrust,
     lan: bool,
 ) -> None:
@@ -203,6 +208,7 @@ def up(  # noqa: PLR0913 - click hands over one argument per option
         relay=relay,
         turn_servers=read_turn_servers(turn_servers) if turn_servers else (),
         port_mapping=port_mapping,
+        introducer=introducer,
     )
     if options.accept is not AcceptPolicy.NEVER:
         _check_inbox(options.inbox)
@@ -221,6 +227,7 @@ def up(  # noqa: PLR0913 - click hands over one argument per option
 @lan_option
 @websocket_options
 @relay_options
+@introducer_options
 def seed(  # noqa: PLR0913 - click hands over one argument per option
     *,
     data: Path | None,
@@ -232,6 +239,7 @@ def seed(  # noqa: PLR0913 - click hands over one argument per option
     websocket: WebSocketOffer | None,
     lan: bool,
     relay: RelayConfig | None,
+    introducer: IntroducerConfig,
 ) -> None:
     """Run a node through which others join, until Ctrl-C.
 
@@ -261,6 +269,7 @@ def seed(  # noqa: PLR0913 - click hands over one argument per option
         lan=lan,
         relay=relay,
         port_mapping=False,
+        introducer=introducer,
     )
     _run(options, is_json=is_json, is_verbose=is_verbose)
 
@@ -312,6 +321,7 @@ async def _run_node(options: RunOptions, view: "DaemonView") -> None:
         lan=options.lan and not is_loopback(options.listen.host),
         websocket=options.websocket,
         relay=options.relay,
+        introducer=options.introducer,
         gateway_trust=options.gateway_trust,
         turn_servers=options.turn_servers,
         port_mapping=options.port_mapping,

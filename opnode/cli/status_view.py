@@ -28,6 +28,16 @@ NAT_WORDS: Final = {
 }
 """Kinds of NAT that a person may want to know of; `opnode doctor` tells more."""
 
+_SERVED: Final = (
+    *("PING", "FIND_NODE", "FIND_VALUE", "STORE", "REGISTER", "INTRODUCE", "WATCH"),
+    *("DIAL_BACK", "DIAL", "DELEGATE", "FIND_SERVICES", "JOIN_RELAY"),
+)
+_SENT_ON: Final = ("OFFER", "CHANGED", "DIAL", "DIALLED", "RELAY_ENDED")
+_FOR_OTHERS: Final = frozenset(
+    {(name, "served") for name in _SERVED} | {(name, "asked") for name in _SENT_ON}
+)
+"""Causes of traffic that somebody else had; a signal may be for either."""
+
 TOLD: Final = ("server", "leaf")
 """Roles that a node can be told; what it was not told, it finds out by itself."""
 
@@ -45,6 +55,8 @@ def node_rows(node: NodeFigures) -> dict[str, str]:
         "records": _records(dht),
         "watching": _watching(dht),
         "lookups": _lookups(dht),
+        "for others": _for_others(node),
+        "asked for them": _lent(node.rpc.lent),
         "relaying": _relaying(node.relay) if node.relay else None,
         "refused": _refused(dht, node.rpc),
         "budget": _budget(node.rpc.budget) if node.rpc.budget else None,
@@ -197,6 +209,28 @@ def _refused(dht: DhtFigures, rpc: RpcFigures) -> str | None:
         "bad records": dht.bad_records,
     }
     return ", ".join(f"{number} {what}" for what, number in counts.items() if number)
+
+
+def _for_others(node: NodeFigures) -> str | None:
+    """What the node spends on others, and what of it is passed on for strangers."""
+    lines = [x for x in node.rpc.traffic if (x.message, x.side) in _FOR_OTHERS]
+    if not lines:
+        return None
+    size_in = size_text(sum(x.bytes_in for x in lines))
+    text = f"{size_in} in, {size_text(sum(x.bytes_out for x in lines))} out"
+    work = node.introductions
+    if work is None or not (work.registered or work.passed):
+        return text
+    text += f"; {work.registered} registered, {_count(work.passed, 'introduction')}"
+    if work.desk is None:
+        return text
+    return f"{text} at {size_text(round(work.desk.bytes_per_s))}/s at most"
+
+
+def _lent(budget: Budget | None) -> str | None:
+    if budget is None or not budget.packets_per_s_used:
+        return None
+    return _budget(budget)
 
 
 def _relaying(relay: RelayFigures) -> str:

@@ -76,6 +76,23 @@ class RpcFigures(msgspec.Struct, frozen=True, kw_only=True):
     limited: int | None = None
     traffic: tuple[TrafficLine, ...] = ()
     budget: Budget | None = None
+    lent: Budget | None = None
+
+
+class IntroducerDesk(msgspec.Struct, frozen=True, kw_only=True):
+    """Of introductions passed on, and what they may cost."""
+
+    offers_passed: int
+    bytes_passed: int
+    bytes_per_s: float
+
+
+class Introductions(msgspec.Struct, frozen=True, kw_only=True):
+    """What is done for the introductions of others."""
+
+    registered: int
+    passed: int
+    desk: IntroducerDesk | None = None
 
 
 class Reachability(msgspec.Struct, frozen=True, kw_only=True):
@@ -184,6 +201,7 @@ class NodeFigures(msgspec.Struct, frozen=True, kw_only=True):
     relay: RelayFigures | None = None
     dht: DhtFigures = DhtFigures()
     rpc: RpcFigures = RpcFigures()
+    introductions: Introductions | None = None
 
 
 def read_figures(plain: Mapping[str, object]) -> NodeFigures:

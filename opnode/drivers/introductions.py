@@ -276,7 +276,7 @@ class Introductions:
         """Answer an OFFER of just this word with it, and set what is returned.
 
         It is our own knock at our own door (`docs/protocols/introductions.md` section
-        6), and counts only from an introducer. A new word replaces the one before.
+        8), and counts only from an introducer. A new word replaces the one before.
         """
         self._word, self._word_came = word, trio.Event()
         return self._word_came

@@ -1,7 +1,7 @@
 """How long the NAT in front of us lets somebody in whom we sent nothing: measured.
 
 Owns the search for the longest silence that is safe. Refuses to know how it is found
-out whether somebody still gets in (`docs/protocols/introductions.md` section 6), and
+out whether somebody still gets in (`docs/protocols/introductions.md` section 8), and
 who it is.
 """
 

@@ -43,7 +43,10 @@ COUNTERS: Final = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RpcStatistics:
-    """Counters since the start; ``pending``, ``deferred``, ``budget`` are of now."""
+    """Counters since the start; ``pending``, ``deferred``, the budgets are of now.
+
+    ``budget`` is for our own asking, ``lent`` for what others have us ask.
+    """
 
     requests_sent: int
     retransmitted: int
@@ -61,3 +64,4 @@ class RpcStatistics:
     deferred: int
     traffic: tuple[TrafficLine, ...]
     budget: BudgetView
+    lent: BudgetView

@@ -373,6 +373,7 @@ class Rpc:
             deferred=len(self._answerer),
             traffic=self._station.traffic.lines(),
             budget=self._asker.budget.view(trio.current_time()),
+            lent=self._asker.lent.view(trio.current_time()),
         )
 
     def _receive_untrusted(self, data: bytes, source: Endpoint) -> None:

@@ -17,6 +17,8 @@ from opnode.daemon.figures import (
     DhtFigures,
     Holdings,
     Introducer,
+    IntroducerDesk,
+    Introductions,
     Nat,
     NodeFigures,
     Presence,
@@ -85,6 +87,30 @@ def test_every_figure_has_its_words():
         "refused": "5 malformed datagrams, 6 requests beyond the limits, 4 bad records",
         "budget": "1.2 of 50 packets/s, 7 of 60 new addresses/min: background waits",
     }
+
+
+def test_what_is_spent_on_others_is_told_with_its_limit():
+    served = [
+        line("INTRODUCE", "served", size_out=3000, size_in=2000),
+        line("OFFER", "asked", size_out=2000, size_in=3000),
+        # Of our own: asked, or offered to us.
+        line("INTRODUCE", "asked", size_out=7000),
+        line("OFFER", "served", size_in=9000),
+    ]
+    desk = IntroducerDesk(offers_passed=2, bytes_passed=5000, bytes_per_s=16_000.0)
+    node = NodeFigures(
+        rpc=RpcFigures(traffic=tuple(served), lent=FULL.rpc.budget),
+        introductions=Introductions(registered=12, passed=2, desk=desk),
+    )
+    assert node_rows(node) == {
+        "for others": "5.0 kB in, 5.0 kB out; 12 registered, 2 introductions at "
+        "16.0 kB/s at most",
+        "asked for them": node_rows(FULL)["budget"],
+    }
+    leaf = NodeFigures(rpc=RpcFigures(traffic=tuple(served[2:])))
+    assert node_rows(leaf) == {}
+    holder = NodeFigures(rpc=RpcFigures(traffic=(line("STORE", "served"),)))
+    assert node_rows(holder) == {"for others": "1 B in, 1 B out"}
 
 
 def test_the_care_for_records_is_told_where_there_was_any():
