@@ -6,7 +6,7 @@ which path carries data: a relayed one ranks last.
 """
 
 import random
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from typing import Final
 
@@ -15,6 +15,7 @@ import trio
 from opnode.core.addresses import Endpoint
 from opnode.core.errors import NetworkError, RequestTimeout
 from opnode.drivers.connection_paths import Path, PathKind
+from opnode.drivers.connections import Connection
 from opnode.drivers.relay_path import RelayPaths, RelaySession, RelayState
 from opnode.drivers.rpc.rpc import Rpc
 from opnode.drivers.services import Services
@@ -35,8 +36,9 @@ class RelayWayConfig:
         warm_s: how long a session is kept after a better path took over. A path that
             works for a minute has outlived the mapping that some NATs give a new flow;
             a relay that is kept for ever costs its operator a place.
-        silent_s: a path in use that answers nothing for so long needs a relay beside
-            it: longer than a burst of losses, shorter than people's patience.
+        silent_s: a path in use that answers nothing for so long, and two round trips,
+            needs another beside it: longer than a burst of losses, shorter than
+            people's patience.
         look_s: between two looks at the path in use.
         patience_s: for so long a search waits for a direct path, when no relay was
             known in advance.
@@ -46,18 +48,19 @@ class RelayWayConfig:
         avoid_s: a relay that refused us, reached a limit or fell silent is not taken
             for so long, while there is another.
         max_avoided: such relays remembered.
-        max_joined: sessions of one meeting at a time: ours and one of the other end's.
+        max_joined: sessions of one meeting at a time: one that fell silent, and one
+            that each end chose to replace it.
     """
 
     warm_s: float = 60.0
-    silent_s: float = 1.5
-    look_s: float = 1.0
+    silent_s: float = 1.0
+    look_s: float = 0.5
     patience_s: float = 0.5
     first_retry_s: float = 1.0
     retry_s: float = 60.0
     avoid_s: float = 300.0
     max_avoided: int = 64
-    max_joined: int = 2
+    max_joined: int = 3
 
 
 class RelayWays:
@@ -91,18 +94,22 @@ class RelayWays:
         """Whether the other end's word is enough to send a join to this address."""
         return self._rpc.may_be_sent_to(relay)
 
-    def choose(self) -> Endpoint | None:
+    def choose(self, besides: Collection[Endpoint] = ()) -> Endpoint | None:
         """A relay that is known; by chance, so that the load is shared."""
-        known = [contact.endpoint for contact in self._services.known(Service.RELAY)]
+        known = [
+            contact.endpoint
+            for contact in self._services.known(Service.RELAY)
+            if contact.endpoint not in besides
+        ]
         now = trio.current_time()
         good = [e for e in known if self._avoided.get(e, now) <= now] or known
         return good[self._rng.randrange(len(good))] if good else None
 
-    async def find(self) -> Endpoint | None:
+    async def find(self, besides: Collection[Endpoint] = ()) -> Endpoint | None:
         """Look for a relay that is not to be avoided, and choose."""
-        count = len(self._avoided) + 1
+        count = len(self._avoided.keys() | set(besides)) + 1
         await self._services.find(Service.RELAY, count)
-        return self.choose()
+        return self.choose(besides)
 
     def failed(self, session: RelaySession) -> None:
         """A session ended by itself: take another relay for a while."""
@@ -130,6 +137,7 @@ class RelayWay:
         self._known: dict[bytes, RelayPoint] = {}
         self._wake = trio.Event()
         self._better_since: float | None = None
+        self._spare_since: float | None = None
         self._retry_at = 0.0
         self._retry_s = ways.config.first_retry_s
         if heard is not None:
@@ -200,6 +208,22 @@ class RelayWay:
             self._better_since = now
         elif now >= self._better_since + self._config.warm_s:
             self._let_go(host)
+        self._drop_spares(host, now)
+
+    def _drop_spares(self, host: WayHost, now: float) -> None:
+        """Of several sessions one is enough: the one in use, once that is stable."""
+        path = host.connection.path
+        used = path.endpoint if path is not None else None
+        spares = [s for s in self._sessions.values() if s.is_open]
+        is_calm = len(spares) > 1 and not self._is_silent(host.connection)
+        if not is_calm or used not in {session.endpoint for session in spares}:
+            self._spare_since = None
+        elif self._spare_since is None:
+            self._spare_since = now
+        elif now >= self._spare_since + self._config.warm_s:
+            for session in spares:
+                if session.endpoint != used:
+                    self._leave(host, session)
 
     def _has_better(self, host: WayHost) -> bool:
         """Whether another path carries data both ways."""
@@ -208,31 +232,38 @@ class RelayWay:
         if path is None or path.kind.rank >= PathKind.RELAY.rank:
             return False
         active = connection.paths()[0]
-        is_heard = connection.silent_s <= self._config.silent_s
-        return is_heard and bool(active.bytes_received)
+        return bool(active.bytes_received) and not self._is_silent(connection)
+
+    def _is_silent(self, connection: Connection) -> bool:
+        silent_s = connection.silent_s
+        if silent_s <= self._config.silent_s:
+            return False
+        rtt_s = connection.statistics().smoothed_rtt_s or 0.0
+        return silent_s > self._config.silent_s + 2 * rtt_s
 
     def _is_due(self, host: WayHost) -> bool:
-        """Whether a session is to be begun now."""
+        """Whether a session is to be begun now, perhaps beside a silent one."""
         connection = host.connection
-        if self._sessions or trio.current_time() < self._retry_at:
-            return False
-        if connection.path is None:
-            return True
         path = connection.path
-        if path.kind is PathKind.RELAY:
-            return True
-        return connection.silent_s > self._config.silent_s
+        if trio.current_time() < self._retry_at:
+            return False
+        if path is not None and self._is_silent(connection):
+            return len(self._sessions) < self._config.max_joined
+        if self._sessions:
+            return False
+        return path is None or path.kind is PathKind.RELAY
 
     async def _begin_again(self, host: WayHost) -> None:
         """Go back to the session that both know; else choose one and tell of it."""
         self._retry_at = trio.current_time() + self._retry_s
         self._retry_s = min(2 * self._retry_s, self._config.retry_s)
-        if self._known:
+        if self._known.keys() - self._sessions.keys():
             self._join_all(tuple(self._known.values()))
             return
         if not (self._ways.is_needed or host.is_initiator):
             return
-        relay = await self._ways.find()
+        in_use = {session.relay for session in self._sessions.values()}
+        relay = self._ways.choose(in_use) or await self._ways.find(in_use)
         if relay is not None:
             self._join_new(relay)
             host.tell(self._words())
@@ -253,11 +284,14 @@ class RelayWay:
     def _let_go(self, host: WayHost) -> None:
         """The better path is stable: the relay need not be kept for us."""
         for session in tuple(self._sessions.values()):
-            host.connection.remove_path(session.endpoint)
-            session.leave()
-        self._sessions.clear()
-        self._added.clear()
+            self._leave(host, session)
         self._retry_s = self._config.first_retry_s
+
+    def _leave(self, host: WayHost, session: RelaySession) -> None:
+        host.connection.remove_path(session.endpoint)
+        session.leave()
+        self._sessions.pop(session.name, None)
+        self._added.discard(session.name)
 
     # --- joining ----------------------------------------------------------------------
 

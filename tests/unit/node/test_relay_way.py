@@ -3,13 +3,13 @@
 import pytest
 import trio
 
-from opnode.core.errors import PeerUnreachable
+from opnode.core.errors import PeerUnreachable, RelayLimitReached
 from opnode.drivers.connection_paths import PathKind
 from opnode.node.config import NodeConfig
 from opnode.node.node import OverlayNode
 from opnode.node.relay_way import RelayWayConfig
 from opnode.protocols.relay import RelayConfig
-from opnode.testing.nat_behaviour import SYMMETRIC
+from opnode.testing.nat_behaviour import FULL_CONE, SYMMETRIC
 from opnode.testing.overlay import Overlay, open_overlay
 from opnode.testing.virtual_network import Link
 
@@ -103,3 +103,106 @@ async def test_when_the_direct_path_dies_both_come_back_to_the_relay(autojump_cl
         took_s = await talk(ours, theirs)
         assert took_s < 40
         assert ours.path.kind is PathKind.RELAY
+
+
+async def test_at_a_limit_the_error_has_a_name_and_another_relay_goes_on(
+    autojump_clock,
+):
+    small = RelayConfig(session_bytes=60_000)
+    async with open_overlay(2, link=LINK) as overlay:
+        first = await relay_seed(overlay, small)
+        caller = await overlay.user(behind="sym")
+        callee = await overlay.user(behind="sym")
+        await settle(overlay)
+        ours, theirs = await meet(caller, callee)
+        second = await relay_seed(overlay)
+        ended = []
+        ways = caller._parts.relaying.ways
+        note = ways.failed
+        ways.failed = lambda session: ended.append(session.error) or note(session)
+        await talk(ours, theirs, 400_000)
+        assert isinstance(ended[0], RelayLimitReached)
+        assert "all the bytes" in str(ended[0])
+        assert ours.path.via == theirs.path.via == second.endpoint
+        assert dict(first.statistics().relay.ended)["BYTES"] >= 1
+        assert ours.bytes_by_kind()[PathKind.RELAY].sent > 400_000
+
+
+async def test_when_the_relay_dies_another_one_takes_over_and_no_byte_is_lost(
+    autojump_clock,
+):
+    async with open_overlay(2, link=LINK) as overlay:
+        relays = [await relay_seed(overlay) for _ in range(2)]
+        caller = await overlay.user(behind="sym")
+        callee = await overlay.user(behind="sym")
+        await settle(overlay)
+        ours, theirs = await meet(caller, callee)
+        used = next(node for node in relays if node.endpoint == ours.path.via)
+        (other,) = (node for node in relays if node is not used)
+        await overlay.kill(used)
+        assert await talk(ours, theirs, 100_000) < 3
+        assert ours.path.via == theirs.path.via == other.endpoint
+
+
+async def test_a_relay_that_says_good_bye_is_replaced_at_once(autojump_clock):
+    async with open_overlay(2, link=LINK) as overlay:
+        relays = [await relay_seed(overlay) for _ in range(2)]
+        caller = await overlay.user(behind="sym")
+        callee = await overlay.user(behind="sym")
+        await settle(overlay)
+        ours, theirs = await meet(caller, callee)
+        used = next(node for node in relays if node.endpoint == ours.path.via)
+        await overlay.stop(used)
+        with trio.fail_after(10):
+            await talk(ours, theirs, 100_000)
+
+
+async def test_when_the_nats_let_through_the_connection_goes_direct(autojump_clock):
+    async with open_overlay(2, link=LINK) as overlay:
+        relay = await relay_seed(overlay)
+        caller = await overlay.user(behind="sym")
+        callee = await overlay.user(behind="sym")
+        await settle(overlay)
+        ours, theirs = await meet(caller, callee)
+        await talk(ours, theirs)
+        assert ours.path.kind is PathKind.RELAY
+        for node in (caller, callee):
+            overlay.nat_of(node).become(FULL_CONE)
+            overlay.nat_of(node).reboot()
+        await trio.sleep(120)
+        await talk(ours, theirs)
+        assert ours.path.kind is theirs.path.kind is PathKind.DIRECT
+        await trio.sleep(RelayWayConfig().warm_s + 30)
+        assert relay.statistics().relay.sessions == 0
+
+
+async def test_the_relay_sees_nothing_of_what_is_said(autojump_clock):
+    words = b"nobody but the two of us shall read this " * 20
+    async with open_overlay(2, link=LINK) as overlay:
+        relay = await relay_seed(overlay)
+        caller = await overlay.user(behind="sym")
+        callee = await overlay.user(behind="sym")
+        await settle(overlay)
+        seen = []
+        hub = relay._parts.hub
+        forward = hub.relay_handler
+
+        def look(run):
+            seen.append(bytes(run.buffer))
+            forward(run)
+
+        hub.relay_handler = look
+        ours, theirs = await meet(caller, callee)
+        channel = await ours.open_channel()
+        await channel.send_all(words)
+        incoming = await theirs.accept_channel()
+        got = b""
+        while len(got) < len(words):
+            got += await incoming.receive_some(65536)
+        assert got == words
+    captured = b"".join(seen)
+    assert len(captured) > len(words)
+    assert words[:16] not in captured
+    for node in (caller, callee):
+        assert node.peer_id not in captured
+        assert node._parts.keys.location.certificate.static_public not in captured
