@@ -8,14 +8,13 @@ The bytes go on on the same connection, or it is lost.
 
 import contextlib
 import itertools
-from collections.abc import AsyncIterator
 from contextlib import aclosing
 from typing import ClassVar, Final
 
 import msgspec
 import trio
 
-from opnode.core.errors import ConfigError
+from opnode.core.errors import ConfigError, NetworkError
 from opnode.drivers.connections import Connection
 from opnode.node.config import NodeConfig, Role
 from opnode.node.node import OverlayNode
@@ -23,6 +22,7 @@ from opnode.testing.overlay import Overlay
 from simulations.runs import Figures, OverlayScenario
 
 _GAP_S: Final = 3.0
+_CONNECT_S: Final = 20.0
 _BEFORE_S: Final = 20.0
 _AFTER_S: Final = 60.0
 _CHUNK: Final = bytes(500)
@@ -35,7 +35,7 @@ class Move(msgspec.Struct, frozen=True, kw_only=True):
     """One pair, of which the one behind ``mover`` moved; ``role``: what it did.
 
     ``gap_s``: longest silence at the receiver without the time without coverage; the
-    whole time left when nothing came any more.
+    whole time left when nothing came any more, or the two never met.
     """
 
     mover: str
@@ -93,22 +93,33 @@ class MovingScenario(OverlayScenario[MovingFigures], frozen=True, kw_only=True):
         config = NodeConfig(role=Role.LEAF)
         one = await overlay.user(behind=mover, config=config)
         two = await overlay.user(behind=other, config=config)
-        async with _connected(one, two) as (mine, theirs):
-            sender, receiver = (mine, theirs) if role == "sender" else (theirs, mine)
-            transfer = _Transfer()
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(transfer.send, sender)
-                nursery.start_soon(transfer.receive, receiver)
-                await trio.sleep(_BEFORE_S)
-                await self._change_address(overlay, one)
-                transfer.begin()
-                await trio.sleep(_AFTER_S)
-                gap_s = transfer.end()
-                is_kept = gap_s < _AFTER_S / 2 and mine.close_reason is None
-                nursery.cancel_scope.cancel()
+        gap_s, is_kept = _AFTER_S, False
+        with contextlib.suppress(NetworkError, trio.TooSlowError):
+            gap_s, is_kept = await self._transfer(overlay, one, two, role)
         for node in (one, two):
             await overlay.stop(node)
         return Move(mover=mover, other=other, role=role, is_kept=is_kept, gap_s=gap_s)
+
+    async def _transfer(
+        self, overlay: Overlay, one: OverlayNode, two: OverlayNode, role: str
+    ) -> tuple[float, bool]:
+        """The longest silence after the move of ``one``, and whether it was kept."""
+        transfer = _Transfer()
+        with trio.fail_after(_CONNECT_S):
+            mine = await one.connect(two.peer_id)
+            theirs = await two.accept_connection()
+        async with aclosing(mine), trio.open_nursery() as nursery:
+            sender, receiver = (mine, theirs) if role == "sender" else (theirs, mine)
+            nursery.start_soon(transfer.send, sender)
+            nursery.start_soon(transfer.receive, receiver)
+            await trio.sleep(_BEFORE_S)
+            await self._change_address(overlay, one)
+            transfer.begin()
+            await trio.sleep(_AFTER_S)
+            gap_s = transfer.end()
+            is_kept = gap_s < _AFTER_S / 2 and mine.close_reason is None
+            nursery.cancel_scope.cancel()
+        return gap_s, is_kept
 
     async def _change_address(self, overlay: Overlay, node: OverlayNode) -> None:
         host, nat = overlay.host_of(node), overlay.nat_of(node)
@@ -161,19 +172,3 @@ class _Transfer:
         now = trio.current_time()
         self._gap_s = max(self._gap_s, now - self._heard_at)
         self._heard_at = now
-
-
-@contextlib.asynccontextmanager
-async def _connected(
-    one: OverlayNode, two: OverlayNode
-) -> AsyncIterator[tuple[Connection, Connection]]:
-    async with trio.open_nursery() as nursery:
-        accepted: list[Connection] = []
-
-        async def accept() -> None:
-            accepted.append(await two.accept_connection())
-
-        nursery.start_soon(accept)
-        connection = await one.connect(two.peer_id)
-    async with aclosing(connection):
-        yield connection, accepted[0]
