@@ -253,6 +253,7 @@ class OverlayNode:
             if connection.peer_id == peer_id:
                 await trio.lowlevel.checkpoint()
                 return connection
+        self._parts.forecast.prepare()
         remembered = self._parts.acquaintances.presences_of(peer_id)
         if remembered or self._parts.neighbours is not None:
             return await self._call_every_way(peer_id, remembered)

@@ -3,6 +3,7 @@
 Owns whom to ask and how often. Refuses to know the arithmetic and what peers are told.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -27,6 +28,7 @@ class ForecastConfig:
         wait_s: an answer that takes longer is not worth waiting for.
         trust_s: from a port that was told within it we count on: who else is behind the
             NAT takes few meanwhile. Asking first makes a call later by a round trip.
+        again_s: calls that are made at once share what was asked.
         settle_s: after a call it is asked anew so much later, once its checks, whose
             ports were foretold, have theirs: the next call, or try, counts from there.
     """
@@ -35,6 +37,7 @@ class ForecastConfig:
     probes: int = 2
     wait_s: float = 0.4
     trust_s: float = 60.0
+    again_s: float = 0.2
     settle_s: float = 3.0
 
 
@@ -70,7 +73,10 @@ class PortForecast:
         self._nat = nat
         self._probe_ports = probe
         self._config = config or ForecastConfig()
-        self._used = trio.Event()
+        self._called_at = -math.inf
+        self._due_at = math.inf
+        self._timer: trio.CancelScope | None = None
+        self._probing: trio.Event | None = None
         self._made = self._probes = 0
 
     def sent(self, destination: Endpoint) -> None:
@@ -96,26 +102,52 @@ class PortForecast:
         if nat.kind is not MappingKind.SEQUENTIAL or nat.host is None:
             await trio.lowlevel.checkpoint()
             return ()
-        since_s = trio.current_time() - self._row.told_at
-        if since_s > self._config.trust_s or not self._row.is_sure:
+        if self._probing is not None:
+            await self._probing.wait()
+        elif self._is_doubtful():
             await self._probe(nat)
         await trio.lowlevel.checkpoint()
         self._made += 1
-        self._used.set()
+        self._called_at = trio.current_time()
+        self._look_at(self._called_at + self._config.settle_s)
         step = self._step or nat.step
         end = self._row.end(nat.port, step)
         ports = next_ports(end, step, (), self._config.predicted)
         return tuple(Endpoint(nat.host, port) for port in ports)
 
+    def prepare(self) -> None:
+        """A call will be made: ask already while the peer is being looked up."""
+        is_row = self._nat().kind is MappingKind.SEQUENTIAL
+        if is_row and self._probing is None and self._is_doubtful():
+            self._look_at(trio.current_time())
+
+    def _is_doubtful(self) -> bool:
+        """Whether the row's end has to be asked for.
+
+        Also while the checks of another call may still take their ports: whether those
+        to private addresses do is a matter of the router.
+        """
+        now, told_at, config = trio.current_time(), self._row.told_at, self._config
+        is_used = told_at <= self._called_at < now - config.again_s
+        return is_used or now > told_at + config.trust_s or not self._row.is_sure
+
     async def run(self) -> None:
-        """Look at the row again after each call that counted on it, until cancelled."""
+        """Look at the row before and after calls that count on it, until cancelled."""
         while True:
-            await self._used.wait()
-            await trio.sleep(self._config.settle_s)
-            self._used = trio.Event()
+            with trio.CancelScope(deadline=self._due_at) as self._timer:
+                await trio.sleep_forever()
+            if trio.current_time() < self._due_at:
+                continue
+            self._due_at = math.inf
             nat = self._nat()
             if nat.kind is MappingKind.SEQUENTIAL:
                 await self._probe(nat)
+
+    def _look_at(self, at: float) -> None:
+        """Have ``run`` ask then, or earlier if that was due already."""
+        self._due_at = min(self._due_at, at)
+        if self._timer is not None:
+            self._timer.deadline = self._due_at
 
     def statistics(self) -> ForecastStatistics:
         """Read the counters."""
@@ -125,7 +157,12 @@ class PortForecast:
         """Have the row begin anew where a few nodes see fresh sockets of ours."""
         nodes = self._lively()
         self._probes += len(nodes)
-        seen = await self._probe_ports.ask(nodes, self._config.wait_s)
+        self._probing = done = trio.Event()
+        try:
+            seen = await self._probe_ports.ask(nodes, self._config.wait_s)
+        finally:
+            self._probing = None
+            done.set()
         told = [one.port if one and one.host == nat.host else None for one in seen]
         if any(told):
             end = self._row.end(nat.port, nat.step)
