@@ -121,6 +121,17 @@ class Ipv6(msgspec.Struct, frozen=True, kw_only=True):
     is_seen: bool = False
 
 
+class PortMapping(msgspec.Struct, frozen=True, kw_only=True):
+    """What became of asking the router for a port."""
+
+    state: str
+    method: str | None = None
+    router: str | None = None
+    external: str | None = None
+    lifetime_s: float = 0.0
+    reason: str = ""
+
+
 class Introducer(msgspec.Struct, frozen=True, kw_only=True):
     """Who passes calls on to the node."""
 
@@ -191,6 +202,7 @@ class NodeFigures(msgspec.Struct, frozen=True, kw_only=True):
     nat: Nat | None = None
     ipv6: Ipv6 | None = None
     mapped: tuple[str, ...] = ()
+    mapping: PortMapping | None = None
     peer_id: str | None = None
     introducers: tuple[Introducer, ...] = ()
     attempts: tuple[Attempt, ...] = ()

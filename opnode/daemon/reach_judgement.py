@@ -7,8 +7,9 @@ the facts come from. Where nothing tells, the verdict is "unknown", never a gues
 from types import MappingProxyType
 from typing import Final
 
-from opnode.daemon.figures import Attempt, Nat, NodeFigures
+from opnode.daemon.figures import Attempt, Nat, NodeFigures, PortMapping
 from opnode.daemon.judgement import Finding, Health, count
+from opnode.drivers.port_mapping import MappingState
 from opnode.protocols.nat.mapping import MappingKind
 from opnode.protocols.nat.odds import NatType, Odds, odds_between, type_of
 
@@ -86,13 +87,31 @@ def judge_mapping(figures: NodeFigures) -> Finding:
     name = "mapping"
     if figures.mapped:
         text = f"the router forwards {', '.join(figures.mapped)} to this node"
-        return Finding(name, Health.OK, text)
+        return Finding(name, Health.OK, text + _by_whom(figures.mapping))
     if not figures.behind_nat:
         return Finding(name, Health.OK, "not needed: no NAT is known")
-    text = "none: no router forwards a port to this node"
+    text = _why_unmapped(figures.mapping)
     if _own_type(figures) in (NatType.SEQUENTIAL, NatType.RANDOM):
         return Finding(name, Health.WARN, text, RELAY_ADVICE)
     return Finding(name, Health.OK, text)
+
+
+def _by_whom(mapping: PortMapping | None) -> str:
+    if mapping is None or mapping.method is None:
+        return ""
+    until = f" for {mapping.lifetime_s:.0f} s at a time" if mapping.lifetime_s else ""
+    return f", asked at {mapping.router} by {mapping.method}{until}"
+
+
+def _why_unmapped(mapping: PortMapping | None) -> str:
+    text = "none: no router forwards a port to this node"
+    if mapping is None or mapping.state == MappingState.OFF.value:
+        return f"{text}; none was asked"
+    if mapping.state == MappingState.ASKING.value:
+        return f"{text} so far; it is being asked"
+    if mapping.state == MappingState.BEHIND_ANOTHER.value:
+        return f"{text}: {mapping.router} does, behind another NAT ({mapping.external})"
+    return f"{text}: {mapping.reason}" if mapping.reason else text
 
 
 def judge_ipv6(figures: NodeFigures) -> Finding:

@@ -92,7 +92,7 @@ class PortRow:
         if opening.port is None and opening.before == port:
             # The NAT still knew it: it has taken no port.
             del self._openings[reporter]
-        else:
+        elif opening.port != port:
             opening.port = port
             self._told_at = now
 

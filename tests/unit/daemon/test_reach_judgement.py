@@ -11,6 +11,7 @@ from opnode.daemon.figures import (
     Ipv6,
     Nat,
     NodeFigures,
+    PortMapping,
     Presence,
     Reachability,
 )
@@ -95,6 +96,17 @@ def test_the_lifetime_of_a_binding_is_what_was_measured(figures, health, words):
     assert words in finding.text
 
 
+def asked(state):
+    return PortMapping(
+        state=state,
+        method="PCP",
+        router="192.168.1.1",
+        external="10.0.0.2:4848",
+        lifetime_s=600.0,
+        reason="no router answers",
+    )
+
+
 @pytest.mark.parametrize(
     ("figures", "health", "words"),
     [
@@ -102,6 +114,19 @@ def test_the_lifetime_of_a_binding_is_what_was_measured(figures, health, words):
         (behind("independent"), Health.OK, "no router"),
         (behind("random"), Health.WARN, "no router"),
         (behind("random", mapped=("9.9.9.9:4848",)), Health.OK, "9.9.9.9:4848"),
+        (
+            behind("random", mapped=("9.9.9.9:4848",), mapping=asked("mapped")),
+            Health.OK,
+            "asked at 192.168.1.1 by PCP for 600 s at a time",
+        ),
+        (behind("independent", mapping=asked("off")), Health.OK, "none was asked"),
+        (behind("random", mapping=asked("asking")), Health.WARN, "being asked"),
+        (
+            behind("random", mapping=asked("behind another NAT")),
+            Health.WARN,
+            "192.168.1.1 does, behind another NAT (10.0.0.2:4848)",
+        ),
+        (behind("random", mapping=asked("none")), Health.WARN, "no router answers"),
     ],
 )
 def test_a_mapping_matters_where_nothing_else_helps(figures, health, words):

@@ -9,8 +9,10 @@ from opnode.core.errors import PeerUnreachable
 from opnode.drivers.connection_paths import PathKind
 from opnode.node.config import NodeConfig
 from opnode.node.node import open_node
-from opnode.node.port_forecast import ForecastStatistics
-from opnode.protocols.nat.mapping import MappingKind
+from opnode.node.port_forecast import ForecastStatistics, PortForecast
+from opnode.node.port_probe import PortProbe
+from opnode.protocols.nat.mapping import Mapping, MappingKind
+from opnode.testing.dht_nodes import DhtNetwork
 from opnode.testing.nat import VirtualNat
 from opnode.testing.nat_behaviour import PRESETS
 from opnode.testing.overlay import open_overlay
@@ -103,40 +105,71 @@ async def test_a_node_knows_its_nat_once_it_has_joined(autojump_clock, preset, k
         assert hosts == {"20.1.0.1"}
 
 
+@pytest.fixture
+async def forecast(nursery):
+    """A node whose NAT gives out the ports that its host's fresh sockets have."""
+    network = DhtNetwork(nursery, 1, public=True)
+    for _ in range(3):
+        await network.add()
+    asker, *others = network.nodes
+    host = asker.hub.local.host
+    nat = Mapping(kind=MappingKind.SEQUENTIAL, host=host, port=49_000, step=1)
+    forecast = PortForecast(
+        asker.rpc,
+        lambda: [node.contact for node in others],
+        lambda: nat,
+        PortProbe(asker.rpc, network.network.host(host).bind),
+    )
+    nursery.start_soon(forecast.run)
+    yield forecast
+    network.close()
+
+
+def ports(endpoints):
+    return [endpoint.port for endpoint in endpoints]
+
+
 async def test_calls_at_once_share_what_was_asked_and_later_ones_ask_again(
-    autojump_clock,
+    autojump_clock, forecast
 ):
-    async with (
-        open_overlay(6, public=True) as overlay,
-        at_home(overlay, "seq", 1) as node,
-    ):
-        await trio.sleep(2 * IDLE_S)
-        forecast = forecast_of(node)
-        forecast.forget()
-        first = await forecast.foresee()
-        assert forecast.statistics().probes == 2
-        assert len(first) == 5
-        forecast.sent(Endpoint("30.0.0.1", 9))
-        assert (await forecast.foresee())[:4] == first[1:]
-        assert forecast.statistics().probes == 2
-        await trio.sleep(0.3)
-        # The checks of the first call may still be taking ports.
-        await forecast.foresee()
-        assert forecast.statistics().probes == 4
-        await trio.sleep(4)
-        # After them the row is looked at once more, for the next call.
-        assert forecast.statistics().probes == 6
-        await forecast.foresee()
-        assert forecast.statistics().probes == 6
+    first = ports(await forecast.foresee())
+    assert first == [49_154, 49_155, 49_156, 49_157, 49_158]
+    assert forecast.statistics().probes == 2
+    forecast.sent(Endpoint("30.0.0.1", 9))
+    assert ports(await forecast.foresee())[:4] == first[1:]
+    assert forecast.statistics().probes == 2
+    await trio.sleep(1)
+    # The checks of these calls may still be taking ports.
+    await forecast.foresee()
+    assert forecast.statistics().probes == 4
+    await trio.sleep(4)
+    # After them the row is looked at once more, for the next call.
+    assert forecast.statistics().probes == 6
+    await forecast.foresee()
+    assert forecast.statistics().probes == 6
 
 
-async def test_what_stays_inside_takes_no_port(autojump_clock):
-    async with (
-        open_overlay(6, public=True) as overlay,
-        at_home(overlay, "seq", 1) as node,
-    ):
-        forecast = forecast_of(node)
-        forecast.forget()
-        first = await forecast.foresee()
-        forecast.sent(Endpoint("192.168.1.200", 9))
-        assert await forecast.foresee() == first
+async def test_what_is_asked_ahead_of_a_call_is_not_asked_again(
+    autojump_clock, forecast
+):
+    forecast.prepare()
+    await trio.sleep(0.1)
+    assert forecast.statistics().probes == 2
+    await forecast.foresee()
+    forecast.prepare()
+    assert forecast.statistics() == ForecastStatistics(made=1, probes=2)
+
+
+async def test_what_stays_inside_takes_no_port(autojump_clock, forecast):
+    forecast.is_inside = lambda host: host.startswith("192.168.1.")
+    first = await forecast.foresee()
+    forecast.sent(Endpoint("192.168.1.200", 9))
+    assert await forecast.foresee() == first
+
+
+async def test_another_nat_has_another_row(autojump_clock, forecast):
+    await forecast.foresee()
+    forecast.sent(Endpoint("30.0.0.1", 9))
+    forecast.forget()
+    await forecast.foresee()
+    assert forecast.statistics().probes == 4

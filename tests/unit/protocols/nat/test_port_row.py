@@ -78,3 +78,11 @@ def test_a_private_address_counts_once_it_has_told_its_port():
     assert row.end(1000, 1) == 1000
     row.seen(Endpoint("192.168.7.7", 1), 1001, 0.0)
     assert row.end(1000, 1) == 1001
+
+
+def test_what_was_told_before_tells_nothing_new():
+    row = PortRow()
+    row.sent(at(1), 0.0)
+    row.seen(at(1), 2000, 1.0)
+    row.seen(at(1), 2000, 2.0)
+    assert row.told_at == 1.0
