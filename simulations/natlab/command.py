@@ -109,10 +109,11 @@ def down(name: str, *, is_all: bool) -> None:
 @click.option("--runs", default=10, type=click.IntRange(1), show_default=True)
 @click.option("--rtt-ms", default=50.0, type=click.FloatRange(0), show_default=True)
 @click.option(
-    "--seed-option",
-    "seed_options",
-    multiple=True,
-    help="For the first of the three seeds, as --seed-option=--relay.",
+    "--relay/--no-relay",
+    "has_relay",
+    default=True,
+    show_default=True,
+    help="Whether one of the three seeds relays, and lets in by WebSocket.",
 )
 @click.option("--json", "is_json", is_flag=True, help="One line of JSON at the end.")
 def matrix(
@@ -120,7 +121,7 @@ def matrix(
     types: str,
     runs: int,
     rtt_ms: float,
-    seed_options: tuple[str, ...],
+    has_relay: bool,
     is_json: bool,
 ) -> None:
     """Connect every pair of NAT TYPES, with real processes, and show the paths.
@@ -132,7 +133,7 @@ def matrix(
         types=tuple(types.split(",")),
         runs=runs,
         rtt_ms=rtt_ms,
-        seed_options=seed_options,
+        has_relay=has_relay,
     )
     tell = partial(click.echo, err=True)
     with tempfile.TemporaryDirectory() as directory:

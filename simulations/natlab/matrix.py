@@ -45,13 +45,13 @@ class MatrixConfig(msgspec.Struct, frozen=True, kw_only=True):
         types: of the callers and of the callees.
         runs: connects of a cell.
         rtt_ms: round trip between any two stations of the public segment.
-        seed_options: given to the first seed only, as ``--relay``.
+        has_relay: whether the first seed relays, and lets in by WebSocket.
     """
 
     types: tuple[str, ...] = TYPES
     runs: int = 10
     rtt_ms: float = 50.0
-    seed_options: tuple[str, ...] = ()
+    has_relay: bool = True
 
     def check(self) -> None:
         """Look for types that there are not.
@@ -244,8 +244,10 @@ async def _running(
     with Lab(matrix_spec(config)) as lab:
         async with open_network(lab, directory) as network:
             for seed in SEEDS:
-                options = config.seed_options if seed == SEEDS[0] else ()
-                await network.start_seed(seed, *options)
+                relays = config.has_relay and seed == SEEDS[0]
+                await network.start_seed(
+                    seed, *(network.relaying(seed) if relays else ())
+                )
             for host in lab.spec.hosts:
                 if host not in SEEDS:
                     await network.start_up(host)

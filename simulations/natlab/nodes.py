@@ -6,7 +6,7 @@ which network namespaces do not separate. Refuses to know NATs.
 
 import subprocess
 import sys
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
@@ -22,6 +22,7 @@ from simulations.natlab.lab import Lab
 from simulations.natlab.namespaces import LabFailed
 
 SEED_PORT: Final = 4848
+WEBSOCKET_PORT: Final = 8443
 LEAVE_S: Final = 2.0
 """What a process gets to leave the network before it is killed."""
 
@@ -44,6 +45,7 @@ class LabNode:
         self._log = directory / f"{host}.log"
         self._process: trio.Process | None = None
         self._events: list[Fields] = []
+        self._heard_at: list[float] = []
         self._changed = trio.Event()
         self._has_ended = False
 
@@ -98,15 +100,22 @@ class LabNode:
         self._has_ended = False
         nursery.start_soon(self._read)
 
-    async def wait_event(self, name: str, after: int = 0) -> Fields:
-        """Wait for an event of that name, the first beyond the first ``after``.
+    def times(self, name: str) -> list[float]:
+        """When each event of a name was heard, in seconds of trio's clock."""
+        heard = zip(self._heard_at, self._events, strict=True)
+        return [at for at, event in heard if event["event"] == name]
+
+    async def wait_event(
+        self, name: str, fits: Callable[[Fields], bool] = lambda _: True
+    ) -> Fields:
+        """Wait for an event of that name that fits, or take the first there was.
 
         Raises:
             LabFailed: the process ended before; tells what it wrote to its log.
         """
         while True:
-            for event in self._events[after:]:
-                if event["event"] == name:
+            for event in self._events:
+                if event["event"] == name and fits(event):
                     return event
             if self._has_ended:
                 raise LabFailed(f"{self.host} ended before {name}: {self.log()}")
@@ -189,6 +198,7 @@ class LabNode:
         lines = LineReader(self._process.stdout)
         while (line := await lines.receive_line_untrusted()) is not None:
             self._events.append(_EVENTS.decode(line))
+            self._heard_at.append(trio.current_time())
             self._notice()
         self._has_ended = True
         self._notice()
@@ -224,6 +234,11 @@ class LabNetwork:
         await node.wait_event("ready")
         self._seeds.append(node)
         return node
+
+    def relaying(self, host: str) -> tuple[str, ...]:
+        """What to start a seed with that helps whoever finds no direct path."""
+        where = f"{self.lab.address(host)}:{WEBSOCKET_PORT}"
+        return ("--relay", "--websocket", where)
 
     async def start_up(self, host: str, *options: str) -> LabNode:
         """Start somebody's node; ``ready`` is not waited for."""

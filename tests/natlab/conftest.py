@@ -55,13 +55,14 @@ def overlay(laboratory, tmp_path):
     """Runs seeds and nodes in a lab: ``async with overlay(spec, "s1", …) as nodes``."""
 
     @asynccontextmanager
-    async def run(what, *, seeds=("seed",), options=()):
+    async def run(what, *, seeds=("seed",), has_relay=False):
         words = what if isinstance(what, LabSpec) else what.split()
         lab = laboratory(words) if isinstance(words, LabSpec) else laboratory(*words)
         others = [host for host in lab.spec.hosts if host not in seeds]
         with trio.fail_after(LIMIT_S):
             async with open_network(lab, tmp_path) as network:
-                await network.start(dict.fromkeys(seeds, options), others)
+                starts = {s: network.relaying(s) if has_relay else () for s in seeds}
+                await network.start(starts, others)
                 yield network
 
     return run
