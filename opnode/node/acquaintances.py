@@ -142,7 +142,11 @@ class Acquaintances:
         return (*near, *(one for one in reached if one not in near))
 
     def presences_of(self, peer_id: PeerId) -> list[Presence]:
-        """The peer's locations as they were last, the latest met first."""
+        """The peer's locations as they were last, the latest met first.
+
+        Only those that something is known of: who was reached by a relay alone may have
+        left no address, and a call that goes nowhere would be waited for in vain.
+        """
         now = self._wall_clock()
         return [
             Presence(
@@ -151,7 +155,11 @@ class Acquaintances:
                 capabilities=0,
             )
             for known in reversed(self._known.values())
-            if known.certificate.peer_id == peer_id and _is_good(known.certificate, now)
+            if known.certificate.peer_id == peer_id
+            and _is_good(known.certificate, now)
+            and (
+                known.introducers or self.endpoints_of(known.certificate.static_public)
+            )
         ]
 
     async def run(self) -> None:

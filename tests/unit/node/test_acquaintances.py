@@ -87,6 +87,13 @@ def test_introducers_are_remembered_of_those_who_were_met_and_of_nobody_else():
     assert len(known) == 1
 
 
+def test_who_left_neither_an_address_nor_an_introducer_is_not_called_again():
+    identity = Identity(SigningKey.generate())
+    known = Acquaintances(WallClock())
+    known.met(certificate(identity), None)
+    assert known.presences_of(identity.peer_id) == []
+
+
 def test_of_several_devices_the_one_met_last_comes_first_and_expired_ones_never():
     clock = WallClock()
     identity = Identity(SigningKey.generate())
