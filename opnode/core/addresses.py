@@ -124,6 +124,11 @@ def is_loopback(host: str) -> bool:
     return host == "::1" or host.startswith("127.")
 
 
+def is_numeric(host: str) -> bool:
+    """Tell whether a host is an address and no name."""
+    return _canonical_host(host) is not None
+
+
 def is_wildcard(host: str) -> bool:
     """Tell whether a socket bound there is at every address of its machine."""
     return host in ("0.0.0.0", "::")  # noqa: S104 - a comparison

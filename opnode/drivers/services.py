@@ -93,6 +93,7 @@ class Services:
     Attributes:
         is_wanted: whether ``run`` keeps relays known in advance, for those who will
             need one in a hurry.
+        own_urls: where our own WebSockets are, if we have any.
     """
 
     def __init__(
@@ -105,6 +106,7 @@ class Services:
     ) -> None:
         """Hear what nodes say of themselves, and answer FIND_SERVICES."""
         self.is_wanted: Callable[[], bool] = _never
+        self.own_urls: Callable[[], tuple[str, ...]] = _no_urls
         self._rpc = rpc
         self._contacts = contacts
         self._closest_nodes = closest_nodes
@@ -258,7 +260,9 @@ class Services:
             self._heard(request.contact, request.services)
         if wanted == NO_SERVICE:
             return Servers(())
-        return Servers(tuple(map(pack_contact, self.alternates(request, wanted))))
+        urls = self.own_urls() if Service.WEBSOCKET in wanted else ()
+        named = tuple(map(pack_contact, self.alternates(request, wanted)))
+        return Servers(named, urls)
 
     def alternates(
         self,
@@ -343,6 +347,10 @@ def _named_untrusted(answer: Answer) -> list[Endpoint]:
         except RemoteProtocolError:
             continue
     return named
+
+
+def _no_urls() -> tuple[str, ...]:
+    return ()
 
 
 def _never() -> bool:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from opnode.core.addresses import is_wildcard
 from opnode.core.crypto import random_bytes
-from opnode.core.ids import node_id_of
+from opnode.core.ids import Contact, node_id_of
 from opnode.drivers.asyncio_island import Island
 from opnode.drivers.clock import WallClock
 from opnode.drivers.connection_table import ConnectionTable
@@ -39,7 +39,9 @@ from opnode.node.config import NodeConfig, Role
 from opnode.node.connector import Connector, ConnectorConfig
 from opnode.node.contact_cache import ContactCache
 from opnode.node.data_directory import DataDirectory
-from opnode.node.gateways import GatewayKeeper
+from opnode.node.gateway_finder import GatewayFinder
+from opnode.node.gateway_memory import load_gateways
+from opnode.node.gateways import HELD, GatewayKeeper, gateways_of
 from opnode.node.introducers import Introducers
 from opnode.node.joining import Joiner
 from opnode.node.keys import NodeKeys
@@ -62,7 +64,7 @@ from opnode.protocols.introductions.introducer import IntroducerDesk
 from opnode.protocols.lan import LanDesk
 from opnode.protocols.noise import NoiseInitiator, NoiseResponder
 from opnode.protocols.reachability import ReachabilityConfig
-from opnode.protocols.rpc.messages import MAX_ALTERNATES, network_id_of
+from opnode.protocols.rpc.messages import MAX_ALTERNATES, Service, network_id_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,6 +103,7 @@ class Parts:
     relaying: Relaying
     network_watch: NetworkWatch
     gateways: GatewayKeeper
+    finder: GatewayFinder
     websocket: WebSocketService | None
     outlets: Outlets
     neighbours: Neighbours | None
@@ -148,6 +151,8 @@ async def assemble(
     table = ConnectionTable(hub, traces=QlogTraces(qlog) if qlog else None)
     roles = _roles(config, dht, rpc, world)
     connector = _connector(config, keys, introductions, table, world, acquaintances)
+    relaying = _relaying(config, rpc, dht, hub, connector, world)
+    gateways = _gateways(config, directory, hub, rpc, dht, world)
     return Parts(
         keys=keys,
         directory=directory,
@@ -170,10 +175,11 @@ async def assemble(
         dialler=Dialler(rpc, dht.contacts, world.network.bind, world.rng),
         network_watch=_network_watch(world, observed),
         outlets=_outlets(config, hub, connector, world, roles),
-        gateways=_gateways(config, hub, rpc, dht, world),
+        gateways=gateways,
+        finder=_finder(directory, rpc, gateways, relaying.services, world),
         websocket=websocket,
         neighbours=_neighbours(config, keys, rpc, acquaintances, world),
-        relaying=_relaying(config, rpc, dht, hub, connector, world),
+        relaying=relaying,
     )
 
 
@@ -214,9 +220,14 @@ async def _open_sockets(
 
 
 def _gateways(
-    config: NodeConfig, hub: SocketHub, rpc: Rpc, dht: Dht, world: World
+    config: NodeConfig,
+    directory: DataDirectory | None,
+    hub: SocketHub,
+    rpc: Rpc,
+    dht: Dht,
+    world: World,
 ) -> GatewayKeeper:
-    return GatewayKeeper(
+    keeper = GatewayKeeper(
         hub=hub,
         rpc=rpc,
         dht=dht,
@@ -225,6 +236,23 @@ def _gateways(
         rng=world.rng,
         trust=config.gateway_trust,
     )
+    if directory is not None:
+        keeper.learn(gateways_of(load_gateways(directory.gateways_path)))
+    return keeper
+
+
+def _finder(
+    directory: DataDirectory | None,
+    rpc: Rpc,
+    keeper: GatewayKeeper,
+    services: Services,
+    world: World,
+) -> GatewayFinder:
+    async def find() -> list[Contact]:
+        return await services.find(Service.WEBSOCKET, HELD)
+
+    path = directory.gateways_path if directory is not None else None
+    return GatewayFinder(rpc, keeper, find, world.rng, path)
 
 
 def _rpc(config: NodeConfig, keys: NodeKeys, hub: SocketHub, world: World) -> Rpc:

@@ -144,6 +144,11 @@ class DataDirectory:
         return self.path / "acquaintances.json"
 
     @property
+    def gateways_path(self) -> Path:
+        """Where gateways are remembered, for a start without UDP."""
+        return self.path / "gateways.json"
+
+    @property
     def address_book_path(self) -> Path:
         """Where the petnames of peers are kept."""
         return self.path / "address_book.json"

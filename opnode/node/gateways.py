@@ -7,7 +7,7 @@ Refuses to know how a WebSocket carries datagrams, and what is asked through it.
 import enum
 import logging
 import random
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -55,6 +55,9 @@ FIRST_PAUSE_S: Final = 1.0
 MAX_PAUSE_S: Final = 30.0
 """Between attempts at gateways that let nobody in, doubled each time."""
 
+MAX_REACHING: Final = 4
+"""WebSockets besides those held: to relays that others chose for calls with us."""
+
 MAX_KNOWN: Final = 16
 """Gateways known: an entry's, remembered ones and those that nodes told of."""
 
@@ -97,6 +100,7 @@ class GatewayKeeper:
 
     Attributes:
         on_change: called when the gateways held changed; UDP works when none is.
+        look_up: asks the node at an address for its WebSocket.
     """
 
     def __init__(  # noqa: PLR0913 - collaborators, all different types
@@ -112,6 +116,7 @@ class GatewayKeeper:
         dial: Dial = dial_tcp,
     ) -> None:
         self.on_change: Callable[[], None] = _nothing
+        self.look_up: Callable[[Endpoint], Awaitable[Gateway | None]] = _unknown
         self._hub = hub
         self._rpc = rpc
         self._dht = dht
@@ -122,6 +127,8 @@ class GatewayKeeper:
         self._dial = dial
         self._known: dict[GatewayUrl, Gateway] = {}
         self._busy: set[GatewayUrl] = set()
+        self._reaching: set[Endpoint] = set()
+        self._nursery: trio.Nursery | None = None
         self._tried: dict[GatewayUrl, float] = {}
         self._links: dict[Contact, GatewayLink] = {}
         self._state = UdpState.OPEN
@@ -131,7 +138,7 @@ class GatewayKeeper:
         self._ended = trio.Event()
         self._blocked = 0
         self._last_failure = ""
-        self.learn(_of_entries(entries))
+        self.learn(gateways_of(entries))
 
     @property
     def held(self) -> tuple[Contact, ...]:
@@ -148,6 +155,29 @@ class GatewayKeeper:
         for gateway in gateways:
             if len(self._known) < MAX_KNOWN:
                 self._known.setdefault(gateway.url, gateway)
+
+    def reach(self, endpoint: Endpoint) -> None:
+        """Try to reach one more node by its WebSocket, as a relay of somebody else."""
+        is_full = len(self._reaching) >= MAX_REACHING or endpoint in self._reaching
+        if self._state is not UdpState.AROUND or self._nursery is None or is_full:
+            return
+        self._reaching.add(endpoint)
+        self._nursery.start_soon(self._reach, endpoint, self._nursery)
+
+    async def _reach(self, endpoint: Endpoint, nursery: trio.Nursery) -> None:
+        try:
+            gateway = await self.look_up(endpoint)
+            if gateway is None or gateway.url in self._busy:
+                # Nobody is asked again and again in vain.
+                await trio.sleep(MAX_PAUSE_S)
+                return
+            self._busy.add(gateway.url)
+            try:
+                await self._use(gateway, nursery)
+            finally:
+                self._busy.discard(gateway.url)
+        finally:
+            self._reaching.discard(endpoint)
 
     def network_changed(self, change: NetworkChange) -> None:
         """Try UDP at once: the network may be another one now."""
@@ -217,6 +247,7 @@ class GatewayKeeper:
         self._blocked += 1
         logger.warning("no answer by UDP: trying %d gateways", len(self._known))
         async with trio.open_nursery() as nursery:
+            self._nursery = nursery
             for _ in range(HELD):
                 nursery.start_soon(self._hold, nursery)
             await self._wait_udp()
@@ -225,6 +256,7 @@ class GatewayKeeper:
                 await self._suspicion.wait()
             await self._close_links()
             nursery.cancel_scope.cancel()
+        self._nursery = None
         self._links.clear()
         self._busy.clear()
 
@@ -380,7 +412,8 @@ class GatewayKeeper:
         return min(reached, key=lambda e: ":" in e.host, default=None)
 
 
-def _of_entries(entries: Iterable[BootstrapEntry]) -> list[Gateway]:
+def gateways_of(entries: Iterable[BootstrapEntry]) -> list[Gateway]:
+    """Those that entries name."""
     return [
         Gateway(entry.gateway, entry.host, entry.port, entry.node_public_key)
         for entry in entries
@@ -389,4 +422,9 @@ def _of_entries(entries: Iterable[BootstrapEntry]) -> list[Gateway]:
 
 
 def _nothing() -> None:
+    return None
+
+
+async def _unknown(_: Endpoint) -> Gateway | None:
+    await trio.lowlevel.checkpoint()
     return None

@@ -60,6 +60,7 @@ from opnode.node.node_statistics import NodeStatistics
 from opnode.node.peer_view import PeerView, is_presence, view_of
 from opnode.node.peer_watch import PeerWatch
 from opnode.node.presence import PresenceKeeper
+from opnode.node.wiring import wire_gateways, wire_neighbours, wire_websocket
 from opnode.protocols.nat.mapping import MappingKind
 
 logger = logging.getLogger(__name__)
@@ -102,20 +103,9 @@ class OverlayNode:
             parts.connector.own_introducers = finder.own
             parts.connector.switchboard.find_introducers = finder.find
             parts.network_watch.subscribe(parts.connector.network_changed)
-        self._wire_gateways(parts)
-
-    def _wire_gateways(self, parts: Parts) -> None:
-        gateways = parts.gateways
-        # Whoever goes around by WebSocket is somewhere else, and so on the way back.
-        gateways.on_change = parts.network_watch.seen_elsewhere
-        parts.network_watch.subscribe(gateways.network_changed)
-        if parts.presence is not None:
-            parts.presence.gateways = lambda: gateways.held
-        if parts.neighbours is not None:
-            parts.joiner.neighbours = parts.neighbours.entries
-            parts.network_watch.subscribe(parts.neighbours.network_changed)
-        if parts.websocket is not None:
-            parts.websocket.watch_peers(lambda: parts.joiner.is_joined)
+        wire_gateways(parts)
+        wire_websocket(parts)
+        wire_neighbours(parts)
 
     @property
     def node_id(self) -> NodeId:
@@ -396,6 +386,7 @@ class OverlayNode:
             if parts.websocket is not None:
                 await nursery.start(parts.websocket.run)
             nursery.start_soon(parts.gateways.run)
+            nursery.start_soon(parts.finder.run)
             nursery.start_soon(parts.outlets.run)
             if parts.neighbours is not None:
                 await nursery.start(parts.neighbours.lan.run)

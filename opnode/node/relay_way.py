@@ -6,7 +6,7 @@ which path carries data: a relayed one ranks last.
 """
 
 import random
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from typing import Final
 
@@ -74,6 +74,7 @@ class RelayWays:
         rng: random.Random,
         config: RelayWayConfig | None = None,
     ) -> None:
+        self.on_out_of_reach: Callable[[Endpoint], None] = _nothing
         self.paths = paths
         self.config = config or RelayWayConfig()
         self._services = services
@@ -94,12 +95,20 @@ class RelayWays:
         """Whether the other end's word is enough to send a join to this address."""
         return self._rpc.may_be_sent_to(relay)
 
+    def is_in_reach(self, relay: Endpoint) -> bool:
+        """Whether frames of ours get there; if not, it is tried to change that."""
+        is_in_reach = self._rpc.detour.reaches(relay)
+        if not is_in_reach:
+            self.on_out_of_reach(relay)
+        return is_in_reach
+
     def choose(self, besides: Collection[Endpoint] = ()) -> Endpoint | None:
         """A relay that is known; by chance, so that the load is shared."""
+        reaches = self._rpc.detour.reaches
         known = [
             contact.endpoint
             for contact in self._services.known(Service.RELAY)
-            if contact.endpoint not in besides
+            if contact.endpoint not in besides and reaches(contact.endpoint)
         ]
         now = trio.current_time()
         good = [e for e in known if self._avoided.get(e, now) <= now] or known
@@ -308,8 +317,12 @@ class RelayWay:
     def _join_all(self, points: Iterable[RelayPoint]) -> None:
         for point in points:
             is_ours = point in self._own
-            if is_ours or self._ways.may_join(point.endpoint):
+            if not (is_ours or self._ways.may_join(point.endpoint)):
+                continue
+            if self._ways.is_in_reach(point.endpoint):
                 self._join(point)
+            else:
+                self._note(point)
 
     def _join(self, point: RelayPoint) -> None:
         if point.session in self._sessions:
@@ -324,6 +337,10 @@ class RelayWay:
             # In as many sessions as we may be: this meeting has to do without.
             return
         self._sessions[point.session] = session
+        self._note(point)
+
+    def _note(self, point: RelayPoint) -> None:
+        """Come back to this session when there is no path, later."""
         self._known.pop(point.session, None)
         self._known[point.session] = point
         if len(self._known) > self._config.max_joined:
@@ -333,3 +350,7 @@ class RelayWay:
         if session.is_open:
             self._retry_s = self._config.first_retry_s
         self._wake.set()
+
+
+def _nothing(_: Endpoint) -> None:
+    return None

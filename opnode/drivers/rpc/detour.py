@@ -57,6 +57,10 @@ class Detour:
         self.on_slow: Callable[[Endpoint], None] = _unheard
         self._turn = 0
 
+    def reaches(self, endpoint: Endpoint) -> bool:
+        """Whether what is no request gets to this address: frames of a relay."""
+        return not self.gateways or endpoint in self.gateways
+
     def of(self, destination: Endpoint, body: Request) -> Endpoint | None:
         """The gateway that is to ask the destination; None to ask it ourselves."""
         gateways = self.gateways

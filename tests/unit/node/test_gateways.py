@@ -251,3 +251,31 @@ def test_no_more_gateways_are_known_than_the_limit():
     urls = [GatewayUrl("ws", f"10.0.0.{n}", 80) for n in range(40)]
     keeper.learn(Gateway(url, url.host, 1) for url in urls)
     assert [known.url for known in keeper.known()] == urls[:16]
+
+
+async def test_a_relay_that_others_chose_is_reached_by_a_websocket_more(
+    autojump_clock, site
+):
+    target = site.servers[2]
+    host, port = target.hub.local
+    site.keeper._known.popitem()
+    asked = []
+
+    async def look_up(endpoint):
+        await trio.sleep(0.1)
+        asked.append(endpoint)
+        return Gateway(GatewayUrl("ws", host, 80), host, port)
+
+    site.keeper.look_up = look_up
+    site.keeper.reach(target.hub.local)
+    assert asked == []
+    site.block()
+    await site.provoke()
+    await trio.sleep(3.0)
+    assert not site.client.rpc.detour.reaches(target.hub.local)
+    for _ in range(3):
+        site.keeper.reach(target.hub.local)
+    await trio.sleep(1.0)
+    assert asked == [target.hub.local]
+    assert site.client.rpc.detour.reaches(target.hub.local)
+    assert len(site.keeper.held) == 3

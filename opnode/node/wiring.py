@@ -1,0 +1,40 @@
+"""Who tells whom of WebSockets and neighbours: lines between parts, and nothing else.
+
+Owns what a change at one part starts at another. Refuses to know how any of them works.
+"""
+
+from opnode.node.assembly import Parts
+
+
+def wire_gateways(parts: Parts) -> None:
+    """Let the parts that send know by whom, and the gateways when to try UDP."""
+    gateways, watch = parts.gateways, parts.network_watch
+    # Whoever goes around by WebSocket is somewhere else, and so on the way back.
+    gateways.on_change = watch.seen_elsewhere
+    gateways.look_up = parts.finder.gateway_at
+    watch.subscribe(gateways.network_changed)
+    if parts.presence is not None:
+        parts.presence.gateways = lambda: gateways.held
+    if parts.relaying.ways is not None:
+        parts.relaying.ways.on_out_of_reach = gateways.reach
+
+
+def wire_websocket(parts: Parts) -> None:
+    """Let the node's own gateway know the network, and others its address."""
+    websocket = parts.websocket
+    if websocket is None:
+        return
+    websocket.watch_peers(lambda: parts.joiner.is_joined)
+
+    def urls() -> tuple[str, ...]:
+        seen_at = parts.observed.best or parts.observed.guess
+        return (str(websocket.url(seen_at.host)),)
+
+    parts.relaying.services.own_urls = urls
+
+
+def wire_neighbours(parts: Parts) -> None:
+    """Join through neighbours, and look for them where we are now."""
+    if parts.neighbours is not None:
+        parts.joiner.neighbours = parts.neighbours.entries
+        parts.network_watch.subscribe(parts.neighbours.network_changed)
