@@ -277,7 +277,7 @@ def _relaying(
     relaying = Relaying(
         hub,
         rpc,
-        Services(rpc, dht.contacts, dht.closest_nodes, world.rng),
+        Services(rpc, dht.contacts, dht.closest_nodes_again, world.rng),
         world.rng,
         has_identity=config.has_identity,
         config=config.relay,

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from opnode.core.addresses import Endpoint
-from opnode.core.errors import IntroductionRefused, RefusalCode
+from opnode.core.errors import ConfigError, IntroductionRefused, RefusalCode
 from opnode.protocols.introductions.introducer import IntroducerConfig, IntroducerDesk
 from opnode.protocols.introductions.messages import MAX_SEALED
 
@@ -173,3 +173,74 @@ def test_a_clock_that_goes_back_is_a_bug_of_ours():
     desk.route(HANDLE, CALLER, 5.0)
     with pytest.raises(AssertionError):
         desk.route(HANDLE, CALLER, 4.0)
+
+
+PUBLIC = Endpoint("8.8.8.8", 2000)
+NEIGHBOUR = Endpoint("9.9.9.9", 2000)
+THIN = IntroducerConfig(
+    bytes_per_s=100.0,
+    bytes_burst=4000.0,
+    source_share=0.5,
+    registrations_per_s=1.0,
+    registrations_burst=3.0,
+)
+
+
+def test_what_is_passed_on_for_strangers_is_limited_in_bytes_and_refills():
+    desk = desk_with_target(THIN)
+    for _ in range(2):
+        desk.route(HANDLE, PUBLIC, 0.0, sealed_size=900)
+    assert refusal_of(desk, PUBLIC, 0.0) is RefusalCode.BUSY
+    assert desk.route(HANDLE, NEIGHBOUR, 0.0, sealed_size=900) == TARGET
+    assert desk.route(HANDLE, PUBLIC, 25.0, sealed_size=900) == TARGET
+    assert desk.statistics().bytes_passed == 4 * 1000
+    assert desk.statistics().bytes_per_s == 100.0
+
+
+def test_answers_count_as_offers_do():
+    desk = desk_with_target(THIN)
+    desk.route(HANDLE, PUBLIC, 0.0, sealed_size=100)
+    desk.answered(PUBLIC, 0.0, sealed_size=1900)
+    assert refusal_of(desk, PUBLIC, 0.0) is RefusalCode.BUSY
+    assert desk.statistics().bytes_left == pytest.approx(4000 - 200 - 2000)
+
+
+def test_one_source_leaves_the_others_their_share():
+    desk = desk_with_target(THIN)
+    for _ in range(2):
+        desk.route(HANDLE, PUBLIC, 0.0, sealed_size=1000)
+    assert refusal_of(desk, PUBLIC, 0.0) is RefusalCode.BUSY
+    assert desk.statistics().bytes_left >= 1000
+    assert desk.route(HANDLE, NEIGHBOUR, 0.0, sealed_size=900) == TARGET
+
+
+def test_a_private_network_has_no_limit_of_bytes():
+    desk = desk_with_target(THIN)
+    for _ in range(10):
+        desk.route(HANDLE, Endpoint("10.0.0.9", 1), 0.0, sealed_size=1000)
+    assert desk.statistics().bytes_left == 4000.0
+
+
+def test_leaves_are_sent_away_while_there_is_too_much_to_pass_on_but_may_say_goodbye():
+    desk = desk_with_target(replace(THIN, source_share=1.0))
+    for _ in range(4):
+        desk.route(HANDLE, PUBLIC, 0.0, sealed_size=1000)
+    with pytest.raises(IntroductionRefused) as caught:
+        desk.register(HANDLE, TARGET, 100.0, 0.0)
+    assert caught.value.code is RefusalCode.BUSY
+    assert desk.register(HANDLE, TARGET, 0.0, 0.0) == 0.0
+    assert desk.register(HANDLE, TARGET, 100.0, 60.0) == 100.0
+
+
+def test_registrations_are_limited_in_time_too():
+    desk = desk_with_target(THIN)
+    for number in range(2):
+        desk.register(b"%d" % number, OTHER, 10.0, 0.0)
+    with pytest.raises(IntroductionRefused):
+        desk.register(b"one more", OTHER, 10.0, 0.0)
+    assert desk.register(b"one more", OTHER, 10.0, 1.0) == 10.0
+
+
+def test_a_rate_of_nothing_is_no_rate():
+    with pytest.raises(ConfigError, match="bytes_per_s"):
+        IntroducerConfig(bytes_per_s=0.0)
