@@ -12,15 +12,23 @@ import trio
 
 import opnode
 from benchmarks.neighbourhood import LOOPBACK
+from opnode.protocols.introductions.introducer import IntroducerConfig
 
 INTRODUCING = frozenset({("INTRODUCE", "served"), ("OFFER", "asked")})
 """Causes of an introduction's traffic, at the node that passes it on."""
 
 
+EVERYBODY_IS_HERE = IntroducerConfig(offers_per_s=1000.0, offers_burst=10_000.0)
+"""All callers have one address, which has the share of one source else."""
+
+
 async def serve() -> None:
     """Start the server; answer each line of input with the account."""
     config = opnode.NodeConfig(
-        listen=LOOPBACK, role=opnode.Role.SERVER, has_identity=False
+        listen=LOOPBACK,
+        role=opnode.Role.SERVER,
+        has_identity=False,
+        introducer=EVERYBODY_IS_HERE,
     )
     async with opnode.open_node(config) as node:
         print(json.dumps({"bootstrap": node.invite()}), flush=True)
