@@ -5,6 +5,7 @@ import contextlib
 import pytest
 import trio
 
+from opnode.core.addresses import Endpoint, pack
 from opnode.core.errors import OpnodeError
 from opnode.node.config import NodeConfig, Role
 from opnode.protocols.binding_lifetime import BindingLifetimeConfig
@@ -175,3 +176,54 @@ def is_let_in(table, behaviour, entry):
 def spent(leaf):
     seen = leaf.statistics().traffic.socket
     return seen.datagrams_in + seen.datagrams_out, seen.bytes_in + seen.bytes_out
+
+
+async def test_what_servers_see_of_a_call_names_neither_caller_nor_candidates(
+    autojump_clock, monkeypatch
+):
+    async with open_overlay(6, public=True) as overlay:
+        caller = await overlay.user(behind=PORT_RESTRICTED)
+        callee = await overlay.user(behind=PORT_RESTRICTED)
+        await trio.sleep(60)
+        servers = {server.endpoint.host for server in overlay.seeds}
+        captured = []
+        halves = []
+        carry = overlay.network.carry
+
+        def record(data, source, destination, ecn=0):
+            if source.host in servers or destination.host in servers:
+                captured.append(bytes(data))
+            carry(data, source, destination, ecn)
+
+        def remember(agent, new_session):
+            def opened(**how):
+                session = new_session(**how)
+                halves.append(session.local)
+                return session
+
+            monkeypatch.setattr(agent, "new_session", opened)
+
+        monkeypatch.setattr(overlay.network, "carry", record)
+        for node in (caller, callee):
+            remember(node.connector.ice, node.connector.ice.new_session)
+        connection = await caller.connect(callee.peer_id)
+        assert await connection.ping() > 0
+        await trio.sleep(2)
+        seen = b"".join(captured)
+        assert len(halves) >= 2
+        assert overlay.nat_of(caller).address not in servers
+        keys = caller._parts.keys
+        traces = [
+            caller.peer_id,
+            keys.identity.signing.public,
+            keys.location.signing.public,
+            keys.location.static.public,
+            keys.location.certificate.pack(),
+            pack(Endpoint(overlay.host_of(caller).address, 4000)),
+            *(half.ufrag.encode() for half in halves),
+            *(half.password.encode() for half in halves),
+        ]
+        # The capture is one: it shows the presence that the caller looked up.
+        assert callee._parts.keys.location.signing.public in seen
+        for trace in traces:
+            assert bytes(trace) not in seen
