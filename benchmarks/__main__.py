@@ -24,6 +24,7 @@ from benchmarks import (
     link,
     messages,
     registry,
+    relay,
     startup,
 )
 from benchmarks.call_network import CallPlan
@@ -180,6 +181,16 @@ def introducer_command(
         leaves=leaves, seconds=seconds, connects=connects, introductions=introductions
     )
     _report(functools.partial(introducer.run, plan), as_json)
+
+
+@benchmarks.command("relay")
+@click.option("--runs", default=5, show_default=True, type=click.IntRange(1))
+@click.option("--mebibytes", default=64, show_default=True, type=click.IntRange(1))
+@as_json
+def relay_command(runs: int, mebibytes: int, *, as_json: bool) -> None:
+    """Megabytes per second through one relay, against the direct path."""
+    plan = relay.Plan(runs=runs, mebibytes=mebibytes)
+    _report(functools.partial(relay.run, plan), as_json)
 
 
 @benchmarks.command("link")
