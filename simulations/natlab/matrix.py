@@ -24,7 +24,7 @@ from simulations.natlab.spec import OPEN, Host, LabSpec, Link, Nat, NatType
 TYPES: Final = (OPEN, *(one.value for one in NatType))
 SEEDS: Final = ("s1", "s2", "s3")
 DIRECT: Final = "direct"
-READY_S: Final = 30.0
+READY_S: Final = 120.0
 CONNECT_S: Final = 20.0
 SETTLE_S: Final = 4.0
 """How long a direct path may take to replace the first one, where there can be one."""
