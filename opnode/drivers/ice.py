@@ -9,7 +9,7 @@ Refuses to know how the other side's half got here and what will use the path.
 import math
 import re
 import struct
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Protocol
@@ -90,6 +90,7 @@ class IceAgent:
 
     Attributes:
         candidates: what we may tell of ourselves; entered by whoever learns it.
+        hold_s: how long the one check that a callee sends to each address waits.
 
     Args:
         hub: where STUN comes from and goes to; its `stun_handler` is taken.
@@ -115,6 +116,7 @@ class IceAgent:
         self.candidates = LocalCandidates(
             hub.local, network, self.context.config.candidates
         )
+        self.hold_s: Callable[[], float] = _at_once
         self._connections: dict[str, IceConnection] = {}
         self._answerers: dict[str, Answerer] = {}
         self._malformed = self._unknown = 0
@@ -240,6 +242,7 @@ class IceSession:
         self._used = False
         self._closed = False
         self._is_foretold = is_foretold
+        self._is_caller = controlling
         self._remote: IceHalf | None = None
         self._connection = agent.island.call(
             partial(
@@ -286,6 +289,8 @@ class IceSession:
         agent.island.call(partial(connection.begin, remote, usable, rto_s=rto_s))
         self._remote = remote
         trickled_at = trio.current_time() + trickle_s
+        with trio.move_on_after(self._hold_s(usable)):
+            await connection.finished.wait()
         while not connection.finished.is_set():
             if trio.current_time() >= trickled_at:
                 agent.island.call(connection.end_candidates)
@@ -342,6 +347,23 @@ class IceSession:
         limit = self._agent.context.config.max_remote_candidates
         return self._in_order(_usable_candidates_untrusted(remote, limit))
 
+    def _hold_s(self, remote: Sequence[Candidate]) -> float:
+        """How long to wait before the first check, which a callee cannot repeat.
+
+        Behind a NAT with a random port for each address no check of the caller gets in:
+        ours has to, and where the caller's NAT lets in only hosts that it sent
+        something to, the caller has to have begun. In our network, or at a public
+        address of its own, it needs no such thing.
+        """
+        own = self._agent.candidates
+        if self._is_caller or any(
+            own.is_on_link(c.endpoint.host)
+            or (c.kind == "host" and is_public(c.endpoint.host))
+            for c in remote
+        ):
+            return 0.0
+        return self._agent.hold_s()
+
     def _in_order(self, remote: Sequence[Candidate]) -> list[Candidate]:
         """The peer's addresses that may be it, in the order in which to check them.
 
@@ -375,6 +397,10 @@ class IceSession:
             self._agent.count_lost()
             self.doubtful.set()
             self.lost.set()
+
+
+def _at_once() -> float:
+    return 0.0
 
 
 def _usable_candidates_untrusted(remote: IceHalf, limit: int) -> tuple[Candidate, ...]:

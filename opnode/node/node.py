@@ -27,7 +27,6 @@ from opnode.core.ids import (
     NodeId,
     PeerId,
     format_peer_id,
-    node_id_of,
     peer_key,
 )
 from opnode.core.peerfile import (
@@ -60,8 +59,8 @@ from opnode.node.node_statistics import NodeStatistics
 from opnode.node.peer_view import PeerView, is_presence, view_of
 from opnode.node.peer_watch import PeerWatch
 from opnode.node.presence import PresenceKeeper
+from opnode.node.whereabouts import Whereabouts
 from opnode.node.wiring import wire_gateways, wire_neighbours, wire_websocket
-from opnode.protocols.nat.mapping import MappingKind
 
 logger = logging.getLogger(__name__)
 
@@ -80,20 +79,12 @@ class OverlayNode:
         self._config = config
         self._parts = parts
         self._wall_clock = clock
-        self._seen_at: Endpoint | None = None
-        self._reflexive: tuple[Endpoint, ...] = ()
-        parts.rpc.on_observed = self._on_observed
         parts.network_watch.subscribe(parts.outlets.moved)
         parts.dht.watch_behind_nat(self._is_filtered)
         if parts.presence is not None:
             parts.presence.watch_filter(self._is_filtered)
             parts.dht.watch_behind_nat(self._is_filtered, parts.presence.silence_s)
-        if parts.connector is not None:
-            parts.connector.foresee = parts.forecast.foresee
-            parts.forecast.is_inside = parts.connector.ice.candidates.is_on_link
-            parts.hub.on_send = parts.forecast.sent
-            parts.network_watch.subscribe(parts.connector.ice.candidates.look_again)
-        parts.rpc.prover.may_be_ours = parts.observed.may_be_ours
+        Whereabouts(parts).wire()
         if parts.presence is not None:
             parts.network_watch.subscribe(parts.presence.network_changed)
         if parts.presence is not None and config.role is Role.SERVER:
@@ -440,52 +431,6 @@ class OverlayNode:
             self.connector.adopt(location)
             if self._parts.neighbours is not None:
                 self._parts.neighbours.adopt(location)
-
-    def _on_observed(self, reporter: Endpoint, observed: Endpoint) -> None:
-        self._parts.observed.report(reporter, observed, trio.current_time())
-        # As after nearly every reply: nothing of the following would change.
-        if observed not in self._reflexive:
-            self._adopt_addresses()
-        if self._parts.hub.on_send is not None:
-            self._parts.forecast.seen(reporter, observed)
-
-    def _follow_ports(self) -> None:
-        """Count who takes a port, while the NAT may give them in a row."""
-        parts = self._parts
-        kind = parts.observed.nat.kind
-        if kind not in (MappingKind.SEQUENTIAL, MappingKind.UNKNOWN):
-            parts.hub.on_send = None
-        elif parts.hub.on_send is None:
-            parts.forecast.forget()
-            parts.hub.on_send = parts.forecast.sent
-
-    def _adopt_addresses(self) -> None:
-        """Have every part use the addresses that others see us at now."""
-        parts = self._parts
-        known, self._reflexive = self._reflexive, parts.observed.reflexive
-        if parts.connector is not None:
-            offered = parts.connector.ice.candidates
-            for endpoint in known:
-                if endpoint not in self._reflexive:
-                    offered.forget_observed(endpoint)
-            for endpoint in self._reflexive:
-                offered.add_observed(endpoint)
-            self._follow_ports()
-        seen_at = self._reflexive[0] if self._reflexive else None
-        is_dependent = parts.observed.nat.kind.is_dependent
-        if seen_at is not None and is_dependent:
-            # Of what each node sees, only the host is an address of ours.
-            seen_at = seen_at._replace(port=parts.hub.local.port)
-        if seen_at is None or seen_at == self._seen_at:
-            return
-        if self._seen_at is not None and not (
-            is_dependent and seen_at.host == self._seen_at.host
-        ):
-            parts.network_watch.seen_elsewhere()
-        self._seen_at = seen_at
-        parts.roles.moved(seen_at)
-        # The id is bound to a public address, which only others can tell (BEP 42).
-        parts.dht.adopt_node_id(node_id_of(parts.keys.node.public, seen_at.host))
 
 
 @contextlib.asynccontextmanager

@@ -136,6 +136,10 @@ class Asker:
         """See `Rpc.forget_peer`."""
         self._transactions.forget_peer(endpoint)
 
+    def round_trip_to(self, endpoint: Endpoint) -> float | None:
+        """See `Rpc.round_trip_to`."""
+        return self._transactions.round_trip_to(endpoint)
+
     def last_heard(self, endpoint: Endpoint) -> float | None:
         """See `Rpc.last_heard`."""
         return self._transactions.last_heard(endpoint)

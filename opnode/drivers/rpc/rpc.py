@@ -267,6 +267,10 @@ class Rpc:
         """Our address as that node last saw it; nothing is asked."""
         return self._asker.observed_by(endpoint)
 
+    def round_trip_to(self, endpoint: Endpoint) -> float | None:
+        """Seconds to this address and back, smoothed; None if nothing was measured."""
+        return self._asker.round_trip_to(endpoint)
+
     def last_heard(self, endpoint: Endpoint) -> float | None:
         """When this address last answered us; None if it never did, or long ago."""
         return self._asker.last_heard(endpoint)

@@ -313,6 +313,13 @@ class Transactions(Generic[Context]):
         """Forget the token and all else of an address; nothing if it is unknown."""
         self._peers.pop(endpoint, None)
 
+    def round_trip_to(self, endpoint: Endpoint) -> float | None:
+        """Seconds to this address and back, smoothed; None if nothing was measured."""
+        peer = self._peers.get(endpoint)
+        if peer is None or not peer.round_trip.count:
+            return None
+        return peer.round_trip.smoothed_s
+
     def last_heard(self, endpoint: Endpoint) -> float | None:
         """When this address last answered us; None if it never did, or long ago."""
         peer = self._peers.get(endpoint)

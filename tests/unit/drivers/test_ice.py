@@ -765,6 +765,40 @@ async def test_behind_a_nat_with_a_port_for_each_address_public_ones_are_checked
     assert found == [seen, host]
 
 
+@pytest.mark.parametrize(
+    ("remote_host", "kind", "waits"),
+    [
+        ("203.0.113.9", "srflx", True),
+        ("8.8.8.8", "srflx", True),
+        ("8.8.8.8", "host", False),
+        ("192.168.7.9", "host", False),
+    ],
+)
+async def test_the_one_check_of_a_callee_waits_as_it_is_told(
+    autojump_clock: Clock, world: World, remote_host: str, kind: str, waits: bool
+):
+    """Not for a caller with a public address of its own, nor for one on our link."""
+    world.callee = await unused_agent(world, "192.168.7.5")
+    world.callee.hold_s = lambda: 0.2
+    session = world.callee.new_session(controlling=False)
+    sent_at: list[float] = []
+    original = world.callee.context.hub.send
+
+    def send(data: bytes, destination: Endpoint) -> bool:
+        sent_at.append(trio.current_time())
+        return original(data, destination)
+
+    world.callee.context.hub.send = send
+    candidate = Candidate(
+        kind=kind, endpoint=Endpoint(remote_host, 5), priority=9, foundation="1"
+    )
+    began_at = trio.current_time()
+    with trio.move_on_after(1):
+        await session.connect(IceHalf("abcd", "p" * 24, (candidate,)), RTO_S)
+    assert sent_at[0] - began_at == pytest.approx(0.2 if waits else 0.0)
+    await session.close()
+
+
 async def unused_agent(world: World, host: str) -> IceAgent:
     sock = await world.network.host(host).bind(Endpoint(host, 1))
     return IceAgent(SocketHub(sock), world.island, world.network.host(host))
