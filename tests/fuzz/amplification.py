@@ -33,7 +33,9 @@ from trio.testing import MockClock
 from opnode.core.addresses import Endpoint
 from opnode.core.ids import claim_key, node_id_of
 from opnode.core.records import RecordKind, SignedRecord, build_chunk, build_record
+from opnode.drivers.relay_service import RelayService
 from opnode.node.node import OverlayNode
+from opnode.protocols.relay import RelayConfig
 from opnode.protocols.rpc import datagrams as d
 from opnode.protocols.rpc import messages as m
 from opnode.protocols.rpc.budget import Budget, BudgetConfig
@@ -334,6 +336,9 @@ async def open_scan(state: str, seed: int) -> AsyncIterator[Scan]:
         others = 0 if state == "fresh" else 8 if state == "registered" else 22
         while len(nodes) <= others:
             nodes.append(await start(len(nodes)))
+        # A victim that does all that a node can do for others.
+        parts = nodes[0]._parts
+        RelayService(parts.rpc, parts.hub, RelayConfig())
         # Or it would soon have no room to ping newcomers, which is to be scanned.
         nodes[0]._parts.rpc._asker.budget = Budget(_PLENTY)
         victim = Endpoint("2a00:1::1" if is_v6 else "20.9.9.9", 4000)

@@ -278,3 +278,25 @@ async def test_an_end_from_a_stranger_is_not_believed(
     carol.paths.tell(alice.node.endpoint, RelayEnded(NAME, 2))
     await trio.sleep(1)
     assert alice.session.is_open
+
+
+async def test_no_frame_of_the_other_end_raises_or_reaches_more_than_a_connection(
+    bench: RelayBench, autojump_clock
+):
+    _, alice, bob = await pair(bench, RelayConfig(session_bytes_per_s=1e9))
+    await trio.sleep(1)
+    before = bob.node.hub.statistics()
+    rng = random.Random(5)
+    firsts = [b"", b"\xe0", b"\xe0" + CONNECTION, b"\xd0" + NAME, b"\xc1", b"\x00\x01"]
+    for number in range(2000):
+        data = rng.choice(firsts) + rng.randbytes(rng.randrange(60))
+        alice.node.hub.send(b"\xd0" + NAME + data, RELAY)
+        if number % 50 == 0:
+            await trio.sleep(0.05)
+    await trio.sleep(1)
+    after = bob.node.hub.statistics()
+    assert after.handler_errors == before.handler_errors == 0
+    assert (after.rpc, after.stun, after.turn) == (before.rpc, before.stun, before.turn)
+    assert all(data[:1] == b"\xe0" for data, _ in bob.log.packets)
+    assert bob.session.dropped > 500
+    assert len(bob.log.packets) > 100

@@ -1,14 +1,21 @@
 """A relay on the wire: joining, frames, the end, and never more out than in."""
 
+import contextlib
 import random
 
 import pytest
 import trio
+from hypothesis import given
+from hypothesis import strategies as st
+from trio.testing import MockClock
 
 from opnode.core.addresses import Endpoint
-from opnode.core.errors import RequestRefused
+from opnode.core.errors import RequestRefused, RequestTimeout
 from opnode.core.ids import Contact, NodeId
-from opnode.protocols.relay import RelayConfig
+from opnode.drivers.network import Received
+from opnode.drivers.relay_service import RelayService
+from opnode.drivers.rpc.exchange import Indifferent
+from opnode.protocols.relay import Place, RelayConfig
 from opnode.protocols.rpc.messages import (
     FailureCode,
     JoinRelay,
@@ -21,6 +28,7 @@ from opnode.testing.relay_ends import RelayBench
 from opnode.testing.virtual_network import Link, VirtualNetwork
 
 RELAY = Endpoint("192.0.2.1", 4000)
+ALICE_AT = Endpoint("192.0.2.2", 4000)
 NAME = b"session1"
 ALICE, BOB = b"a" * 16, b"b" * 16
 
@@ -194,3 +202,59 @@ async def test_a_relay_sends_no_more_bytes_than_it_gets(
     heard = figures.bytes_in + 28 * figures.datagrams_in
     assert relay.service.statistics().bytes_relayed > 40_000
     assert sent <= heard
+
+
+async def test_a_flood_of_joins_takes_few_places_and_little_time(
+    bench: RelayBench, autojump_clock
+):
+    relay, alice, bob = await three(bench, RelayConfig(sessions_per_host=4))
+    await alice.join(ALICE)
+    await bob.join(BOB)
+    flooder = Host(await bench.user("192.0.2.66"))
+    await flooder.join(b"f" * 16, b"flooding")
+    for number in range(3000):
+        body = JoinRelay(number.to_bytes(8), b"f" * 16)
+        with contextlib.suppress(RequestTimeout):
+            flooder.node.rpc.start(RELAY, body, Indifferent())
+        if number % 100 == 0:
+            await trio.sleep(0.05)
+    await trio.sleep(1)
+    assert relay.service.statistics().sessions <= 1 + 4
+    assert relay.rpc.statistics().limited > 1000
+    alice.send(b"still here")
+    await trio.sleep(0.1)
+    assert bob.frames[-1] == b"\xd0" + NAME + b"still here"
+
+
+@given(data=st.binary(max_size=1500), step=st.integers(9, 1500))
+def test_no_frame_raises_and_nothing_goes_to_who_is_no_member(data, step):
+    sent = []
+
+    class Hub:
+        relay_handler = None
+
+        def send(self, data, destination, segment_size):
+            sent.append((bytes(data), destination, segment_size))
+            return True
+
+    class Rpc:
+        services = Service(0)
+
+        def serve(self, kind, handler):
+            """Nobody asks."""
+
+    hub = Hub()
+    service = RelayService(Rpc(), hub, RelayConfig())
+    service._sessions.join(NAME, ALICE, Place(ALICE_AT, ALICE_AT.host), 0.0)
+    service._sessions.join(NAME, BOB, Place(RELAY, RELAY.host), 0.0)
+
+    async def feed():
+        for frame in (data, b"\xd0" + NAME + data):
+            for source in (ALICE_AT, Endpoint("203.0.113.9", 9)):
+                run = memoryview(frame)
+                hub.relay_handler(Received(run, max(min(step, len(run)), 1), source, 0))
+
+    trio.run(feed, clock=MockClock())
+    own = b"\xd0" + NAME + data
+    assert {destination for _, destination, _ in sent} == {RELAY}
+    assert all(frame in (own, data) for frame, _, _ in sent)
