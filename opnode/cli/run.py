@@ -267,7 +267,8 @@ def seed(  # noqa: PLR0913 - click hands over one argument per option
         is_seed=True,
         websocket=websocket,
         lan=lan,
-        relay=relay,
+        # Clients of a gateway have no other way to their peers.
+        relay=relay or (RelayConfig() if websocket is not None else None),
         port_mapping=False,
         introducer=introducer,
     )

@@ -1,0 +1,76 @@
+"""A network that stops to pass UDP while two talk, and gateways that die."""
+
+import itertools
+
+import pytest
+import trio
+
+from simulations.natlab.spec import Host, LabSpec, Nat, NatType
+
+OFFICE = LabSpec(
+    hosts={
+        "seed": Host(),
+        "gate": Host(),
+        "a": Host(behind="office"),
+        "b": Host(behind="home"),
+    },
+    nats={"office": Nat(type=NatType.PORT), "home": Nat(type=NatType.FULL)},
+)
+BLOCKED = Nat(type=NatType.BLOCKED)
+SIZE = 300_000
+LIMIT_S = 45
+
+
+@pytest.fixture
+def files(tmp_path):
+    """Files to send, each of another name."""
+    numbers = itertools.count()
+
+    def make():
+        path = tmp_path / f"file{next(numbers)}"
+        path.write_bytes(bytes(SIZE))
+        return path
+
+    return make
+
+
+async def path_becomes(node, peer, wanted):
+    """Wait until ``node`` reaches the peer in one of these ways; returns the way."""
+    with trio.fail_after(LIMIT_S):
+        while True:
+            row = await node.connection_to(peer)
+            if row is not None and row["path"] in wanted:
+                return row["path"]
+            await trio.sleep(0.5)
+
+
+async def test_who_loses_udp_while_it_talks_goes_on_by_websocket(overlay, files):
+    async with overlay(OFFICE, seeds=("seed", "gate"), has_relay=True) as network:
+        a, b = network.nodes["a"], network.nodes["b"]
+        await b.add_contact("a", a)
+        await a.connect(b)
+        await path_becomes(a, b, ("direct",))
+        network.lab.change_nat("office", BLOCKED)
+        await path_becomes(a, b, ("relay", "websocket"))
+        network.lab.clear_flows()
+        await a.send(b, files())
+        address = network.lab.public_address("a")
+        flows = [f for f in network.lab.flows() if f.source == address]
+        assert sum(f.bytes for f in flows if f.protocol == "tcp") > SIZE
+        assert not [f for f in flows if f.protocol == "udp"]
+
+
+async def test_a_gateway_that_dies_is_replaced_by_the_other(overlay, files):
+    blocked = LabSpec(hosts=OFFICE.hosts, nats={**OFFICE.nats, "office": BLOCKED})
+    async with overlay(blocked, seeds=("seed", "gate"), has_relay=True) as network:
+        a, b = network.nodes["a"], network.nodes["b"]
+        await b.add_contact("a", a)
+        row = await a.connect(b)
+        assert row.path != "direct"
+        addresses = {network.lab.address(host): host for host in ("seed", "gate")}
+        carrying = addresses[row.endpoint.rpartition(":")[0]]
+        await network.nodes[carrying].end(politely=False)
+        began_at = trio.current_time()
+        with trio.fail_after(LIMIT_S):
+            await a.send(b, files())
+        assert trio.current_time() - began_at < 20.0
