@@ -1,10 +1,11 @@
 """What a server spends on those whom it introduces.
 
-One server in a process of its own, on real sockets, and leaves in this one that have
-no other introducer. First they do nothing: that is what a registration costs. Then
-they connect to each other: that is what an introduction takes in bytes, as real offers
-and answers have them. Last, offers and answers of those sizes are passed with nothing
-else going on: that is an introduction's CPU, as lookups and checks also take some.
+Three servers in a process of their own, on real sockets, and leaves in this one whose
+introducers they are; one of the servers is looked at. First nobody does anything: that
+is what registrations cost. Then leaves connect to each other: that is what an
+introduction takes in bytes, as real offers and answers have them. Last, offers and
+answers of those sizes are passed with nothing else going on: that is an introduction's
+CPU, as lookups and checks also take some.
 
 Bytes are on the wire: 28 more than inside of UDP for each datagram, both ways.
 """
@@ -12,6 +13,7 @@ Bytes are on the wire: 28 more than inside of UDP for each datagram, both ways.
 import contextlib
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import trio
 
@@ -37,6 +39,14 @@ class Plan:
     introductions: int = 400
 
 
+class _Offers(NamedTuple):
+    """Through the server at which port, of how many sealed bytes, and how many."""
+
+    port: int
+    size: int
+    number: int
+
+
 async def run(plan: Plan) -> Report:
     """Measure."""
     async with open_program("benchmarks.introducer_node", {}) as server:
@@ -46,7 +56,8 @@ async def run(plan: Plan) -> Report:
             idle = await _idle(server, plan.seconds)
             sizes = await _connect(server, leaves, plan.connects)
             half = round(sum(sizes) / len(sizes) / 4) - _OVERHEAD
-            cpu_ms = await _introduce(server, leaves, half, plan.introductions)
+            offers = _Offers(entry.port, half, plan.introductions)
+            cpu_ms = await _introduce(server, leaves, offers)
             registered = (await _account(server))["registered"]
         await server.close_input()
     return Report(
@@ -118,11 +129,13 @@ async def _connect(
 
 
 async def _introduce(
-    server: Program, leaves: list[opnode.OverlayNode], size: int, count: int
+    server: Program, leaves: list[opnode.OverlayNode], plan: _Offers
 ) -> list[float]:
     """CPU milliseconds of the server for each of so many introductions."""
+    port, size, count = plan
     callee, callers = leaves[0], leaves[1:]
-    (door, *_) = callee.statistics().introducers
+    doors = callee.statistics().introducers
+    (door,) = [one for one in doors if one.endpoint.port == port]
     answer = bytes(size)
 
     async def take(offer: bytes) -> bytes:

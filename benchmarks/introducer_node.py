@@ -1,9 +1,11 @@
-"""One server in a process of its own that tells what it has spent so far.
+"""Three servers in a process of their own, one of which tells what it has spent so far.
 
-Owns the account: CPU seconds of the process, and the traffic of its one socket by
-cause. Refuses to know what it is compared with.
+Three, as that is how many introducers a leaf has. Owns the account: CPU seconds of the
+process, and the traffic of that server's one socket by cause. Refuses to know what it
+is compared with.
 """
 
+import contextlib
 import json
 import sys
 import time
@@ -12,7 +14,9 @@ import trio
 
 import opnode
 from benchmarks.neighbourhood import LOOPBACK
+from opnode.node.introducers import INTRODUCERS
 from opnode.protocols.introductions.introducer import IntroducerConfig
+from opnode.testing.overlay import entry_of
 
 INTRODUCING = frozenset({("INTRODUCE", "served"), ("OFFER", "asked")})
 """Causes of an introduction's traffic, at the node that passes it on."""
@@ -23,17 +27,25 @@ EVERYBODY_IS_HERE = IntroducerConfig(offers_per_s=1000.0, offers_burst=10_000.0)
 
 
 async def serve() -> None:
-    """Start the server; answer each line of input with the account."""
-    config = opnode.NodeConfig(
-        listen=LOOPBACK,
-        role=opnode.Role.SERVER,
-        has_identity=False,
-        introducer=EVERYBODY_IS_HERE,
-    )
-    async with opnode.open_node(config) as node:
-        print(json.dumps({"bootstrap": node.invite()}), flush=True)
+    """Start the servers; answer each line of input with the account."""
+    entries: tuple[opnode.BootstrapEntry, ...] = ()
+    async with contextlib.AsyncExitStack() as stack:
+        servers = []
+        for _ in range(INTRODUCERS):
+            config = opnode.NodeConfig(
+                listen=LOOPBACK,
+                bootstrap=entries,
+                role=opnode.Role.SERVER,
+                has_identity=False,
+                introducer=EVERYBODY_IS_HERE,
+            )
+            server = await stack.enter_async_context(opnode.open_node(config))
+            await server.wait_joined()
+            servers.append(server)
+            entries = entries or (entry_of(server),)
+        print(json.dumps({"bootstrap": str(entries[0])}), flush=True)
         while await trio.to_thread.run_sync(sys.stdin.readline, abandon_on_cancel=True):
-            print(json.dumps(account(node)), flush=True)
+            print(json.dumps(account(servers[0])), flush=True)
 
 
 def account(node: opnode.OverlayNode) -> dict[str, float]:

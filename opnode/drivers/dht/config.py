@@ -193,6 +193,7 @@ class DhtConfig:
         lookup_deadline_s: a lookup ends with what it has by then: four times what one
             with half of the nodes dead takes around the globe.
         restored: contacts of the last run that are asked to prove themselves.
+        leaf_restored: of a leaf: half of 40 may be gone, and a lookup begins with 20.
         restored_at_once, restore_pause_s: so many, then a pause: all 200 within 2.5 s,
             and 20 datagrams are no burst.
         restored_enough: so many that did are enough to look for the rest; or one, if
@@ -221,6 +222,7 @@ class DhtConfig:
     suspected_s: float = 60.0
     lookup_deadline_s: float = 20.0
     restored: int = 200
+    leaf_restored: int = 40
     restored_at_once: int = 20
     restore_pause_s: float = 0.25
     restored_enough: int = 3
