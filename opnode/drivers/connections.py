@@ -347,7 +347,7 @@ class Connection:
     @property
     def silent_s(self) -> float:
         """How long the peer has owed an answer on the path in use, in seconds."""
-        since = self._rudp.ways.owed_since
+        since = self._rudp.ways.watch.owed_since
         return 0.0 if since is None else trio.current_time() - since
 
     def paths(self) -> tuple[PathStatistics, ...]:

@@ -6,6 +6,7 @@ Refuses to know lookups, storage and what a connection is used for.
 """
 
 import logging
+import math
 import random
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
@@ -54,6 +55,9 @@ logger = logging.getLogger(__name__)
 
 CODE_REPLACED: Final = 1
 CODE_SHUTDOWN: Final = 3
+SILENCE_PAUSE_S: Final = 10.0
+"""Between questions to introducers whether they still reach us: it costs a
+registration with each, and mappings are seldom lost."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,6 +100,8 @@ class Connector:
         own_introducers: where we are registered now.
         way_makers: ways beside the direct one, such as relays; one of each is begun
             for every meeting.
+        on_silent: called when a path fell silent, so that others look, too, whether our
+            NAT forgot us; not often.
         switchboard: signals between the ends of connections.
         attempt_log: the last searches for direct paths.
         foresee: where our NAT will show us to the next peer; mostly nothing, at once.
@@ -119,6 +125,8 @@ class Connector:
         self.foresee: Callable[[], Awaitable[Sequence[Endpoint]]] = _nothing_foreseen
         self.switchboard = Switchboard(introductions)
         self.attempt_log = AttemptLog()
+        self.on_silent: Callable[[], None] = _nobody_minds
+        self._silent_at = -math.inf
         self._desk = desk
         self._introductions = introductions
         self._ice = ice
@@ -175,6 +183,13 @@ class Connector:
         cause = Cause.MAPPING if is_seen else Cause.NETWORK
         for meeting in list(self._meetings.values()):
             meeting.network_changed(cause)
+
+    def _on_silent(self) -> None:
+        """A path fell silent: what is lost may be our NAT's mapping, not the peer."""
+        now = trio.current_time()
+        if now >= self._silent_at + SILENCE_PAUSE_S:
+            self._silent_at = now
+            self.on_silent()
 
     def candidates_changed(self) -> None:
         """We are seen, or forwarded to us, at other addresses than before."""
@@ -403,6 +418,7 @@ class Connector:
             new_session=self._new_session,
             own_introducers=self.own_introducers,
             note=partial(self.attempt_log.note, begun.established.peer.peer_id),
+            on_silent=self._on_silent,
         )
         meeting = Meeting(begun, connection, links)
         self._meetings[meeting.offer_digest] = meeting
@@ -494,6 +510,10 @@ async def _give_up(meeting: Meeting) -> None:
 
 def _words_of(offer: IncomingIntroduction) -> Words:
     return Words(candidates=offer.ice.candidates, rendezvous=offer.rendezvous)
+
+
+def _nobody_minds() -> None:
+    """Of a silent path."""
 
 
 def _nowhere() -> tuple[Endpoint, ...]:

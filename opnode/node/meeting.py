@@ -62,12 +62,14 @@ class MeetingLinks:
     whose hosts are known.
     ``own_introducers``: where we are registered now.
     ``note``: keeps the outcome of rounds of checks, for people.
+    ``on_silent``: told when a path fell silent.
     """
 
     switchboard: Switchboard
     new_session: Callable[[bool, Sequence[str]], Awaitable[IceSession]]
     own_introducers: Callable[[], tuple[Endpoint, ...]]
     note: Callable[[Callable[[], Attempt]], None]
+    on_silent: Callable[[], None]
 
 
 class Meeting:
@@ -219,7 +221,7 @@ class Meeting:
 
     async def run(self) -> None:
         """Go all ways until the connection ends or none of them leads anywhere."""
-        self.connection.on_silent = partial(self._direct.begin, Cause.SILENCE)
+        self.connection.on_silent = self._on_silent
         try:
             with self.scope:
                 async with trio.open_nursery() as nursery:
@@ -267,6 +269,10 @@ class Meeting:
             await trio.sleep(PROOF_CHECKS * self._beginnings.check_rto_s)
             if self.connection.path is None:
                 self._say()
+
+    def _on_silent(self) -> None:
+        self._direct.begin(Cause.SILENCE)
+        self._links.on_silent()
 
     def _say(self) -> None:
         self._line.say()

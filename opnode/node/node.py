@@ -55,6 +55,7 @@ from opnode.node.keys import (
     make_keys,
     renew_certificate,
 )
+from opnode.node.network_watch import NetworkChange
 from opnode.node.node_statistics import NodeStatistics
 from opnode.node.peer_view import PeerView, is_presence, view_of
 from opnode.node.peer_watch import PeerWatch
@@ -94,6 +95,10 @@ class OverlayNode:
             parts.connector.own_introducers = finder.own
             parts.connector.switchboard.find_introducers = finder.find
             parts.network_watch.subscribe(parts.connector.network_changed)
+            if parts.presence is not None:
+                parts.connector.on_silent = partial(
+                    parts.presence.network_changed, NetworkChange.SEEN_ELSEWHERE
+                )
         wire_gateways(parts)
         wire_websocket(parts)
         wire_neighbours(parts)

@@ -305,9 +305,9 @@ class RudpConnection:
         if recovery.probe_deadline is not None and now >= recovery.probe_deadline:
             self._send_rate.on_probe_timeout()
             self._probe(recovery.on_probe_timer())
-            self._events.note_silence(is_silent=recovery.is_silent)
-        if self._paths.handle_deadline(now):
-            self._builder.asks_sender = True
+        self._builder.asks_sender |= self._paths.handle_deadline(now)
+        if self._paths.watch.takes_loss(now, recovery.probe_timeout_s):
+            self._events.add_silence()
         if lifetime.takes_keep_alive(now):
             self._controls.add_probe()
             self._paths.on_keep_alive(now)

@@ -64,10 +64,9 @@ class EventQueue:
         if not self._is_closed:
             self._events.append(event)
 
-    def note_silence(self, *, is_silent: bool) -> None:
-        """Queue that the path is silent, after a probe timeout, if it is so long."""
-        if is_silent:
-            self.add_own(PathSilent())
+    def add_silence(self) -> None:
+        """Queue that the path is silent; as rare as the timer that tells it."""
+        self.add_own(PathSilent())
 
     def close(self, event: Event) -> None:
         """Queue the last event, whatever the limit; later ones are dropped."""

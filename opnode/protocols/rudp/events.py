@@ -94,9 +94,9 @@ class PathChanged:
 
 @dataclass(frozen=True, slots=True)
 class PathSilent:
-    """Three probe timeouts in a row brought nothing: the peer or we may have moved.
+    """Four timeouts brought nothing on the path: the peer or we may have moved.
 
-    Comes again with each further timeout.
+    Comes again each second while it is so.
     """
 
 

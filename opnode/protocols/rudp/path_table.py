@@ -71,6 +71,7 @@ class PathTable:
         active: Where data goes; None before the first ``set_path``.
         claimant: An address that the peer seems to have moved to, while it is checked.
         moved_at: When ``active`` changed: what was sent before says nothing about it.
+        watch: Whether ``active`` still carries packets.
     """
 
     __slots__ = (
@@ -90,10 +91,10 @@ class PathTable:
         "_suspect_at",
         "_timer",
         "_tokens",
-        "_watch",
         "active",
         "claimant",
         "moved_at",
+        "watch",
     )
 
     def __init__(
@@ -125,7 +126,7 @@ class PathTable:
         self._paths: dict[Endpoint, Path] = {}
         self._secret = rng.randbytes(_SECRET_SIZE)
         self._tokens = 0
-        self._watch = PathWatch()
+        self.watch = PathWatch()
         self._ids = PathIds(initiator=initiator)
         # Where the driver wants data to go, as soon as it answers.
         self._preferred: Path | None = None
@@ -192,11 +193,6 @@ class PathTable:
             self._move(best, now, is_ours=True)
         self._forget(path)
 
-    @property
-    def owed_since(self) -> float | None:
-        """Since when the peer owes an answer on the active path; None for not."""
-        return self._watch.owed_since
-
     def paths(self) -> tuple[Path, ...]:
         """All that are known, the active one first."""
         others = tuple(p for p in self._paths.values() if p is not self.active)
@@ -228,7 +224,7 @@ class PathTable:
         active = self.active
         if active is not None and source == active.endpoint:
             path: Path | None = active
-            self._watch.on_heard(size, now)
+            self.watch.on_heard(size, now)
             if is_newest:
                 self._is_move_unconfirmed = False
         else:
@@ -277,7 +273,7 @@ class PathTable:
             if path is not active:
                 self._on_other_answered(path, active, now)
                 return
-            self._watch.on_heard(0, now)
+            self.watch.on_heard(0, now)
             if probe.sent_at >= self._claimed_at:
                 self._refuse_claim(active)
             return
@@ -296,7 +292,7 @@ class PathTable:
         """Whether data should go on a path that just answered."""
         if path is self._preferred or active.is_gone:
             return True
-        if self._watch.silence is Silence.LEAVE:
+        if self.watch.silence is Silence.LEAVE:
             return True
         if not self._initiator or path.is_refused or self._preferred is not None:
             # By figures only one end moves, or both would pull at each other.
@@ -338,7 +334,7 @@ class PathTable:
 
     def on_eliciting_sent(self, now: float) -> None:
         """Something that the peer has to answer left on the active path."""
-        self._watch.on_eliciting_sent(now)
+        self.watch.on_eliciting_sent(now)
         if len(self._paths) > 1 and now >= self._next_round_at:
             self._next_round_at = now + self._config.path_probe_s
             for path in self._paths.values():
@@ -367,7 +363,7 @@ class PathTable:
 
         Asked for every packet: one path that nothing is asked on costs 0.4 µs.
         """
-        watch = self._watch
+        watch = self.watch
         times = [
             time for path in self._paths.values() if (time := path.deadline) is not None
         ]
@@ -375,6 +371,9 @@ class PathTable:
             stall_at = watch.stall_deadline(self._timer.probe_timeout_s)
             if stall_at is not None:
                 times.append(stall_at)
+        loss_at = watch.loss_deadline(self._timer.probe_timeout_s)
+        if loss_at is not None:
+            times.append(loss_at)
         if len(self._paths) > 1:
             step_at = watch.deadline(self._timer.probe_timeout_s)
             if step_at is not None:
@@ -391,8 +390,8 @@ class PathTable:
                     self._on_failed(path, now)
         timeout_s = self._timer.probe_timeout_s
         if len(self._paths) > 1:
-            self._on_silence(self._watch.take_step(now, timeout_s), now)
-        return self._watch.takes_stall(now, timeout_s)
+            self._on_silence(self.watch.take_step(now, timeout_s), now)
+        return self.watch.takes_stall(now, timeout_s)
 
     def on_keep_alive(self, now: float) -> None:
         """Nothing happened for long: ask every other path for a sign of life."""
@@ -419,13 +418,13 @@ class PathTable:
         if path is self._preferred:
             self._preferred = None
         self._choice.moved(old, path)
-        self._watch.reset()
+        self.watch.reset()
         old.start_check(now)
         self._on_moved(old, path, now)
 
     def _on_claim(self, path: Path, active: Path, now: float) -> None:
         """The peer's newest packet came from elsewhere: it moved, or it was copied."""
-        if path.is_refused and self._watch.silence.value < Silence.LEAVE.value:
+        if path.is_refused and self.watch.silence.value < Silence.LEAVE.value:
             return
         if path.is_validated:
             if not self._is_held(path, now):

@@ -12,8 +12,14 @@ BULK_PACKET: Final = 1200
 
 # A path must be left within three timeouts, so the last step is a little earlier.
 _STEP_TIMEOUTS = (1.0, 2.0, 2.75)
+# After this long there is no hope in waiting. A busy host is silent for 0.3 s at times.
+_LOSS_TIMEOUTS = 4.0
+_LEAST_LOSS_S = 0.4
+_TELL_AGAIN_S = 1.0
 # A receiver that got so much and then nothing asks what is the matter.
 _STALL_BYTES = 64 * 1024
+# So many reads of small packets are a call or a game: 3 % more packets at worst.
+_STALL_READS = 32
 
 
 class Silence(enum.Enum):
@@ -32,14 +38,16 @@ class Silence(enum.Enum):
 class PathWatch:
     """Counts the timeouts in which the active path was silent."""
 
-    __slots__ = ("_bulk_in", "_heard_at", "_since", "silence")
+    __slots__ = ("_bulk_in", "_heard_at", "_since", "_small_in", "_told_at", "silence")
 
     def __init__(self) -> None:
         """Start with nothing sent and nothing heard."""
         self.silence = Silence.NONE
         self._since: float | None = None
-        self._bulk_in = 0
+        self._bulk_in = self._small_in = 0
         self._heard_at = 0.0
+        # When it was last told that the path is lost, None for not yet.
+        self._told_at: float | None = None
 
     @property
     def owed_since(self) -> float | None:
@@ -49,7 +57,7 @@ class PathWatch:
     def reset(self) -> None:
         """Another path is in use."""
         self.silence = Silence.NONE
-        self._since = None
+        self._since = self._told_at = None
 
     def on_eliciting_sent(self, now: float) -> None:
         """Something left that the peer has to answer."""
@@ -59,10 +67,12 @@ class PathWatch:
     def on_heard(self, size: int, now: float) -> None:
         """Authentic packets of so many bytes came on the path."""
         self.silence = Silence.NONE
-        self._since = None
+        self._since = self._told_at = None
         self._heard_at = now
         if size >= BULK_PACKET:
             self._bulk_in += size
+        elif size:
+            self._small_in += 1
 
     def deadline(self, timeout_s: float) -> float | None:
         """When ``take_step`` has something to tell."""
@@ -78,10 +88,26 @@ class PathWatch:
         self.silence = Silence(self.silence.value + 1)
         return self.silence
 
+    def loss_deadline(self, timeout_s: float) -> float | None:
+        """When ``takes_loss`` is due: one end or the other may have moved."""
+        if self._since is None:
+            return None
+        if self._told_at is not None:
+            return self._told_at + _TELL_AGAIN_S
+        return self._since + max(_LOSS_TIMEOUTS * timeout_s, _LEAST_LOSS_S)
+
+    def takes_loss(self, now: float, timeout_s: float) -> bool:
+        """Whether to tell now that the path seems lost, once a second."""
+        deadline = self.loss_deadline(timeout_s)
+        if deadline is None or now < deadline:
+            return False
+        self._told_at = now
+        return True
+
     @property
     def was_fed(self) -> bool:
         """Whether so much came that silence after it is worth a question."""
-        return self._bulk_in >= _STALL_BYTES
+        return self._bulk_in >= _STALL_BYTES or self._small_in >= _STALL_READS
 
     def stall_deadline(self, timeout_s: float) -> float | None:
         """When ``takes_stall`` is due: bulk data came, and then nothing."""
@@ -98,5 +124,5 @@ class PathWatch:
         deadline = self.stall_deadline(timeout_s)
         if deadline is None or now < deadline:
             return False
-        self._bulk_in = 0
+        self._bulk_in = self._small_in = 0
         return True

@@ -30,8 +30,6 @@ _MAX_LOST_RANGES = 64
 _PERSISTENT_CONGESTION_THRESHOLD = 3
 # Doubling stops here; the idle timeout ends the connection long before.
 _MAX_BACKOFF = 10
-# Seven timeouts' time in all, 0.5 s on most paths, and four probes without an answer.
-_SILENT_TIMEOUTS = 3
 # Deviation from RFC 9002 §6.2.1, which doubles without end: two packets in three
 # seconds congest nothing, and where 30 % of the packets are lost each way one ping in
 # fifty took longer than a minute, as its repetitions were that far apart.
@@ -200,11 +198,6 @@ class Recovery:
         self._pto_count = min(self._pto_count + 1, _MAX_BACKOFF)
         self.probe_timeouts += 1
         return self._sent[0] if self._sent else None
-
-    @property
-    def is_silent(self) -> bool:
-        """Whether so many probe timeouts passed that no chance loss explains them."""
-        return self._pto_count >= _SILENT_TIMEOUTS
 
     def on_path_changed(self, now: float, *, is_other_host: bool) -> None:
         """Probe at once; what was learnt of another host's path says nothing now.

@@ -45,10 +45,40 @@ def test_a_path_that_owes_nothing_is_never_suspect():
 
 def test_a_sender_that_falls_silent_is_asked_once():
     watch = PathWatch()
-    for _ in range(100):
+    for _ in range(30):
         watch.on_heard(1000, 5.0)
     assert watch.stall_deadline(PTO) is None
     watch.on_heard(66_000, 5.0)
     assert not watch.takes_stall(5.05, PTO)
     assert watch.takes_stall(5.1, PTO)
     assert not watch.takes_stall(6.0, PTO)
+
+
+def test_a_path_that_answers_nothing_for_four_timeouts_is_told_to_be_lost():
+    watch = PathWatch()
+    assert watch.loss_deadline(PTO) is None
+    watch.on_eliciting_sent(1.0)
+    watch.on_eliciting_sent(1.3)
+    assert not watch.takes_loss(1.39, PTO)
+    assert watch.takes_loss(1.4, PTO)
+    assert not watch.takes_loss(1.5, PTO)
+    assert watch.takes_loss(2.4, PTO)
+    watch.on_heard(40, 2.5)
+    assert watch.loss_deadline(PTO) is None
+
+
+def test_a_short_path_is_not_lost_because_a_host_was_busy():
+    watch = PathWatch()
+    watch.on_eliciting_sent(1.0)
+    assert watch.loss_deadline(0.01) == 1.4
+
+
+def test_a_sender_of_small_packets_that_falls_silent_is_asked_once():
+    watch = PathWatch()
+    for _ in range(31):
+        watch.on_heard(60, 5.0)
+    assert not watch.was_fed
+    watch.on_heard(60, 5.0)
+    assert watch.takes_stall(5.1, PTO)
+    watch.on_heard(60, 6.0)
+    assert not watch.was_fed
