@@ -23,7 +23,7 @@ from benchmarks.neighbourhood import (
     first_echo,
     other_process,
 )
-from opnode.drivers.connections import ConnectTimings
+from opnode.drivers.beginnings import ConnectTimings
 
 ATTEMPT_S = 30.0
 PAUSE_S = 0.01

@@ -13,8 +13,8 @@ from typing import Final, Protocol, TypeAlias
 import trio
 
 from opnode.core.ids import PeerId, short
+from opnode.drivers.beginnings import ConnectTimings
 from opnode.drivers.connection_paths import Path, PathBytes, PathKind
-from opnode.drivers.connections import ConnectTimings
 
 logger = logging.getLogger(__name__)
 

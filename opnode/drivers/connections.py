@@ -15,6 +15,7 @@ import trio
 from opnode.core.addresses import Endpoint
 from opnode.core.ids import PeerId
 from opnode.core.peerfile import LocationCertificate
+from opnode.drivers.beginnings import NO_EARLY_DATA, ConnectTimings
 from opnode.drivers.channel import Channel
 from opnode.drivers.connection_paths import KnownPaths, Path, PathBytes, PathKind
 from opnode.drivers.socket_hub import SocketHub
@@ -27,15 +28,6 @@ from opnode.protocols.rudp.statistics import RudpStatistics
 
 BURSTS_PER_FLUSH: Final = 16
 """At most this many bursts (about 1 MB) leave before the reader gets its turn again."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ConnectTimings:
-    """What each step of a connect took, in seconds."""
-
-    lookup_s: float
-    introduce_s: float
-    ice_s: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,6 +77,8 @@ class Connection:
 
     Ten thousand idle ones fit a process: what only a connection in use needs (events,
     queues) is made on first use.
+
+    ``early_data`` is what was said in the introduction; replayable, see `EarlyData`.
     """
 
     __slots__ = (
@@ -110,6 +104,7 @@ class Connection:
         "_table",
         "armed_at",
         "certificate",
+        "early_data",
         "on_silent",
         "timings",
         "trace",
@@ -123,6 +118,7 @@ class Connection:
     ) -> None:
         self.certificate = peer
         self.timings: ConnectTimings | None = None
+        self.early_data = NO_EARLY_DATA
         # Called when nothing comes back on the path, again and again while it is so.
         self.on_silent: Callable[[], None] = _do_nothing
         self._table = table

@@ -27,10 +27,11 @@ from opnode.core.peerfile import (
     LocationCertificate,
     Presence,
 )
+from opnode.drivers.beginnings import ConnectTimings, EarlyData
 from opnode.drivers.clock import WallClock
 from opnode.drivers.connection_paths import PathKind
 from opnode.drivers.connection_table import ConnectionTable
-from opnode.drivers.connections import Connection, ConnectTimings
+from opnode.drivers.connections import Connection
 from opnode.drivers.ice import IceAgent, IceSession
 from opnode.drivers.introductions import Introductions
 from opnode.node.acquaintances import Acquaintances
@@ -40,10 +41,12 @@ from opnode.node.meeting import Beginnings, Meeting, MeetingLinks
 from opnode.node.network_watch import NetworkChange
 from opnode.node.offering import Offering
 from opnode.node.opening import Opening
+from opnode.node.parcels import Parcels
 from opnode.node.signalling import Switchboard
 from opnode.node.ways import WayMaker, Words
 from opnode.protocols.introductions.desk import IntroductionDesk
 from opnode.protocols.introductions.events import IncomingWithdrawn
+from opnode.protocols.introductions.messages import MAX_EARLY_DATA
 from opnode.protocols.introductions.session import (
     IncomingIntroduction,
     IntroductionState,
@@ -52,6 +55,9 @@ from opnode.protocols.rudp.config import RudpConfig
 from opnode.protocols.rudp.connection import RudpConnection
 
 logger = logging.getLogger(__name__)
+
+EarlyAnswer = Callable[[LocationCertificate, bytes], bytes]
+"""Takes a caller's early data and returns our own, see `Connector.on_early_data`."""
 
 CODE_REPLACED: Final = 1
 CODE_SHUTDOWN: Final = 3
@@ -86,6 +92,7 @@ class ConnectorConfig:
 class _Attempt:
     """One outgoing connect to one location, until either side's offer succeeds."""
 
+    early_data: bytes
     offering: Offering | None = None
     scope: trio.CancelScope = field(default_factory=trio.CancelScope)
     arrived: trio.Event = field(default_factory=trio.Event)
@@ -100,6 +107,10 @@ class Connector:
         own_introducers: where we are registered now.
         way_makers: ways beside the direct one, such as relays; one of each is begun
             for every meeting.
+        on_early_data: called with a caller's certificate and its early data, before
+            there is any path; what it returns (at most 1024 bytes) goes into the
+            answer. At once, and once for each offer while this process runs. Anybody
+            may have replayed it after a restart: it must do nothing that matters then.
         on_silent: called when a path fell silent, so that others look, too, whether our
             NAT forgot us; not often.
         switchboard: signals between the ends of connections.
@@ -125,6 +136,8 @@ class Connector:
         self.foresee: Callable[[], Awaitable[Sequence[Endpoint]]] = _nothing_foreseen
         self.switchboard = Switchboard(introductions)
         self.attempt_log = AttemptLog()
+        self.on_early_data: EarlyAnswer = _say_nothing
+        self._parcels = Parcels()
         self.on_silent: Callable[[], None] = _nobody_minds
         self._silent_at = -math.inf
         self._desk = desk
@@ -143,7 +156,7 @@ class Connector:
         limit = self._config.max_unaccepted
         self._accepted_in, self._accepted = trio.open_memory_channel[Connection](limit)
         self._nursery: trio.Nursery | None = None
-        introductions.on_offer = self.answer_offer
+        introductions.on_offer = self.answer_part
         ice.candidates.on_added = self.candidates_changed
 
     @property
@@ -202,9 +215,16 @@ class Connector:
         return [c for c in self._live.values() if c.close_reason is None]
 
     async def connect(
-        self, presences: Sequence[Presence], *, lookup_s: float
+        self,
+        presences: Sequence[Presence],
+        *,
+        lookup_s: float,
+        early_data: bytes = b"",
     ) -> Connection:
         """Connect to the first location that can be reached.
+
+        ``early_data`` (at most 1024 bytes) travels in the offer; whether it did is told
+        by the connection's ``early_data.is_sent``.
 
         Raises:
             IntroductionRefused: the last location refused, and why.
@@ -217,7 +237,7 @@ class Connector:
                 await trio.lowlevel.checkpoint()
                 return live
             try:
-                return await self._connect_location(presence, lookup_s)
+                return await self._connect_location(presence, lookup_s, early_data)
             except PeerUnreachable as failure:
                 failures.append(failure)
         if len(failures) == 1:
@@ -228,6 +248,14 @@ class Connector:
     async def accept(self) -> Connection:
         """Wait for the next connection that a peer made to us."""
         return await self._accepted.receive()
+
+    async def answer_part(self, part: bytes) -> bytes:
+        """Answer a sealed offer, of which this may be a part only, with as much.
+
+        Raises:
+            IntroductionRefused: a named reason, for the caller.
+        """
+        return await self._parcels.answer(part, self.answer_offer)
 
     async def answer_offer(self, sealed: bytes) -> bytes:
         """Answer a sealed offer; the connection goes on in the background.
@@ -256,10 +284,11 @@ class Connector:
         if not self.may_connect(incoming.peer):
             incoming.decline()
             raise IntroductionRefused(RefusalCode.DECLINED)
+        said = self._answer_early(incoming)
         opening = await self._new_opening(incoming)
         try:
             answer, established = incoming.answer(
-                opening.ice, rendezvous=opening.rendezvous
+                opening.ice, early_data=said, rendezvous=opening.rendezvous
             )
         except IntroductionRefused:
             # The caller withdrew it while we asked for our next port.
@@ -272,12 +301,15 @@ class Connector:
             finish=partial(self._desk.finish, incoming),
         )
         meeting = await self._open_meeting(begun)
+        meeting.connection.early_data = EarlyData(
+            received=established.early_data, is_sent=bool(said)
+        )
         self._nursery.start_soon(self._host, meeting)
         self._nursery.start_soon(self._follow_incoming, meeting)
         return answer
 
     async def _connect_location(
-        self, presence: Presence, lookup_s: float
+        self, presence: Presence, lookup_s: float, early_data: bytes
     ) -> Connection:
         remote = presence.certificate.static_public
         waiting = self._attempts.get(remote)
@@ -285,7 +317,7 @@ class Connector:
             if waiting.offering is not None:
                 waiting.offering.add(presence.introducers)
             return await self._join_attempt(waiting)
-        attempt = self._attempts[remote] = _Attempt()
+        attempt = self._attempts[remote] = _Attempt(early_data)
         try:
             with trio.move_on_after(self._config.attempt_s), attempt.scope:
                 await self._try_own_offer(presence, attempt, lookup_s)
@@ -337,6 +369,20 @@ class Connector:
         self._enter(meeting)
         attempt.connection = meeting.connection
 
+    def _answer_early(self, incoming: IncomingIntroduction) -> bytes:
+        """What our owner says to early data; its mistakes cost nothing else."""
+        if not incoming.early_data:
+            return b""
+        try:
+            said = self.on_early_data(incoming.peer, incoming.early_data)
+        except Exception:
+            logger.exception("early data was not answered")
+            return b""
+        if len(said) > MAX_EARLY_DATA:
+            logger.error("%d bytes of early data were left out", len(said))
+            return b""
+        return said
+
     async def _new_opening(self, incoming: IncomingIntroduction | None) -> Opening:
         """Begin all ways to somebody: whom we call, or who made us an offer."""
         heard = None if incoming is None else _words_of(incoming)
@@ -361,7 +407,11 @@ class Connector:
         certificate = presence.certificate
         self._finish_ended(certificate.static_public)
         outgoing = self._desk.offer(
-            certificate, opening.ice, started_at, rendezvous=opening.rendezvous
+            certificate,
+            opening.ice,
+            started_at,
+            early_data=attempt.early_data,
+            rendezvous=opening.rendezvous,
         )
         attempt.offering = Offering(
             self._introductions, outgoing, self._wall_clock, self._rng
@@ -385,7 +435,11 @@ class Connector:
             check_rto_s=min(trio.current_time() - started_at, 0.5),
             finish=partial(self._desk.finish, outgoing),
         )
-        return await self._open_meeting(begun)
+        meeting = await self._open_meeting(begun)
+        meeting.connection.early_data = EarlyData(
+            received=established.early_data, is_sent=bool(attempt.early_data)
+        )
+        return meeting
 
     def _finish_ended(self, remote_static: bytes) -> None:
         """A connection that just ended is no call of the peer's to wait for (I-5)."""
@@ -514,6 +568,10 @@ def _words_of(offer: IncomingIntroduction) -> Words:
 
 def _nobody_minds() -> None:
     """Of a silent path."""
+
+
+def _say_nothing(_: LocationCertificate, __: bytes) -> bytes:
+    return b""
 
 
 def _nowhere() -> tuple[Endpoint, ...]:

@@ -222,11 +222,19 @@ class OverlayNode:
         async with self._parts.dht.watch(peer_key(peer_id)) as records:
             yield PeerWatch(records, self._wall_clock, self._parts.acquaintances.found)
 
-    async def connect(self, peer_id: PeerId) -> Connection:
+    async def connect(self, peer_id: PeerId, *, early_data: bytes = b"") -> Connection:
         """Return the live connection to the peer, or make one.
 
         The first presence that comes in is tried at once; only when that location
         cannot be reached, all of them are looked up.
+
+        Args:
+            peer_id: whom to reach.
+            early_data: at most 1024 bytes for `Connector.on_early_data` over there,
+                which has them one round trip through an introducer before a path is
+                found. Replayable, and each location that is tried gets them: a call
+                that may ring twice, never a payment. Whether they were sent is told
+                by the connection's ``early_data``, and so is what came back.
 
         Raises:
             RecordNotFound: the identity is not known.
@@ -242,11 +250,11 @@ class OverlayNode:
         self._parts.forecast.prepare()
         remembered = self._parts.acquaintances.presences_of(peer_id)
         if remembered or self._parts.neighbours is not None:
-            return await self._call_every_way(peer_id, remembered)
-        return await self._find_and_connect(peer_id)
+            return await self._call_every_way(peer_id, remembered, early_data)
+        return await self._find_and_connect(peer_id, early_data)
 
     async def _call_every_way(
-        self, peer_id: PeerId, remembered: Sequence[Presence]
+        self, peer_id: PeerId, remembered: Sequence[Presence], early_data: bytes
     ) -> Connection:
         """Call where the peer was reached last, and on our links, and look it up.
 
@@ -255,6 +263,7 @@ class OverlayNode:
         """
         made: list[Connection] = []
         failures: list[OpnodeError] = []
+        connect = partial(self.connector.connect, lookup_s=0.0, early_data=early_data)
 
         async def attempt(call: Callable[[], Awaitable[Connection]]) -> None:
             try:
@@ -266,30 +275,34 @@ class OverlayNode:
 
         async with trio.open_nursery() as nursery:
             for presence in remembered[:LOCATIONS_AT_ONCE]:
-                call = partial(self.connector.connect, [presence], lookup_s=0.0)
-                nursery.start_soon(attempt, call)
-            nursery.start_soon(attempt, partial(self._find_and_connect, peer_id))
+                nursery.start_soon(attempt, partial(connect, [presence]))
+            found = partial(self._find_and_connect, peer_id, early_data)
+            nursery.start_soon(attempt, found)
             if self._parts.neighbours is not None:
                 near = await self._parts.neighbours.find(peer_id)
                 if near is not None:
-                    await attempt(partial(self.connector.connect, [near], lookup_s=0.0))
+                    await attempt(partial(connect, [near]))
         if made:
             return made[0]
         raise _most_telling(failures)
 
-    async def _find_and_connect(self, peer_id: PeerId) -> Connection:
+    async def _find_and_connect(self, peer_id: PeerId, early_data: bytes) -> Connection:
         connector = self.connector
         started_at = trio.current_time()
         view = await self._find_quickly(peer_id)
         lookup_s = trio.current_time() - started_at
         try:
-            return await connector.connect(view.presences, lookup_s=lookup_s)
+            return await connector.connect(
+                view.presences, lookup_s=lookup_s, early_data=early_data
+            )
         except PeerUnreachable:
             known = (await self.lookup(peer_id)).presences
             others = [p for p in known if p not in view.presences]
             if not others:
                 raise
-            return await connector.connect(others, lookup_s=lookup_s)
+            return await connector.connect(
+                others, lookup_s=lookup_s, early_data=early_data
+            )
 
     async def _find_quickly(self, peer_id: PeerId) -> PeerView:
         def note(newer: SignedRecord) -> None:

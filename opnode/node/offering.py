@@ -22,6 +22,7 @@ from opnode.core.errors import (
 from opnode.core.peerfile import IntroducerEntry
 from opnode.drivers.clock import WallClock
 from opnode.drivers.introductions import Introductions
+from opnode.node.parcels import exchange
 from opnode.protocols.introductions.session import Established, OutgoingIntroduction
 from opnode.protocols.rpc.messages import handle_of
 
@@ -37,7 +38,7 @@ MAX_WAYS: Final = 16
 and a renewed presence."""
 
 Way = Callable[[bytes], Awaitable[bytes]]
-"""Carries a sealed offer and brings the sealed answer; raises PeerUnreachable."""
+"""Carries a part of an offer and brings one of the answer; raises PeerUnreachable."""
 
 
 class Offering:
@@ -125,7 +126,7 @@ class Offering:
     async def _try(self, way: Way) -> PeerUnreachable | None:
         """Go one way to its end; the failure, unless the answer is here."""
         try:
-            answer = self._open_untrusted(await way(self._outgoing.message))
+            answer = self._open_untrusted(await exchange(self._outgoing.message, way))
         except PeerUnreachable as failure:
             self._failures.append(failure)
             return failure

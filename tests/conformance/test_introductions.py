@@ -13,13 +13,13 @@ from opnode.core.crypto import StaticKey, sha256
 from opnode.core.errors import IntroductionRefused, RefusalCode, RemoteProtocolError
 from opnode.core.ids import short
 from opnode.protocols.introductions import (
-    MAX_SEALED,
     Established,
     IncomingIntroduction,
     IncomingWithdrawn,
     OutgoingIntroduction,
 )
 from opnode.protocols.introductions.messages import Half, encode
+from opnode.protocols.introductions.parts import MAX_SEALED
 from opnode.protocols.noise import NoiseInitiator
 from tests.unit.protocols.introductions.people import (
     PASSWORD,
@@ -113,7 +113,7 @@ def test_i_2_a_capture_at_the_introducer_holds_no_trace_of_either_end():
 def test_i_2_the_same_traces_are_found_in_the_open_payload():
     """The test above can fail: unsealed, the payload shows nearly all of them."""
     alice = Person.named("alice")
-    payload = encode(alice.desk.own_half(b"", alice.ice, b""), MAX_SEALED)
+    payload = encode(alice.desk.own_half(b"", alice.ice, b""), (MAX_SEALED,))
     assert sum(trace in payload for trace in traces_of(alice)) >= 10
 
 
@@ -128,7 +128,7 @@ def test_i_2_a_refusal_says_nothing_about_the_caller():
             certificate=Person.named("carol").location.certificate.pack(), ice=alice.ice
         ),
     ]
-    sealed = [seal_offer(alice, bob, encode(half, MAX_SEALED)) for half in bad]
+    sealed = [seal_offer(alice, bob, encode(half, (MAX_SEALED,))) for half in bad]
     good = offer(alice, bob).message
     take(bob, good).decline()
     for message in [*sealed, good]:
@@ -177,7 +177,7 @@ def test_i_3_with_bobs_stolen_key_nobody_becomes_alice_to_bob():
         prologue=b"opnode introduction 2" + bob.location.certificate.peer_id,
     )
     half = Half(certificate=alice.location.certificate.pack(), ice=ice_half())
-    forged = forger.write_message_1(encode(half, MAX_SEALED))
+    forged = forger.write_message_1(encode(half, (MAX_SEALED,)))
     answer, at_bob = take(bob, forged).answer(bob.ice)
     assert at_bob.peer == alice.location.certificate
     # Bob believes the name but nobody can read his answer: no keys, no connection.

@@ -9,7 +9,8 @@ from collections.abc import Callable
 
 from opnode.core.crypto import StaticKey, sha256
 from opnode.core.errors import IntroductionRefused, RemoteProtocolError
-from opnode.protocols.introductions.messages import MAX_SEALED, decode_untrusted, encode
+from opnode.protocols.introductions.messages import decode_untrusted, encode
+from opnode.protocols.introductions.parts import MAX_SEALED
 from opnode.protocols.noise import NoiseInitiator, NoiseResponder
 from tests.unit.protocols.introductions.people import WALL_NOW, Person
 
@@ -33,13 +34,15 @@ def payload_target(data: bytes) -> None:
         half = decode_untrusted(data)
     except RemoteProtocolError:
         return
-    encode(half, 2 * MAX_SEALED)
+    encode(half, (2 * MAX_SEALED,))
 
 
 def mutated_payload_target(data: bytes) -> None:
     """A genuine payload with changes, as an open payload."""
     alice = Person.named("alice")
-    payload_target(mutate(encode(alice.desk.own_half(b"", alice.ice, b""), ROOM), data))
+    payload_target(
+        mutate(encode(alice.desk.own_half(b"", alice.ice, b""), (ROOM,)), data)
+    )
 
 
 def offer_target(data: bytes) -> None:
@@ -55,7 +58,7 @@ def offer_target(data: bytes) -> None:
 def sealed_payload_target(data: bytes) -> None:
     """Any bytes, and a changed genuine payload, sealed as the caller would."""
     alice, bob = Person.named("alice"), Person.named("bob")
-    genuine = encode(alice.desk.own_half(b"", alice.ice, b""), ROOM)
+    genuine = encode(alice.desk.own_half(b"", alice.ice, b""), (ROOM,))
     for payload in (data[:ROOM], mutate(genuine, data)):
         handshake = NoiseInitiator(
             alice.location.static,

@@ -20,7 +20,8 @@ from opnode.protocols.introductions.introducer import (
     IntroducerDesk,
     IntroducerStatistics,
 )
-from opnode.protocols.introductions.messages import MAX_CANDIDATES, MAX_SEALED
+from opnode.protocols.introductions.messages import MAX_CANDIDATES, MAX_EARLY_DATA
+from opnode.protocols.introductions.parts import MAX_SEALED
 from opnode.protocols.introductions.session import (
     Established,
     IncomingIntroduction,
@@ -30,6 +31,7 @@ from opnode.protocols.introductions.session import (
 
 __all__ = [
     "MAX_CANDIDATES",
+    "MAX_EARLY_DATA",
     "MAX_SEALED",
     "Established",
     "Event",

@@ -30,7 +30,6 @@ from opnode.protocols.introductions.events import (
 )
 from opnode.protocols.introductions.handshake import Handshakes, Responder
 from opnode.protocols.introductions.messages import (
-    MAX_SEALED,
     MAX_WITHDRAWN,
     NO_RENDEZVOUS,
     WITHDRAWN_LENGTH,
@@ -38,6 +37,7 @@ from opnode.protocols.introductions.messages import (
     Rendezvous,
     encode,
 )
+from opnode.protocols.introductions.parts import MAX_SEALED, MAX_WHOLE
 from opnode.protocols.introductions.replay import ReplayMemory
 from opnode.protocols.introductions.session import (
     IncomingIntroduction,
@@ -48,7 +48,9 @@ from opnode.protocols.introductions.session import (
 
 _PROLOGUE: Final = b"opnode introduction 2"
 # Noise message 1 adds an ephemeral key, a sealed static key and two tags.
-_OFFER_ROOM: Final = MAX_SEALED - 32 - 32 - 16 - 16
+_OFFER_ROOMS: Final = tuple(
+    size - (32 + 32 + 16 + 16) for size in (MAX_WHOLE, MAX_SEALED)
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -186,7 +188,7 @@ class IntroductionDesk:
             prologue=_prologue(remote.peer_id),
         )
         half = self.own_half(static, ice, early_data, rendezvous)
-        payload = encode(half, _OFFER_ROOM)
+        payload = encode(half, _OFFER_ROOMS)
         message = handshake.write_message_1(payload)
         outgoing = OutgoingIntroduction(
             self, handshake, remote=remote, message=message, digest=sha256(message)

@@ -12,7 +12,7 @@ from typing import Final, NoReturn
 
 from opnode.core.addresses import Endpoint, host_bytes, is_public
 from opnode.core.errors import ConfigError, IntroductionRefused, RefusalCode
-from opnode.protocols.introductions.messages import MAX_SEALED
+from opnode.protocols.introductions.parts import MAX_PART
 
 # Whoever has one IPv6 address has its /64 (RFC 4291 section 2.5.4).
 _SOURCE_BYTES: Final = 8
@@ -226,10 +226,10 @@ class IntroducerDesk:
                 MALFORMED: the offer is too long.
         """
         self._advance(now)
-        if sealed_size > MAX_SEALED:
+        if sealed_size > MAX_PART:
             self._refuse(
                 RefusalCode.MALFORMED,
-                f"offer: found {sealed_size} bytes, expected at most {MAX_SEALED}",
+                f"offer: found {sealed_size} bytes, expected at most {MAX_PART}",
             )
         # Unknown targets cost a token as well: handles must not be guessed for free.
         self._spend(source)

@@ -15,9 +15,8 @@ from opnode.core.addresses import Candidate, Endpoint, IceHalf, pack, unpack_unt
 from opnode.core.errors import LocalProtocolError, RemoteProtocolError
 from opnode.core.peerfile import MAX_CERTIFICATE_SIZE
 
-MAX_SEALED: Final = 1100
-"""Bytes of the longest sealed offer or answer: with the RPC header around it, one
-datagram that every path carries (1200 bytes, RFC 9000 section 14)."""
+MAX_EARLY_DATA: Final = 1024
+"""Bytes for the application in an offer or an answer: with all else, two datagrams."""
 MAX_CANDIDATES: Final = 8
 """Candidates in one message: eight IPv6 ones with their bases still fit."""
 MAX_INTRODUCERS: Final = 3
@@ -100,20 +99,29 @@ class Half:
     rendezvous: Rendezvous = NO_RENDEZVOUS
 
 
-def encode(half: Half, room: int) -> bytes:
-    """Return a payload of at most `room` bytes.
+def encode(half: Half, rooms: tuple[int, ...]) -> bytes:
+    """Return a payload that fits.
 
-    Candidates that do not fit are left out, the least useful first; one always stays
-    when there was one.
+    The smallest room that takes all of it is used. What is larger goes to the largest
+    room that early data is worth, and leaves out candidates, the least useful first;
+    one always stays when there was one.
+
+    Args:
+        half: What to say.
+        rooms: Sizes in bytes, growing: of one datagram, then of two.
 
     Raises:
         LocalProtocolError: Even so it does not fit, or a field is outside its bounds.
     """
     ranked = most_useful_first(half.ice.candidates)[:MAX_CANDIDATES]
     payload = _encode(half, ranked)
-    while len(payload) > room and len(ranked) > 1:
-        ranked.pop()
-        payload = _encode(half, ranked)
+    # Only early data is worth another datagram; candidates can be told later.
+    fitting = [room for room in rooms if len(payload) <= room]
+    room = rooms[-1 if half.early_data else 0]
+    if not (half.early_data and fitting):
+        while len(payload) > room and len(ranked) > 1:
+            ranked.pop()
+            payload = _encode(half, ranked)
     if len(payload) > room:
         raise LocalProtocolError(
             f"introduction payload: found {len(payload)} bytes, of them "
@@ -175,7 +183,7 @@ class _HalfWire(
         tuple[CandidateWire, ...], msgspec.Meta(max_length=MAX_CANDIDATES)
     ]
     withdrawn: Annotated[tuple[_Withdrawn, ...], msgspec.Meta(max_length=MAX_WITHDRAWN)]
-    early_data: Annotated[bytes, msgspec.Meta(max_length=MAX_SEALED)]
+    early_data: Annotated[bytes, msgspec.Meta(max_length=MAX_EARLY_DATA)]
     introducers: Annotated[tuple[bytes, ...], msgspec.Meta(max_length=MAX_INTRODUCERS)]
     relays: Annotated[tuple[RelayWire, ...], msgspec.Meta(max_length=MAX_RELAYS)]
 

@@ -22,16 +22,17 @@ from opnode.core.errors import (
 from opnode.core.peerfile import LocationCertificate, unpack_certificate_untrusted
 from opnode.protocols.introductions.handshake import Initiator, Responder
 from opnode.protocols.introductions.messages import (
-    MAX_SEALED,
     NO_RENDEZVOUS,
     Half,
     Rendezvous,
     decode_untrusted,
     encode,
 )
+from opnode.protocols.introductions.parts import MAX_SEALED, MAX_WHOLE
 
 # Noise message 2 adds an ephemeral key and a tag to its payload.
-ANSWER_ROOM: Final = MAX_SEALED - 32 - 16
+_SEAL_SIZE: Final = 32 + 16
+ANSWER_ROOMS: Final = (MAX_WHOLE - _SEAL_SIZE, MAX_SEALED - _SEAL_SIZE)
 
 
 class IntroductionState(enum.Enum):
@@ -240,7 +241,7 @@ class IncomingIntroduction:
         self._require_pending()
         static = self.peer.static_public
         half = self._ledger.own_half(static, ice, early_data, rendezvous)
-        answer = self._handshake.write_message_2(encode(half, ANSWER_ROOM))
+        answer = self._handshake.write_message_2(encode(half, ANSWER_ROOMS))
         self._ledger.incoming_answered(self, answer)
         established = Established(
             keys=self._handshake.keys,

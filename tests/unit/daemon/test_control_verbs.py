@@ -22,8 +22,8 @@ from opnode.daemon.frames import HELLO, FrameStream
 from opnode.daemon.peer_connections import PeerConnections
 from opnode.daemon.services import AcceptPolicy, Services
 from opnode.daemon.transfer import Verdict
+from opnode.drivers.beginnings import ConnectTimings
 from opnode.drivers.connection_paths import Path, PathBytes, PathKind
-from opnode.drivers.connections import ConnectTimings
 from tests.unit.daemon.test_control_trace import ScriptedTable
 
 ME = PeerId(bytes([9]) * 32)

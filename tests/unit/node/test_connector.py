@@ -1,8 +1,15 @@
+import contextlib
+
 import pytest
 import trio
 
 from opnode.core.addresses import Candidate, Endpoint, IceHalf
-from opnode.core.errors import IntroductionRefused, PeerUnreachable, RefusalCode
+from opnode.core.errors import (
+    IntroductionRefused,
+    LocalProtocolError,
+    PeerUnreachable,
+    RefusalCode,
+)
 from opnode.core.peerfile import IntroducerEntry, Presence
 from opnode.node.keys import make_keys
 from opnode.protocols.introductions.desk import IntroductionDesk
@@ -174,7 +181,7 @@ async def test_a_resent_offer_makes_no_second_meeting_beside_a_live_one(
     async with open_overlay() as overlay:
         alice, bob = await overlay.user(), await overlay.user()
         heard = []
-        answer_offer = bob.connector.answer_offer
+        answer_offer = bob.connector.answer_part
 
         async def listen(sealed):
             heard.append(sealed)
@@ -188,3 +195,130 @@ async def test_a_resent_offer_makes_no_second_meeting_beside_a_live_one(
             await answer_offer(heard[0])
         assert caught.value.code is RefusalCode.EXPIRED
         assert await connection.ping() > 0
+
+
+async def test_early_data_arrives_before_any_path_and_is_answered(autojump_clock):
+    async with open_overlay() as overlay:
+        alice, bob = await overlay.user(), await overlay.user()
+        heard = []
+
+        def answer(certificate, said):
+            heard.append((trio.current_time(), certificate.peer_id, said))
+            return b"ringing"
+
+        bob.connector.on_early_data = answer
+        await presence_of(alice, bob)
+        overlay.network.partition(["10.0.0.2"], ["10.0.0.3"])
+        started_at = trio.current_time()
+        with pytest.raises(PeerUnreachable):
+            await alice.connect(bob.peer_id, early_data=b"are you there?")
+        (at, who, said), *more = heard
+        assert (who, said, more) == (alice.peer_id, b"are you there?", [])
+        # A lookup and a way through an introducer; no path was ever found.
+        assert at - started_at < 0.3
+
+
+async def test_both_ends_hold_the_early_data_of_the_other(autojump_clock):
+    async with open_overlay() as overlay:
+        alice, bob = await overlay.user(), await overlay.user()
+        bob.connector.on_early_data = lambda _, said: said[::-1]
+        mine = await alice.connect(bob.peer_id, early_data=b"abc")
+        theirs = await bob.accept_connection()
+        assert mine.early_data.received == b"cba"
+        assert theirs.early_data.received == b"abc"
+        assert mine.early_data.is_sent
+        assert theirs.early_data.is_sent
+        assert "abc" not in repr(theirs.early_data)
+
+
+@pytest.mark.parametrize("offered", [1, 1024])
+@pytest.mark.parametrize("answered", [0, 1024])
+async def test_a_kilobyte_of_early_data_goes_each_way_with_all_candidates(
+    autojump_clock, offered, answered
+):
+    async with open_overlay() as overlay:
+        alice, bob = await overlay.user(), await overlay.user()
+        for node in (alice, bob):
+            for number in range(1, 8):
+                observed = Endpoint(f"203.0.113.{number}", 40_000)
+                node.connector.ice.candidates._observed[observed] = None
+        bob.connector.on_early_data = lambda *_: bytes(answered)
+        sizes = largest_datagrams(overlay.network)
+        mine = await alice.connect(bob.peer_id, early_data=bytes(offered))
+        theirs = await bob.accept_connection()
+        assert theirs.early_data.received == bytes(offered)
+        assert mine.early_data.received == bytes(answered)
+        assert mine.early_data.is_sent
+        assert max(sizes) <= 1212
+
+
+def largest_datagrams(network):
+    """Sizes of the RPC datagrams that are carried from now on."""
+    sizes, carry = [0], network.carry
+
+    def record(data, source, destination, ecn=0):
+        if 0xC0 <= data[0] <= 0xCF:
+            sizes.append(len(data))
+        carry(data, source, destination, ecn)
+
+    network.carry = record
+    return sizes
+
+
+async def test_early_data_of_one_offer_is_taken_once_however_often_it_comes(
+    autojump_clock,
+):
+    async with open_overlay() as overlay:
+        alice, bob = await overlay.user(), await overlay.user()
+        heard, offers = [], []
+        bob.connector.on_early_data = lambda _, said: heard.append(said) or b""
+        take = bob._parts.introductions.on_offer
+
+        async def record(part):
+            offers.append(part)
+            return await take(part)
+
+        bob._parts.introductions.on_offer = record
+        connection = await alice.connect(bob.peer_id, early_data=b"once")
+        for delay_s in (1, 60, 600):
+            await trio.sleep(delay_s)
+            for part in offers:
+                with contextlib.suppress(IntroductionRefused):
+                    await take(part)
+            await connection.aclose()
+        assert heard == [b"once"]
+
+
+async def test_more_than_a_kilobyte_of_early_data_is_a_bug_of_ours(autojump_clock):
+    async with open_overlay() as overlay:
+        alice, bob = await overlay.user(), await overlay.user()
+        with pytest.raises(LocalProtocolError):
+            await alice.connect(bob.peer_id, early_data=bytes(1025))
+        await trio.sleep(1)
+        assert alice.connector.ice.statistics().sessions == 0
+
+
+@pytest.mark.parametrize("fault", [bytes(1025), ValueError()])
+async def test_a_wrong_answer_of_the_owner_costs_its_early_data_only(
+    autojump_clock, caplog, fault
+):
+    def answer(*_):
+        if isinstance(fault, Exception):
+            raise fault
+        return fault
+
+    async with open_overlay() as overlay:
+        alice, bob = await overlay.user(), await overlay.user()
+        bob.connector.on_early_data = answer
+        connection = await alice.connect(bob.peer_id, early_data=b"hello")
+        assert connection.early_data.received == b""
+        assert "early data" in caplog.text
+
+
+async def test_a_live_connection_tells_that_early_data_was_not_sent(autojump_clock):
+    async with open_overlay() as overlay:
+        alice, bob = await overlay.user(), await overlay.user()
+        first = await alice.connect(bob.peer_id)
+        again = await alice.connect(bob.peer_id, early_data=b"hello")
+        assert again is first
+        assert not again.early_data.is_sent

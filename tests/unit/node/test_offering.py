@@ -13,6 +13,7 @@ from opnode.node.keys import make_keys
 from opnode.node.offering import MAX_WAYS, NEXT_INTRODUCERS_S, Offering
 from opnode.protocols.introductions.desk import IntroductionDesk
 from opnode.protocols.introductions.handshake import Handshakes
+from opnode.protocols.introductions.parts import parse_untrusted, split
 from opnode.protocols.noise import NoiseInitiator, NoiseResponder
 from opnode.testing.clock import VirtualWallClock
 
@@ -76,10 +77,10 @@ class Ways:
         if outcome == "nonsense":
             return b"nonsense" * 9
         incoming = self.desks[1].receive_offer_untrusted(
-            sealed, 0.0, wall_now=VirtualWallClock()()
+            parse_untrusted(sealed).chunk, 0.0, wall_now=VirtualWallClock()()
         )
         answer, _ = incoming.answer(HALF)
-        return answer
+        return split(answer)[0]
 
 
 @pytest.fixture

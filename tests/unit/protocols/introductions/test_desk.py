@@ -18,7 +18,8 @@ from opnode.protocols.introductions import (
     OutgoingIntroduction,
     OutgoingSuperseded,
 )
-from opnode.protocols.introductions.messages import MAX_SEALED, MAX_WITHDRAWN
+from opnode.protocols.introductions.messages import MAX_WITHDRAWN
+from opnode.protocols.introductions.parts import MAX_SEALED
 from tests.unit.protocols.introductions.people import (
     WALL_NOW,
     Person,
@@ -345,8 +346,8 @@ def test_an_offer_in_our_own_name_is_refused():
 
 def test_an_offer_that_is_too_long_is_refused_before_any_cryptography():
     bob = Person.named("bob")
-    with pytest.raises(IntroductionRefused, match="found 1101 bytes") as caught:
-        bob.desk.receive_offer_untrusted(bytes(1101), 0.0, wall_now=WALL_NOW)
+    with pytest.raises(IntroductionRefused, match="found 2181 bytes") as caught:
+        bob.desk.receive_offer_untrusted(bytes(2181), 0.0, wall_now=WALL_NOW)
     assert caught.value.code is RefusalCode.MALFORMED
 
 

@@ -7,7 +7,7 @@ import pytest
 from opnode.core.addresses import Endpoint
 from opnode.core.errors import ConfigError, IntroductionRefused, RefusalCode
 from opnode.protocols.introductions.introducer import IntroducerConfig, IntroducerDesk
-from opnode.protocols.introductions.messages import MAX_SEALED
+from opnode.protocols.introductions.parts import MAX_PART
 
 TARGET = Endpoint("192.0.2.1", 1000)
 CALLER = Endpoint("198.51.100.1", 2000)
@@ -156,9 +156,9 @@ def test_an_offer_beyond_the_longest_is_refused_before_it_costs_a_token():
     desk = desk_with_target()
     for _ in range(10):
         with pytest.raises(IntroductionRefused) as caught:
-            desk.route(HANDLE, CALLER, 0.0, sealed_size=MAX_SEALED + 1)
+            desk.route(HANDLE, CALLER, 0.0, sealed_size=MAX_PART + 1)
         assert caught.value.code is RefusalCode.MALFORMED
-    assert desk.route(HANDLE, CALLER, 0.0, sealed_size=MAX_SEALED) == TARGET
+    assert desk.route(HANDLE, CALLER, 0.0, sealed_size=MAX_PART) == TARGET
 
 
 def test_statistics_count_what_was_passed():

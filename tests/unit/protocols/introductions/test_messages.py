@@ -13,7 +13,6 @@ from opnode.protocols.introductions.messages import (
     MAX_CANDIDATES,
     MAX_INTRODUCERS,
     MAX_RELAYS,
-    MAX_SEALED,
     MAX_WITHDRAWN,
     Half,
     RelayPoint,
@@ -21,6 +20,7 @@ from opnode.protocols.introductions.messages import (
     decode_untrusted,
     encode,
 )
+from opnode.protocols.introductions.parts import MAX_SEALED, MAX_WHOLE
 from tests.unit.protocols.introductions.people import (
     PASSWORD,
     host_candidate,
@@ -28,7 +28,8 @@ from tests.unit.protocols.introductions.people import (
     reflexive_candidate,
 )
 
-ROOM = MAX_SEALED - 96
+ROOM = MAX_WHOLE - 96
+ROOMS = (ROOM, MAX_SEALED - 96)
 ICE_CHARS = "ABCXYZabcxyz0189+/"
 
 hosts = st.ip_addresses(v=4, network="192.0.0.0/8").map(str) | st.ip_addresses(
@@ -79,7 +80,7 @@ def without_order(half: Half) -> Half:
 
 @given(half=halves)
 def test_what_was_encoded_is_decoded_with_candidates_by_priority(half: Half):
-    decoded = decode_untrusted(encode(half, 2 * MAX_SEALED))
+    decoded = decode_untrusted(encode(half, (2 * MAX_SEALED,)))
     assert without_order(decoded) == without_order(half)
     priorities = [candidate.priority for candidate in decoded.ice.candidates]
     assert priorities == sorted(priorities, reverse=True)
@@ -88,13 +89,13 @@ def test_what_was_encoded_is_decoded_with_candidates_by_priority(half: Half):
 def test_the_latest_withdrawn_offers_travel_when_there_are_too_many():
     names = tuple(bytes([number]) * 16 for number in range(MAX_WITHDRAWN + 2))
     half = replace(half_with(ice_half()), withdrawn=names)
-    assert decode_untrusted(encode(half, ROOM)).withdrawn == names[2:]
+    assert decode_untrusted(encode(half, (ROOM,))).withdrawn == names[2:]
 
 
 def test_many_host_candidates_do_not_crowd_out_the_reflexive_one():
     crowd = [host_candidate(number) for number in range(1, 21)]
     half = half_with(ice_half("ufra", *crowd, reflexive_candidate()))
-    sent = decode_untrusted(encode(half, ROOM)).ice.candidates
+    sent = decode_untrusted(encode(half, (ROOM,))).ice.candidates
     assert len(sent) == MAX_CANDIDATES
     assert reflexive_candidate() in sent
     assert host_candidate(1) in sent
@@ -104,14 +105,42 @@ def test_many_host_candidates_do_not_crowd_out_the_reflexive_one():
 def test_candidates_make_room_for_early_data_but_one_stays():
     eight = [host_candidate(number) for number in range(1, 9)]
     half = half_with(ice_half("ufra", *eight), early_data=bytes(600))
-    payload = encode(half, ROOM)
+    payload = encode(half, (ROOM,))
     assert len(payload) <= ROOM
     assert decode_untrusted(payload).ice.candidates == tuple(eight[:2])
 
 
+def test_early_data_that_does_not_fit_one_datagram_takes_the_room_of_two():
+    eight = [host_candidate(number) for number in range(1, 9)]
+    for size, room in ((100, ROOM), (1024, ROOMS[1])):
+        half = half_with(ice_half("ufra", *eight), early_data=bytes(size))
+        payload = encode(half, ROOMS)
+        assert len(payload) <= room
+        assert decode_untrusted(payload).ice.candidates == tuple(eight)
+    assert len(payload) > ROOM
+
+
+def test_candidates_alone_are_not_worth_a_second_datagram():
+    long = [
+        replace(
+            reflexive_candidate(number),
+            endpoint=Endpoint(f"2001:db8::{number}", 4000),
+            related=Endpoint(f"2001:db8::1:{number}", 4000),
+        )
+        for number in range(1, 9)
+    ]
+    introducers = tuple(Endpoint(f"2001:db8::{n}", 4000) for n in range(1, 4))
+    half = replace(
+        half_with(ice_half("ufra", *long)),
+        withdrawn=(bytes(16),) * MAX_WITHDRAWN,
+        rendezvous=Rendezvous(introducers=introducers),
+    )
+    assert len(encode(half, ROOMS)) <= ROOM
+
+
 def test_early_data_beyond_the_room_is_refused_with_both_sizes():
     with pytest.raises(LocalProtocolError, match=f"900 of early .* at most {ROOM}"):
-        encode(half_with(ice_half(), early_data=bytes(900)), ROOM)
+        encode(half_with(ice_half(), early_data=bytes(900)), (ROOM,))
 
 
 @pytest.mark.parametrize(
@@ -129,7 +158,7 @@ def test_early_data_beyond_the_room_is_refused_with_both_sizes():
 )
 def test_a_half_that_no_reader_would_take_is_not_written(ice: IceHalf):
     with pytest.raises(LocalProtocolError):
-        encode(half_with(ice), ROOM)
+        encode(half_with(ice), (ROOM,))
 
 
 ADDRESS = bytes([192, 0, 2, 1, 0, 80])

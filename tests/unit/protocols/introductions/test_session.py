@@ -18,7 +18,7 @@ from opnode.protocols.introductions import (
     IntroductionState,
     OutgoingIntroduction,
 )
-from opnode.protocols.introductions.messages import MAX_SEALED
+from opnode.protocols.introductions.parts import MAX_SEALED, MAX_WHOLE
 from tests.unit.protocols.introductions.people import (
     LIFETIME_S,
     PASSWORD,
@@ -95,7 +95,7 @@ def test_an_answer_that_would_not_fit_leaves_the_offer_to_be_answered_otherwise(
     with pytest.raises(LocalProtocolError, match="early data"):
         incoming.answer(ice_half(), early_data=bytes(MAX_SEALED))
     answer, _ = incoming.answer(ice_half())
-    assert len(answer) <= MAX_SEALED
+    assert len(answer) <= MAX_WHOLE
 
 
 def test_i_11_a_forged_answer_leaves_the_offer_open_for_the_genuine_one():
