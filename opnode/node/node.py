@@ -46,7 +46,6 @@ from opnode.node.checkup import Checkup
 from opnode.node.config import NodeConfig, Role
 from opnode.node.connector import Connector
 from opnode.node.data_directory import DataDirectory
-from opnode.node.introducer_finder import IntroducerFinder
 from opnode.node.joining import JoinReport
 from opnode.node.keys import (
     CERTIFICATE_RENEWAL_S,
@@ -55,13 +54,17 @@ from opnode.node.keys import (
     make_keys,
     renew_certificate,
 )
-from opnode.node.network_watch import NetworkChange
 from opnode.node.node_statistics import NodeStatistics
 from opnode.node.peer_view import PeerView, is_presence, view_of
 from opnode.node.peer_watch import PeerWatch
 from opnode.node.presence import PresenceKeeper
 from opnode.node.whereabouts import Whereabouts
-from opnode.node.wiring import wire_gateways, wire_neighbours, wire_websocket
+from opnode.node.wiring import (
+    wire_gateways,
+    wire_introducers,
+    wire_neighbours,
+    wire_websocket,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -90,15 +93,7 @@ class OverlayNode:
             parts.network_watch.subscribe(parts.presence.network_changed)
         if parts.presence is not None and config.role is Role.SERVER:
             parts.presence.own_endpoint = lambda: parts.observed.best
-        if parts.connector is not None:
-            finder = IntroducerFinder(self.lookup, parts.presence)
-            parts.connector.own_introducers = finder.own
-            parts.connector.switchboard.find_introducers = finder.find
-            parts.network_watch.subscribe(parts.connector.network_changed)
-            if parts.presence is not None:
-                parts.connector.on_silent = partial(
-                    parts.presence.network_changed, NetworkChange.SEEN_ELSEWHERE
-                )
+        wire_introducers(parts, self.lookup)
         wire_gateways(parts)
         wire_websocket(parts)
         wire_neighbours(parts)

@@ -1,9 +1,15 @@
-"""Who tells whom of WebSockets and neighbours: lines between parts, and nothing else.
+"""Who tells whom of WebSockets, neighbours and moves: lines between parts, no more.
 
 Owns what a change at one part starts at another. Refuses to know how any of them works.
 """
 
+import functools
+from collections.abc import Awaitable, Callable
+
+from opnode.core.ids import PeerId
 from opnode.node.assembly import Parts
+from opnode.node.introducer_finder import FoundPeer, IntroducerFinder
+from opnode.node.network_watch import NetworkChange
 
 
 def wire_gateways(parts: Parts) -> None:
@@ -38,3 +44,20 @@ def wire_neighbours(parts: Parts) -> None:
     if parts.neighbours is not None:
         parts.joiner.neighbours = parts.neighbours.entries
         parts.network_watch.subscribe(parts.neighbours.network_changed)
+
+
+def wire_introducers(
+    parts: Parts, lookup: Callable[[PeerId], Awaitable[FoundPeer]]
+) -> None:
+    """Connections learn of moves, and through whom the other end is reached then."""
+    connector, presence = parts.connector, parts.presence
+    if connector is None:
+        return
+    finder = IntroducerFinder(lookup, presence)
+    connector.own_introducers = finder.own
+    connector.switchboard.find_introducers = finder.find
+    parts.network_watch.subscribe(connector.network_changed)
+    if presence is not None:
+        # A path that fell silent may tell that our NAT forgot its introducers, too.
+        change = NetworkChange.SEEN_ELSEWHERE
+        connector.on_silent = functools.partial(presence.network_changed, change)

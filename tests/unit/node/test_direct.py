@@ -126,7 +126,7 @@ async def test_what_the_rounds_of_checks_tried_is_told(autojump_clock):
         await alice.connect(bob.peer_id)
         overlay.host_of(alice).move_to(overlay.nat("port"))
         await trio.sleep(10)
-        first, *_, last = alice.connector.attempts
+        first, *_, last = alice.connector.attempt_log.attempts()
         assert first.cause is Cause.INTRODUCTION
         assert last.cause is Cause.NETWORK
         assert last.generation > first.generation == 0
@@ -134,7 +134,7 @@ async def test_what_the_rounds_of_checks_tried_is_told(autojump_clock):
             assert attempt.is_over
             assert attempt.nominated.endpoint in [c.remote for c in attempt.checks]
             assert attempt.local
-        assert bob.connector.attempts[-1].cause is Cause.PEER
+        assert bob.connector.attempt_log.attempts()[-1].cause is Cause.PEER
 
 
 async def test_no_more_than_sixteen_rounds_are_remembered(autojump_clock, nursery):
@@ -145,7 +145,7 @@ async def test_no_more_than_sixteen_rounds_are_remembered(autojump_clock, nurser
             for meeting in alice.connector._meetings.values():
                 meeting.network_changed(Cause.NETWORK)
             await trio.sleep(3)
-        assert len(alice.connector.attempts) == 16
+        assert len(alice.connector.attempt_log.attempts()) == 16
         nursery.cancel_scope.cancel()
 
 
