@@ -5,6 +5,7 @@ import sys
 import pytest
 
 from opnode.core.addresses import Endpoint
+from opnode.core.interfaces import InterfaceKind
 from opnode.drivers.network import (
     DatagramSocket,
     NetworkConfig,
@@ -338,3 +339,16 @@ def test_an_address_that_no_interface_leads_to_has_no_route(monkeypatch):
     assert SystemNetwork().has_route(Endpoint("127.0.0.1", 9))
     monkeypatch.setattr(socket, "socket", Unreachable)
     assert not SystemNetwork().has_route(Endpoint("192.0.2.1", 9))
+
+
+def test_the_address_that_leads_out_is_marked_and_has_its_subnet():
+    found = SystemNetwork().interface_addresses()
+    leading_out = [one for one in found if one.is_default]
+    for one in leading_out:
+        assert one.host != "127.0.0.1"
+        assert one.is_near(one.host)
+    assert len(leading_out) <= 2, "at most one of each IP version"
+    (loopback,) = [one for one in found if one.host == "127.0.0.1"]
+    assert loopback.kind is InterfaceKind.LOOPBACK
+    assert loopback.is_near("127.0.0.9")
+    assert not loopback.is_default

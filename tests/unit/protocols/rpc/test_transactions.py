@@ -227,3 +227,11 @@ def test_the_peers_remembered_are_bounded_and_the_least_recent_goes():
         transactions.heard(Endpoint(host, 4000), b"tokentok", OURS, 0.0)
     assert transactions.token_for(THERE, 1.0, is_sure=True)
     assert not transactions.token_for(ELSEWHERE, 1.0, is_sure=True)
+
+
+def test_the_round_trip_to_an_address_is_known_once_it_was_measured():
+    transactions = make()
+    assert transactions.round_trip_to(THERE) is None
+    ask_and_answer(transactions, 0.0, 0.1)
+    assert transactions.round_trip_to(THERE) == pytest.approx(0.1)
+    assert transactions.round_trip_to(ELSEWHERE) is None
