@@ -170,6 +170,9 @@ class Introducers:
 
         Before that, it may be looked whether it still gets through to us.
         """
+        if not self._held:
+            await trio.lowlevel.checkpoint()
+            return False
         contact = min(self._held, key=lambda c: self._held[c].heard_at)
         held = self._held[contact]
         now = trio.current_time()

@@ -6,6 +6,7 @@ know what they do about it: they register anew, restart ICE, try UDP again.
 
 import enum
 import logging
+import math
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -63,6 +64,7 @@ class NetworkWatch:
         self._wall_clock = wall_clock
         self._listeners: list[ChangeListener] = []
         self._counts: Counter[NetworkChange] = Counter()
+        self._elsewhere_at = -math.inf
         self._last: tuple[NetworkChange, float] | None = None
 
     def subscribe(self, listener: ChangeListener) -> None:
@@ -70,8 +72,14 @@ class NetworkWatch:
         self._listeners.append(listener)
 
     def seen_elsewhere(self) -> None:
-        """Other nodes agree that our address is another one now."""
-        self._tell(NetworkChange.SEEN_ELSEWHERE)
+        """Other nodes agree that our address is another one now.
+
+        Told once in ten seconds: where two addresses take turns, that is no news.
+        """
+        now = trio.current_time()
+        if now >= self._elsewhere_at + SLEPT_S:
+            self._elsewhere_at = now
+            self._tell(NetworkChange.SEEN_ELSEWHERE)
 
     def statistics(self) -> NetworkWatchStatistics:
         """Read the counters."""

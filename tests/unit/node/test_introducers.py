@@ -252,3 +252,10 @@ async def test_while_only_gateways_reach_us_they_alone_are_held_and_nobody_knock
     introducers.restrict(())
     await introducers.fill(NEAR)
     assert len(introducers) == INTRODUCERS
+
+
+async def test_without_any_introducer_there_is_nobody_to_keep(
+    autojump_clock, introducers
+):
+    assert not await introducers.keep_next()
+    assert introducers.entries == ()

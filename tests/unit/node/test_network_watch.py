@@ -97,3 +97,10 @@ async def test_everybody_who_subscribed_hears_it(autojump_clock, laptop):
     laptop.watch.subscribe(others.append)
     laptop.watch.seen_elsewhere()
     assert others == laptop.heard == [NetworkChange.SEEN_ELSEWHERE]
+
+
+async def test_two_addresses_that_take_turns_are_no_news(autojump_clock, laptop):
+    for _ in range(20):
+        laptop.watch.seen_elsewhere()
+        await trio.sleep(1)
+    assert laptop.heard == [NetworkChange.SEEN_ELSEWHERE] * 2
