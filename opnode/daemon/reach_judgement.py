@@ -36,7 +36,7 @@ _NATS: Final = MappingProxyType(
     {
         NatType.OPEN: "none: others see this machine's own address",
         NatType.FULL: "full cone: everybody gets in at one port",
-        NatType.PORT: "cone: one port for all, open to whom the node sent something",
+        NatType.PORT: "cone: one port for all; that strangers get in is not proven",
         NatType.SEQUENTIAL: "symmetric: another port for each peer, the next in a row",
         NatType.RANDOM: "symmetric: another port for each peer, drawn at random",
     }
@@ -53,7 +53,7 @@ def judge_nat(figures: NodeFigures) -> Finding:
         text = f"not known: {told} told where they see it; {REPORTERS} must agree"
         return Finding(name, Health.UNKNOWN, text)
     if own is NatType.PORT and nat.kind == MappingKind.NONE.value:
-        text = "none; a firewall lets in those that the node sent something to"
+        text = "none; that a firewall lets strangers in is not proven"
     else:
         text = _NATS[own]
     text += f" ({_where(nat)})"

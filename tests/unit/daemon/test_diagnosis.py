@@ -66,3 +66,26 @@ async def test_a_damaged_file_of_records_is_found(tmp_path):
     (storage,) = [finding for finding in findings if finding.name == "storage"]
     assert storage.health is Health.BAD
     assert "not a database" in storage.text
+
+
+async def test_a_node_behind_a_nat_is_told_what_to_expect(autojump_clock):
+    async with open_overlay(seeds=5, public=True) as overlay:
+        caller = await overlay.user(behind="sym")
+        callee = await overlay.user(behind="full")
+        await trio.sleep(100)
+        await caller.connect(callee.peer_id)
+        by_name = {finding.name: finding for finding in await findings_of(caller)}
+        assert "the NAT lets in only whom" in by_name["reachable"].text
+        assert by_name["nat"].health is Health.WARN
+        assert "drawn at random" in by_name["nat"].text
+        assert "forward the node's UDP port" in by_name["nat"].advice
+        assert by_name["odds"].facts["port-restricted"] == "relay"
+        assert by_name["odds"].facts["full cone"] == "direct"
+        assert by_name["introducers"].health is Health.OK
+        seen = overlay.nat_of(callee).address
+        assert f"direct to {seen}" in by_name["attempt"].text
+        assert "answered" in by_name["attempt"].facts.values()
+        friendly = {f.name: f for f in await findings_of(callee)}
+        assert friendly["nat"].health is Health.OK
+        assert "one port for all" in friendly["nat"].text
+        assert friendly["odds"].facts["port-restricted"] == "direct"
