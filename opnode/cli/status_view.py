@@ -221,10 +221,10 @@ def _for_others(node: NodeFigures) -> str | None:
     work = node.introductions
     if work is None or not (work.registered or work.passed):
         return text
-    text += f"; {work.registered} registered, {_count(work.passed, 'introduction')}"
+    text += f"; {work.registered} registered, {work.passed} introduced"
     if work.desk is None:
         return text
-    return f"{text} at {size_text(round(work.desk.bytes_per_s))}/s at most"
+    return f"{text} (limit {size_text(round(work.desk.bytes_per_s))}/s)"
 
 
 def _lent(budget: Budget | None) -> str | None:

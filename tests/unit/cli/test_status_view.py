@@ -103,8 +103,8 @@ def test_what_is_spent_on_others_is_told_with_its_limit():
         introductions=Introductions(registered=12, passed=2, desk=desk),
     )
     assert node_rows(node) == {
-        "for others": "5.0 kB in, 5.0 kB out; 12 registered, 2 introductions at "
-        "16.0 kB/s at most",
+        "for others": "5.0 kB in, 5.0 kB out; 12 registered, 2 introduced "
+        "(limit 16.0 kB/s)",
         "asked for them": node_rows(FULL)["budget"],
     }
     leaf = NodeFigures(rpc=RpcFigures(traffic=tuple(served[2:])))
