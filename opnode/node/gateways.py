@@ -44,6 +44,9 @@ PROBES: Final = 6
 PROBE_S: Final = 3.0
 """How long their answers are waited for: twice as long as a request takes to fail."""
 
+PAUSE_S: Final = 3.0
+"""After UDP was found to work: one silent peer is no reason to ask all the time."""
+
 LINGER_S: Final = 15.0
 """How long WebSockets stay open after UDP works again: what others sent by them still
 arrives until everybody knows our new address."""
@@ -196,15 +199,18 @@ class GatewayKeeper:
 
     async def run(self) -> None:
         """Watch UDP and go around it when it is blocked, until cancelled."""
-        self._rpc.silence.on_suspicion = self._suspect
+        self._rpc.silence.on_suspicion = self.suspect
         self._rpc.detour.on_slow = self._doubt
         while True:
             await self._suspicion.wait()
+            self._suspicion = trio.Event()
             if self._known and not await self._hears_udp():
                 await self._go_around()
-            self._suspicion = trio.Event()
+            else:
+                await trio.sleep(PAUSE_S)
 
-    def _suspect(self) -> None:
+    def suspect(self) -> None:
+        """Something did not come back: find out whether UDP works."""
         self._suspicion.set()
 
     def _doubt(self, endpoint: Endpoint) -> None:
@@ -228,7 +234,7 @@ class GatewayKeeper:
                 heard: list[Endpoint] = []
                 for endpoint in endpoints:
                     nursery.start_soon(ask, endpoint)
-        return bool(heard) or self._rpc.silence.heard_at >= began_at
+        return bool(heard) or self._rpc.silence.heard_at > began_at
 
     async def _witnesses(self) -> list[Endpoint]:
         """Whom UDP is tried with: contacts, then entries."""
@@ -252,8 +258,7 @@ class GatewayKeeper:
                 nursery.start_soon(self._hold, nursery)
             await self._wait_udp()
             self._leave()
-            with trio.move_on_after(LINGER_S):
-                await self._suspicion.wait()
+            await trio.sleep(LINGER_S)
             await self._close_links()
             nursery.cancel_scope.cancel()
         self._nursery = None

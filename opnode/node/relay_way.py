@@ -12,7 +12,7 @@ from typing import Final
 
 import trio
 
-from opnode.core.addresses import Endpoint
+from opnode.core.addresses import Endpoint, is_carried, is_public
 from opnode.core.errors import NetworkError, RequestTimeout
 from opnode.drivers.connection_paths import Path, PathKind
 from opnode.drivers.connections import Connection
@@ -101,6 +101,11 @@ class RelayWays:
         if not is_in_reach:
             self.on_out_of_reach(relay)
         return is_in_reach
+
+    def is_cut_off(self, endpoint: Endpoint) -> bool:
+        """Whether no UDP gets there, as far as is known; within a house it may."""
+        by_udp = not is_carried(endpoint.host) and is_public(endpoint.host)
+        return by_udp and not self._rpc.detour.reaches(endpoint)
 
     def choose(self, besides: Collection[Endpoint] = ()) -> Endpoint | None:
         """A relay that is known; by chance, so that the load is shared."""
@@ -244,6 +249,9 @@ class RelayWay:
         return bool(active.bytes_received) and not self._is_silent(connection)
 
     def _is_silent(self, connection: Connection) -> bool:
+        path = connection.path
+        if path is not None and self._ways.is_cut_off(path.endpoint):
+            return True
         silent_s = connection.silent_s
         if silent_s <= self._config.silent_s:
             return False

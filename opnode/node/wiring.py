@@ -3,7 +3,6 @@
 Owns what a change at one part starts at another. Refuses to know how any of them works.
 """
 
-import functools
 from collections.abc import Awaitable, Callable
 
 from opnode.core.ids import PeerId
@@ -57,7 +56,12 @@ def wire_introducers(
     connector.own_introducers = finder.own
     connector.switchboard.find_introducers = finder.find
     parts.network_watch.subscribe(connector.network_changed)
-    if presence is not None:
-        # A path that fell silent may tell that our NAT forgot its introducers, too.
-        change = NetworkChange.SEEN_ELSEWHERE
-        connector.on_silent = functools.partial(presence.network_changed, change)
+
+    def look_around() -> None:
+        # A path that fell silent may tell that our NAT forgot its introducers, too, or
+        # that no UDP passes any more.
+        if presence is not None:
+            presence.network_changed(NetworkChange.SEEN_ELSEWHERE)
+        parts.gateways.suspect()
+
+    connector.on_silent = look_around

@@ -279,3 +279,26 @@ async def test_a_relay_that_others_chose_is_reached_by_a_websocket_more(
     assert asked == [target.hub.local]
     assert site.client.rpc.detour.reaches(target.hub.local)
     assert len(site.keeper.held) == 3
+
+
+async def test_a_silent_peer_is_a_reason_to_look_and_not_to_leave_udp(
+    autojump_clock, site
+):
+    await site.client.dht.join([site.servers[0].hub.local])
+    sent = site.client.hub.statistics().socket.datagrams_out
+    for _ in range(40):
+        site.keeper.suspect()
+        await trio.sleep(0.1)
+    assert site.state is UdpState.OPEN
+    # Six nodes are asked, and not all the time.
+    assert site.client.hub.statistics().socket.datagrams_out - sent <= 2 * 6
+
+
+async def test_a_suspicion_of_a_connection_is_enough(autojump_clock, site):
+    await site.client.dht.join([site.servers[0].hub.local])
+    site.block()
+    began_at = trio.current_time()
+    site.keeper.suspect()
+    await trio.sleep(4.0)
+    assert site.state is UdpState.AROUND
+    assert trio.current_time() - began_at < 5.0

@@ -3,7 +3,13 @@
 from types import SimpleNamespace
 
 from opnode.core.addresses import Endpoint
-from opnode.node.wiring import wire_gateways, wire_neighbours, wire_websocket
+from opnode.node.network_watch import NetworkChange
+from opnode.node.wiring import (
+    wire_gateways,
+    wire_introducers,
+    wire_neighbours,
+    wire_websocket,
+)
 from opnode.protocols.websocket import GatewayUrl
 
 HELD = ("a gateway",)
@@ -80,3 +86,18 @@ def test_neighbours_are_asked_by_who_joins_and_where_we_are():
     wire_neighbours(wired)
     assert wired.joiner.neighbours == "entries"
     assert wired.network_watch.listeners == ["links"]
+
+
+def test_a_silent_path_is_a_reason_to_look_at_introducers_and_at_udp():
+    looked = []
+    connector = SimpleNamespace(
+        switchboard=SimpleNamespace(), network_changed="restart"
+    )
+    presence = SimpleNamespace(network_changed=looked.append)
+    wired = parts(connector=connector, presence=presence)
+    wired.gateways.suspect = lambda: looked.append("udp")
+    wire_introducers(wired, None)
+    connector.on_silent()
+    assert looked == [NetworkChange.SEEN_ELSEWHERE, "udp"]
+    assert wired.network_watch.listeners == ["restart"]
+    wire_introducers(parts(connector=None), None)
