@@ -368,6 +368,12 @@ class Introductions:
         self._introducers = live | {endpoint: now + granted_s}
         seen = {e: at for e, at in self._registered_from.items() if e in live}
         self._registered_from = seen | {endpoint: observed}
+        self._rpc.watch_writes(self._introducers)
+
+    def silence_s(self, introducer: Contact) -> float:
+        """For how long we have sent nothing to an introducer, for whatever reason."""
+        written_at = self._rpc.last_written(introducer.endpoint)
+        return 0.0 if written_at is None else trio.current_time() - written_at
 
     def serve_own(self, location_public: bytes) -> IntroducerEntry:
         """Be our own introducer: for nodes that everybody can reach."""

@@ -176,7 +176,8 @@ class Introducers:
         contact = min(self._held, key=lambda c: self._held[c].heard_at)
         held = self._held[contact]
         now = trio.current_time()
-        silence_s = now - held.heard_at
+        # Lookups and the like write to it as well, and that opens the NAT, too.
+        silence_s = self._introductions.silence_s(contact)
         outcome = Knock.UNKNOWN
         is_measured = self.is_filtered() and not self._is_restricted
         if is_measured and self._binding.is_probe_due(silence_s, now):

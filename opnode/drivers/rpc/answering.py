@@ -253,6 +253,8 @@ class Answerer:
         tally = self._station.traffic.served[type(request.body)]
         tally.datagrams_out += 1
         tally.bytes_out += len(datagram)
+        if request.source in self._station.written_at:
+            self._station.written_at[request.source] = trio.current_time()
         self._station.hub.send(datagram, request.source)
 
 

@@ -312,6 +312,8 @@ class Asker:
         if kind not in _INVITED:
             is_lent = pending.context.is_for_another or kind in _SENT_FOR_OTHERS
             (self.lent if is_lent else self.budget).spend(destination, now)
+        if destination in self._station.written_at:
+            self._station.written_at[destination] = now
         # A full kernel buffer is a loss like any other: the timer repairs it.
         hub = self._station.hub
         send = hub.send_by_socket if pending.context.is_by_socket else hub.send

@@ -5,7 +5,7 @@ request. Refuses to know how requests are timed and answered, and what is asked.
 """
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import trio
 
@@ -270,6 +270,15 @@ class Rpc:
     def round_trip_to(self, endpoint: Endpoint) -> float | None:
         """Seconds to this address and back, smoothed; None if nothing was measured."""
         return self._asker.round_trip_to(endpoint)
+
+    def watch_writes(self, endpoints: Iterable[Endpoint]) -> None:
+        """Remember from now on when something is sent to these, and to no others."""
+        before, now = self._station.written_at, trio.current_time()
+        self._station.written_at = {e: before.get(e, now) for e in endpoints}
+
+    def last_written(self, endpoint: Endpoint) -> float | None:
+        """When something was sent last to an address that is watched."""
+        return self._station.written_at.get(endpoint)
 
     def last_heard(self, endpoint: Endpoint) -> float | None:
         """When this address last answered us; None if it never did, or long ago."""

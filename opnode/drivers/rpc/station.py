@@ -5,7 +5,7 @@ Refuses to know requests and replies.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from opnode.core.addresses import Endpoint
@@ -46,6 +46,7 @@ class Station:
         sender: what every datagram says about us; replaced when that changes.
         counts: by the names in ``COUNTERS``.
         traffic: by the type of the request.
+        written_at: when something was sent last to the addresses in it, seconds.
         on_answered: a node answered us, leaf or not.
         on_offered: a node answered us and does something for others.
         on_asked: a node asked us, leaf or not; whoever did not prove its address paid
@@ -58,6 +59,7 @@ class Station:
     sender: Sender
     counts: dict[str, int]
     traffic: Traffic
+    written_at: dict[Endpoint, float] = field(default_factory=dict)
     on_answered: Callable[[Answer], None] | None = None
     on_offered: Callable[[Contact, Service], None] | None = None
     on_asked: Callable[[IncomingRequest], None] | None = None

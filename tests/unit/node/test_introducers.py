@@ -51,6 +51,9 @@ class Town:
         self.heard_at[introducer] = trio.current_time()
         return lifetime_s
 
+    def silence_s(self, introducer):
+        return trio.current_time() - self.heard_at[introducer]
+
     def alternates_of(self, introducer, _refusal):
         return self.busy[introducer]
 
@@ -259,3 +262,13 @@ async def test_without_any_introducer_there_is_nobody_to_keep(
 ):
     assert not await introducers.keep_next()
     assert introducers.entries == ()
+
+
+async def test_a_silence_that_other_traffic_broke_proves_nothing(
+    autojump_clock, town, introducers
+):
+    town.silence_s = lambda _introducer: 5.0
+    await introducers.fill(NEAR)
+    await keep_for(introducers, 300)
+    assert introducers.statistics().knocks == {}
+    assert introducers.statistics().binding.interval_s == BINDING.start_s

@@ -327,3 +327,21 @@ async def test_background_work_waits_for_room_in_the_budget(autojump_clock, net)
     for port in range(101, 120):
         one.start(Endpoint("8.8.8.8", port), Ping(), Deaf())
     assert one.is_spent()
+
+
+async def test_writes_to_watched_addresses_are_remembered_whoever_began(
+    autojump_clock, net
+):
+    one, other = await net.rpc(1), await net.rpc(2)
+    assert one.last_written(other.local) is None
+    one.watch_writes([other.local])
+    began_at = trio.current_time()
+    assert one.last_written(other.local) == began_at
+    await trio.sleep(5)
+    await one.request(other.local, Ping())
+    assert one.last_written(other.local) >= began_at + 5
+    await trio.sleep(5)
+    await other.request(one.local, Ping())
+    assert one.last_written(other.local) >= began_at + 10
+    one.watch_writes([])
+    assert one.last_written(other.local) is None
