@@ -14,6 +14,7 @@ from opnode.daemon.figures import (
     DhtFigures,
     NodeFigures,
     RelayFigures,
+    RelayUseFigures,
     RpcFigures,
     TrafficLine,
 )
@@ -58,6 +59,7 @@ def node_rows(node: NodeFigures) -> dict[str, str]:
         "for others": _for_others(node),
         "asked for them": _lent(node.rpc.lent),
         "relaying": _relaying(node.relay) if node.relay else None,
+        "relays used": _relays_used(node.relay_use) if node.relay_use else None,
         "refused": _refused(dht, node.rpc),
         "budget": _budget(node.rpc.budget) if node.rpc.budget else None,
     }
@@ -240,6 +242,18 @@ def _relaying(relay: RelayFigures) -> str:
     if relay.bytes_dropped:
         text += f", {size_text(relay.bytes_dropped)} above the limits"
     return text
+
+
+def _relays_used(use: RelayUseFigures) -> str:
+    """By whose relays peers are reached now, and what went wrong."""
+    parts = []
+    if use.sessions:
+        relays = ", ".join(sorted({session.relay for session in use.sessions}))
+        parts.append(f"{_count(len(use.sessions), 'session')} by {relays}")
+    parts.extend(f"{count} {name}" for name, count in use.failures)
+    if use.last_failure:
+        parts.append(f"last: {use.last_failure}")
+    return ", ".join(parts)
 
 
 def _budget(budget: Budget) -> str:

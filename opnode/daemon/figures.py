@@ -189,6 +189,21 @@ class Attempt(msgspec.Struct, frozen=True, kw_only=True):
     is_over: bool = True
 
 
+class RelaySessionFigures(msgspec.Struct, frozen=True, kw_only=True):
+    """One session at a relay that is used."""
+
+    relay: str
+    state: str
+
+
+class RelayUseFigures(msgspec.Struct, frozen=True, kw_only=True):
+    """What others pass on for a node."""
+
+    sessions: tuple[RelaySessionFigures, ...] = ()
+    failures: tuple[tuple[str, int], ...] = ()
+    last_failure: str = ""
+
+
 class NodeFigures(msgspec.Struct, frozen=True, kw_only=True):
     """Of a whole node."""
 
@@ -211,6 +226,7 @@ class NodeFigures(msgspec.Struct, frozen=True, kw_only=True):
     contacts: int | None = None
     connections: int | None = None
     relay: RelayFigures | None = None
+    relay_use: RelayUseFigures | None = None
     dht: DhtFigures = DhtFigures()
     rpc: RpcFigures = RpcFigures()
     introductions: Introductions | None = None

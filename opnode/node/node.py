@@ -361,6 +361,7 @@ class OverlayNode:
             gateways=parts.gateways.statistics(),
             websocket=parts.websocket.statistics() if parts.websocket else None,
             relay=parts.relaying.statistics(),
+            relay_use=parts.relaying.use(),
         )
 
     def _attempts(self) -> tuple[AttemptStatistics, ...]:

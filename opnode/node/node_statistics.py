@@ -27,6 +27,7 @@ from opnode.node.gateways import GatewaysStatistics
 from opnode.node.introducers import IntroducersStatistics
 from opnode.node.network_watch import NetworkWatchStatistics
 from opnode.node.port_forecast import ForecastStatistics
+from opnode.node.relay_way import RelayUse
 from opnode.protocols.nat.mapping import Mapping
 from opnode.protocols.reachability import ReachabilityStatistics
 from opnode.protocols.relay import RelayStatistics
@@ -38,7 +39,8 @@ class NodeStatistics:
 
     ``role`` is the one in force, ``configured_role`` what the node was told;
     ``reachability`` is the evidence, ``None`` where the role does not depend on it.
-    ``relay`` is what was passed on for others, ``None`` where nobody asked for it.
+    ``relay`` is what was passed on for others, ``None`` where nobody asked for it;
+    ``relay_use`` is what others pass on for us, ``None`` for a seed.
     ``mapped``: public addresses that routers forward to the node on its request, and
     ``mapping`` what became of asking for one; ``turn``: what TURN servers do for it.
     """
@@ -71,3 +73,4 @@ class NodeStatistics:
     gateways: GatewaysStatistics
     websocket: GatewayStatistics | None
     relay: RelayStatistics | None
+    relay_use: RelayUse | None

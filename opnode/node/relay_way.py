@@ -5,7 +5,9 @@ end is told of it. Refuses to know frames and joins (`opnode.drivers.relay_path`
 which path carries data: a relayed one ranks last.
 """
 
+import math
 import random
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from typing import Final
@@ -16,7 +18,12 @@ from opnode.core.addresses import Endpoint, is_carried, is_public
 from opnode.core.errors import NetworkError, RequestTimeout
 from opnode.drivers.connection_paths import Path, PathKind
 from opnode.drivers.connections import Connection
-from opnode.drivers.relay_path import RelayPaths, RelaySession, RelayState
+from opnode.drivers.relay_path import (
+    RelayPaths,
+    RelayPathStatistics,
+    RelaySession,
+    RelayState,
+)
 from opnode.drivers.rpc.rpc import Rpc
 from opnode.drivers.services import Services
 from opnode.node.ways import NO_WORDS, Way, WayHost, Words
@@ -63,6 +70,21 @@ class RelayWayConfig:
     max_joined: int = 3
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RelayUse:
+    """What relays others run do for us.
+
+    Attributes:
+        sessions: that we are in now.
+        failures: how often which error ended one.
+        last_failure: in words; empty if there was none.
+    """
+
+    sessions: tuple[RelayPathStatistics, ...]
+    failures: tuple[tuple[str, int], ...]
+    last_failure: str
+
+
 class RelayWays:
     """Makes such ways; knows which relays are to be avoided."""
 
@@ -81,6 +103,8 @@ class RelayWays:
         self._rpc = rpc
         self._rng = rng
         self._avoided: dict[Endpoint, float] = {}
+        self._failures: Counter[str] = Counter()
+        self._last_failure = ""
 
     def new_way(self, heard: Words | None) -> Way:
         """See `WayMaker.new_way`."""
@@ -90,6 +114,14 @@ class RelayWays:
     def is_needed(self) -> bool:
         """Whether strangers do not reach us, as far as is known."""
         return self._rpc.leaf
+
+    def statistics(self) -> RelayUse:
+        """Read the counters."""
+        return RelayUse(
+            sessions=self.paths.statistics(),
+            failures=tuple(sorted(self._failures.items())),
+            last_failure=self._last_failure,
+        )
 
     def may_join(self, relay: Endpoint) -> bool:
         """Whether the other end's word is enough to send a join to this address."""
@@ -107,8 +139,14 @@ class RelayWays:
         by_udp = not is_carried(endpoint.host) and is_public(endpoint.host)
         return by_udp and not self._rpc.detour.reaches(endpoint)
 
-    def choose(self, besides: Collection[Endpoint] = ()) -> Endpoint | None:
-        """A relay that is known; by chance, so that the load is shared."""
+    def choose(
+        self, besides: Collection[Endpoint] = (), *, takes_avoided: bool = True
+    ) -> Endpoint | None:
+        """A relay that is known: of two drawn by chance the nearer one.
+
+        So the load is shared, and few are sent around the world. One that is to be
+        avoided is better than none, if the caller says so.
+        """
         reaches = self._rpc.detour.reaches
         known = [
             contact.endpoint
@@ -116,8 +154,15 @@ class RelayWays:
             if contact.endpoint not in besides and reaches(contact.endpoint)
         ]
         now = trio.current_time()
-        good = [e for e in known if self._avoided.get(e, now) <= now] or known
-        return good[self._rng.randrange(len(good))] if good else None
+        good = [e for e in known if self._avoided.get(e, now) <= now]
+        if takes_avoided and not good:
+            good = known
+        drawn = self._rng.sample(good, min(len(good), 2))
+        return min(drawn, key=self._distance_s, default=None)
+
+    def _distance_s(self, relay: Endpoint) -> float:
+        round_trip_s = self._rpc.round_trip_to(relay)
+        return math.inf if round_trip_s is None else round_trip_s
 
     async def find(self, besides: Collection[Endpoint] = ()) -> Endpoint | None:
         """Look for a relay that is not to be avoided, and choose."""
@@ -128,6 +173,8 @@ class RelayWays:
     def failed(self, session: RelaySession) -> None:
         """A session ended by itself: take another relay for a while."""
         relay = session.relay
+        self._failures[type(session.error).__name__] += 1
+        self._last_failure = str(session.error)
         self._avoided.pop(relay, None)
         self._avoided[relay] = trio.current_time() + self.config.avoid_s
         if len(self._avoided) > self.config.max_avoided:
@@ -280,7 +327,9 @@ class RelayWay:
         if not (self._ways.is_needed or host.is_initiator):
             return
         in_use = {session.relay for session in self._sessions.values()}
-        relay = self._ways.choose(in_use) or await self._ways.find(in_use)
+        relay = self._ways.choose(in_use, takes_avoided=False)
+        if relay is None:
+            relay = await self._ways.find(in_use)
         if relay is not None:
             self._join_new(relay)
             host.tell(self._words())

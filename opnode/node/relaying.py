@@ -13,7 +13,7 @@ from opnode.drivers.relay_service import RelayService
 from opnode.drivers.rpc.rpc import Rpc
 from opnode.drivers.services import Services
 from opnode.drivers.socket_hub import SocketHub
-from opnode.node.relay_way import RelayWays
+from opnode.node.relay_way import RelayUse, RelayWays
 from opnode.protocols.relay import RelayConfig, RelayStatistics
 from opnode.protocols.rpc.messages import MAX_ALTERNATES
 
@@ -76,6 +76,10 @@ class Relaying:
             self._paths.leave_all()
         if self._service is not None:
             self._service.stop()
+
+    def use(self) -> RelayUse | None:
+        """What others pass on for us; None for a node that talks to nobody."""
+        return None if self.ways is None else self.ways.statistics()
 
     def statistics(self) -> RelayStatistics | None:
         """What was passed on for others; None for a node that does not."""

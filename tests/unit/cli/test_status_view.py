@@ -244,3 +244,17 @@ def test_a_relay_tells_what_it_gives_away():
     assert node_rows(busy)["relaying"] == (
         "3 sessions, 2.0 MB passed on, 1.5 kB above the limits"
     )
+
+
+def test_whose_relays_are_used_and_what_went_wrong_with_them_is_told():
+    use = {
+        "sessions": [{"relay": "192.0.2.1:4000", "state": "open"}],
+        "failures": [["RelayLimitReached", 2]],
+        "last_failure": "relay 192.0.2.9:4000: the time of the session is over",
+    }
+    shown = node_rows(read_figures({"relay_use": use}))
+    assert shown == {
+        "relays used": "1 session by 192.0.2.1:4000, 2 RelayLimitReached, last: relay "
+        "192.0.2.9:4000: the time of the session is over"
+    }
+    assert node_rows(read_figures({"relay_use": {}})) == {}

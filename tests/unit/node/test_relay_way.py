@@ -125,6 +125,10 @@ async def test_at_a_limit_the_error_has_a_name_and_another_relay_goes_on(
         assert "all the bytes" in str(ended[0])
         assert ours.path.via == theirs.path.via == second.endpoint
         assert dict(first.statistics().relay.ended)["BYTES"] >= 1
+        use = caller.statistics().relay_use
+        assert dict(use.failures)["RelayLimitReached"] >= 1
+        assert use.last_failure
+        assert second.endpoint in {session.relay for session in use.sessions}
         assert ours.bytes_by_kind()[PathKind.RELAY].sent > 400_000
 
 
@@ -174,6 +178,19 @@ async def test_when_the_nats_let_through_the_connection_goes_direct(autojump_clo
         assert ours.path.kind is theirs.path.kind is PathKind.DIRECT
         await trio.sleep(RelayWayConfig().warm_s + 30)
         assert relay.statistics().relay.sessions == 0
+
+
+async def test_of_two_relays_drawn_by_chance_the_nearer_one_is_taken(autojump_clock):
+    async with open_overlay(1, link=LINK) as overlay:
+        relays = [await relay_seed(overlay) for _ in range(2)]
+        leaf = await overlay.user(behind="sym")
+        await settle(overlay)
+        rpc, ways = leaf._parts.rpc, leaf._parts.relaying.ways
+        nearer = min((r.endpoint for r in relays), key=rpc.round_trip_to)
+        assert {ways.choose() for _ in range(20)} == {nearer}
+        other = ways.choose({nearer})
+        assert other in {relay.endpoint for relay in relays} - {nearer}
+        assert ways.choose({nearer, other}) is None
 
 
 async def test_the_relay_sees_nothing_of_what_is_said(autojump_clock):
