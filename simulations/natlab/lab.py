@@ -137,6 +137,14 @@ class Lab:
         self.inside(name, partial(self._load_nat, name))
         self.inside(name, partial(namespaces.run, ["conntrack", "-F"]))
 
+    def load_rules(self, station: str, rules: str) -> None:
+        """Load nftables rules of one's own beside those that are there.
+
+        Raises:
+            LabFailed: they are wrong.
+        """
+        self.inside(station, partial(namespaces.run, ["nft", "-f", "-"], rules))
+
     def restart_nat(self, name: str) -> None:
         """Let a NAT forget all mappings, as after a loss of power."""
         self.change_nat(name, self._nats[name])

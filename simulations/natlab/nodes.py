@@ -6,7 +6,7 @@ which network namespaces do not separate. Refuses to know NATs.
 
 import subprocess
 import sys
-from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
@@ -244,20 +244,23 @@ class LabNetwork:
         """Start somebody's node; ``ready`` is not waited for."""
         return await self._start(host, "up", "--accept", "contacts", *options)
 
-    async def start(
-        self, seeds: Mapping[str, Sequence[str]], hosts: Sequence[str]
-    ) -> list[LabNode]:
-        """Start seeds, each with options of its own, then nodes; wait for all of them.
-
-        Returns:
-            The nodes of ``hosts``, in that order.
-        """
-        for host, options in seeds.items():
-            await self.start_seed(host, *options)
-        nodes = [await self.start_up(host) for host in hosts]
-        for node in nodes:
-            await node.wait_event("ready")
-        return nodes
+    async def run_beside(self, place: str, *words: str) -> None:
+        """Run another program on a host or a NAT as long as the network lasts."""
+        log = await trio.to_thread.run_sync(
+            (self._directory / f"{place}.out").open, "ab"
+        )
+        with log:
+            await self._nursery.start(
+                partial(
+                    trio.run_process,
+                    self.lab.command(place, *words),
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=log,
+                    check=False,
+                    deliver_cancel=_end,
+                )
+            )
 
     async def wait_ready(self, limit_s: float) -> list[str]:
         """Wait for all nodes; returns the hosts of those that are not ready in time."""

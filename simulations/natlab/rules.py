@@ -70,6 +70,7 @@ table ip natlab {{
     type filter hook input priority filter
     # What nobody asked for must leave no trace: an entry would hold the port that a
     # host's own punch needs a moment later.
+    iifname "lan" ip daddr != {line.address} accept
     meta l4proto {{ tcp, udp }} ct state new drop
   }}
 }}

@@ -52,17 +52,27 @@ def laboratory():
 
 @pytest.fixture
 def overlay(laboratory, tmp_path):
-    """Runs seeds and nodes in a lab: ``async with overlay(spec, "s1", …) as nodes``."""
+    """Runs seeds and everybody else's nodes in a lab; programs beside them.
+
+    ``beside`` tells of a lab which hosts and NATs run another command than a node.
+    """
 
     @asynccontextmanager
-    async def run(what, *, seeds=("seed",), has_relay=False):
-        words = what if isinstance(what, LabSpec) else what.split()
-        lab = laboratory(words) if isinstance(words, LabSpec) else laboratory(*words)
-        others = [host for host in lab.spec.hosts if host not in seeds]
+    async def run(what, *, seeds=("seed",), has_relay=False, beside=None, options=()):
+        lab = laboratory(*([what] if isinstance(what, LabSpec) else what.split()))
+        beside = beside(lab) if beside else {}
+        people = [h for h in lab.spec.hosts if h not in (*beside, *seeds)]
         with trio.fail_after(LIMIT_S):
             async with open_network(lab, tmp_path) as network:
-                starts = {s: network.relaying(s) if has_relay else () for s in seeds}
-                await network.start(starts, others)
+                for host, words in beside.items():
+                    await network.run_beside(host, *words)
+                for host in seeds:
+                    relaying = network.relaying(host) if has_relay else ()
+                    await network.start_seed(host, *relaying)
+                for host in people:
+                    await network.start_up(host, *options)
+                for host in people:
+                    await network.nodes[host].wait_event("ready")
                 yield network
 
     return run
