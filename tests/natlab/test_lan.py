@@ -29,7 +29,7 @@ def home(laboratory):
     lab = laboratory(HOME)
     for host in HOME.hosts:
         words = lab.command(host, "ip", "route", "del", "default")
-        subprocess.run(words, check=True, capture_output=True)  # noqa: S603 - ip
+        subprocess.run(words, check=True, capture_output=True)  # noqa: S603 - ip of ours
     return lab
 
 
