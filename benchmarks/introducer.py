@@ -24,16 +24,20 @@ from benchmarks.program import Line, Program, open_program
 from opnode.node.assembly import Parts
 
 HEADER_BYTES = 28
-SETTLE_S = 5.0
 BATCH = 20
 """Introductions between two readings of the server's clock."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """How much is measured: leaves, seconds of idling, connects, then introductions."""
+    """How much is measured: leaves, seconds of idling, connects, then introductions.
+
+    For ``settle`` seconds before that nothing is: leaves find out how long they may be
+    silent, which takes seven minutes and a few knocks each.
+    """
 
     leaves: int = 100
+    settle: float = 420.0
     seconds: float = 180.0
     connects: int = 50
     introductions: int = 400
@@ -52,7 +56,7 @@ async def run(plan: Plan) -> Report:
     async with open_program("benchmarks.introducer_node", {}) as server:
         entry = opnode.BootstrapEntry.parse((await server.line())["bootstrap"])
         async with _open_leaves(plan.leaves, entry) as leaves:
-            await trio.sleep(SETTLE_S)
+            await trio.sleep(plan.settle)
             idle = await _idle(server, plan.seconds)
             sizes = await _connect(server, leaves, plan.connects)
             half = round(sum(sizes) / len(sizes) / 4) - _OVERHEAD
