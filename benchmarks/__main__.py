@@ -172,13 +172,24 @@ def idle_command(
 @click.option(
     "--introductions", default=400, show_default=True, type=click.IntRange(20)
 )
+@click.option("--settle", default=420.0, show_default=True, type=click.FloatRange(0))
 @as_json
-def introducer_command(
-    leaves: int, seconds: float, connects: int, introductions: int, *, as_json: bool
+def introducer_command(  # noqa: PLR0913 - one argument per option
+    leaves: int,
+    seconds: float,
+    connects: int,
+    introductions: int,
+    settle: float,
+    *,
+    as_json: bool,
 ) -> None:
     """What a server spends on those whom it introduces."""
     plan = introducer.Plan(
-        leaves=leaves, seconds=seconds, connects=connects, introductions=introductions
+        leaves=leaves,
+        settle=settle,
+        seconds=seconds,
+        connects=connects,
+        introductions=introductions,
     )
     _report(functools.partial(introducer.run, plan), as_json)
 
