@@ -174,7 +174,7 @@ def idle_command(
 )
 @click.option("--settle", default=420.0, show_default=True, type=click.FloatRange(0))
 @as_json
-def introducer_command(  # noqa: PLR0913 - one argument per option
+def introducer_command(
     leaves: int,
     seconds: float,
     connects: int,
