@@ -165,3 +165,42 @@ async def test_a_path_that_fell_silent_is_looked_for_elsewhere(autojump_clock, n
         assert flow.gap_s(rebooted_at) <= 3.0
         assert flow.sent.startswith(flow.received)
         nursery.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize("box", ["full", "addr", "port"])
+async def test_two_behind_nats_meet_in_three_round_trips(autojump_clock, box):
+    async with two_behind(box, box) as (_, alice, bob):
+        presences = (await alice.lookup(bob.peer_id)).presences
+        started_at = trio.current_time()
+        connection = await alice.connector.connect(presences, lookup_s=0.0)
+        await connection.ping()
+        timings = connection.timings
+        # Through the introducer and back is two round trips of 50 ms, a check is one.
+        assert timings.introduce_s + timings.ice_s <= 3 * 0.05 + 0.06
+        assert trio.current_time() - started_at <= 4 * 0.05 + 0.06
+
+
+async def test_a_capture_at_the_introducers_shows_no_word_of_a_signal(autojump_clock):
+    async with two_behind("port", "port") as (overlay, alice, bob):
+        servers = {entry.host for entry in overlay.entries}
+        captured, carry = bytearray(), overlay.network.carry
+
+        def record(data, source, destination, ecn=0):
+            if servers & {source.host, destination.host}:
+                captured.extend(data)
+            carry(data, source, destination, ecn)
+
+        overlay.network.carry = record
+        connection = await alice.connect(bob.peer_id)
+        halves = []
+        for _ in range(2):
+            overlay.host_of(alice).move_to(overlay.nat("port"))
+            await trio.sleep(10)
+            for node in (alice, bob):
+                meeting = next(iter(node.connector._meetings.values()))
+                halves.append(meeting._direct.half)
+        assert await connection.ping() > 0
+        assert alice.connector.switchboard.statistics().copies > 4
+        for half in halves:
+            for word in (half.ufrag, half.password):
+                assert word.encode() not in captured
