@@ -12,11 +12,13 @@ from opnode.daemon.figures import (
     Bucket,
     Budget,
     DhtFigures,
+    Gateways,
     NodeFigures,
     RelayFigures,
     RelayUseFigures,
     RpcFigures,
     TrafficLine,
+    WebSocketFigures,
 )
 
 BAR: Final = 20
@@ -49,6 +51,7 @@ def node_rows(node: NodeFigures) -> dict[str, str]:
     rows = {
         "address": _address(node),
         "nat": _nat(node),
+        "udp": _udp(node.gateways) if node.gateways else None,
         "role": _role(node),
         "network": _network(node),
         "callers": _callers(node),
@@ -60,6 +63,7 @@ def node_rows(node: NodeFigures) -> dict[str, str]:
         "asked for them": _lent(node.rpc.lent),
         "relaying": _relaying(node.relay) if node.relay else None,
         "relays used": _relays_used(node.relay_use) if node.relay_use else None,
+        "gateway for": _gateway(node.websocket) if node.websocket else None,
         "refused": _refused(dht, node.rpc),
         "budget": _budget(node.rpc.budget) if node.rpc.budget else None,
     }
@@ -233,6 +237,21 @@ def _lent(budget: Budget | None) -> str | None:
     if budget is None or not budget.packets_per_s_used:
         return None
     return _budget(budget)
+
+
+def _udp(gateways: Gateways) -> str | None:
+    """How datagrams leave where no UDP gets through; nothing is said where it does."""
+    if gateways.state == "open":
+        return None
+    if gateways.held:
+        return f"blocked, going by WebSocket: {', '.join(gateways.held)}"
+    return f"blocked, and no gateway lets us in: {gateways.last_failure or 'not yet'}"
+
+
+def _gateway(websocket: WebSocketFigures) -> str:
+    """What the operator does for those whose network passes no UDP."""
+    text = f"{_count(websocket.clients, 'client')} by WebSocket, "
+    return f"{text}{size_text(websocket.bytes)} carried"
 
 
 def _relaying(relay: RelayFigures) -> str:

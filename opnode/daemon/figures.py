@@ -162,6 +162,25 @@ class RelayFigures(msgspec.Struct, frozen=True, kw_only=True):
     bytes_dropped: int = 0
 
 
+class Gateways(msgspec.Struct, frozen=True, kw_only=True):
+    """Whether UDP gets through, and what carries datagrams where it does not."""
+
+    state: str
+    held: tuple[str, ...] = ()
+    known: int = 0
+    blocked: int = 0
+    last_failure: str = ""
+
+
+class WebSocketFigures(msgspec.Struct, frozen=True, kw_only=True):
+    """What a gateway carries for clients without UDP."""
+
+    clients: int
+    served: int = 0
+    refused: int = 0
+    bytes: int = 0
+
+
 class AttemptCandidate(msgspec.Struct, frozen=True, kw_only=True):
     """One address of the node's own that was told to a peer."""
 
@@ -227,6 +246,8 @@ class NodeFigures(msgspec.Struct, frozen=True, kw_only=True):
     connections: int | None = None
     relay: RelayFigures | None = None
     relay_use: RelayUseFigures | None = None
+    gateways: Gateways | None = None
+    websocket: WebSocketFigures | None = None
     dht: DhtFigures = DhtFigures()
     rpc: RpcFigures = RpcFigures()
     introductions: Introductions | None = None

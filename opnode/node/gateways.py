@@ -92,7 +92,7 @@ class GatewaysStatistics:
     """How the node is connected; ``blocked`` counts how often UDP was given up."""
 
     state: UdpState
-    held: tuple[GatewayUrl, ...]
+    held: tuple[str, ...]
     known: int
     blocked: int
     last_failure: str
@@ -191,7 +191,7 @@ class GatewayKeeper:
         """How the node is connected now."""
         return GatewaysStatistics(
             state=self._state,
-            held=tuple(link.url for link in self._links.values()),
+            held=tuple(str(link.url) for link in self._links.values()),
             known=len(self._known),
             blocked=self._blocked,
             last_failure=self._last_failure,

@@ -15,6 +15,7 @@ from opnode.daemon.figures import (
     Bucket,
     Budget,
     DhtFigures,
+    Gateways,
     Holdings,
     Introducer,
     IntroducerDesk,
@@ -25,6 +26,7 @@ from opnode.daemon.figures import (
     Reachability,
     RpcFigures,
     TrafficLine,
+    WebSocketFigures,
     read_figures,
 )
 
@@ -258,3 +260,28 @@ def test_whose_relays_are_used_and_what_went_wrong_with_them_is_told():
         "192.0.2.9:4000: the time of the session is over"
     }
     assert node_rows(read_figures({"relay_use": {}})) == {}
+
+
+@pytest.mark.parametrize(
+    ("gateways", "rows"),
+    [
+        (Gateways(state="open", known=2), {}),
+        (
+            Gateways(state="around", held=("wss://a.example", "ws://9.9.9.9")),
+            {"udp": "blocked, going by WebSocket: wss://a.example, ws://9.9.9.9"},
+        ),
+        (
+            Gateways(state="blocked", last_failure="refused"),
+            {"udp": "blocked, and no gateway lets us in: refused"},
+        ),
+    ],
+)
+def test_it_is_told_how_datagrams_leave_where_no_udp_gets_through(gateways, rows):
+    assert node_rows(NodeFigures(gateways=gateways)) == rows
+
+
+def test_a_gateway_tells_what_it_carries():
+    carried = WebSocketFigures(clients=2, bytes=3_000_000)
+    assert node_rows(NodeFigures(websocket=carried)) == {
+        "gateway for": "2 clients by WebSocket, 3.0 MB carried"
+    }
