@@ -215,9 +215,11 @@ class RelaySession:
         """Join, or say again that we are here; the answer comes to us as a listener."""
         self.due_at = math.inf
         body = JoinRelay(self.name, self._member)
+        # An address that only a peer named may be anybody's: it hears of us twice.
+        is_known = self._desk.rpc.last_heard(self.relay) is not None
         try:
             self._exchange = self._desk.rpc.start(
-                self.relay, body, self, is_patient=True
+                self.relay, body, self, is_patient=is_known
             )
         except RequestTimeout as error:
             self.failed(error)

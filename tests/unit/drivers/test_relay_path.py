@@ -211,6 +211,22 @@ async def test_a_relay_that_was_never_there_ends_it_too(
     assert alice.changes == [RelayState.ENDED]
 
 
+async def test_an_address_that_is_no_relay_hears_of_us_twice_and_no_more(
+    bench: RelayBench, autojump_clock
+):
+    victim = await bench.network.host("203.0.113.50").bind(
+        Endpoint("203.0.113.50", 4000)
+    )
+    alice = End(await bench.user("192.0.2.2"), relay=victim.local)
+    await trio.sleep(60)
+    heard = []
+    while (received := victim.receive()) is not None:
+        heard.append(len(received.buffer))
+    assert len(heard) <= 2
+    assert sum(heard) < 200
+    assert alice.session.state is RelayState.ENDED
+
+
 async def test_a_relay_that_forgot_us_is_joined_again(
     bench: RelayBench, autojump_clock
 ):
