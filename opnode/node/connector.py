@@ -23,6 +23,7 @@ from opnode.core.errors import (
 )
 from opnode.core.ids import short
 from opnode.core.peerfile import (
+    IntroducerEntry,
     Location,
     LocationCertificate,
     Presence,
@@ -90,9 +91,13 @@ class ConnectorConfig:
 
 @dataclass(slots=True, eq=False)
 class _Attempt:
-    """One outgoing connect to one location, until either side's offer succeeds."""
+    """One outgoing connect to one location, until either side's offer succeeds.
+
+    ``introducers``: found by others who want to get there, before the offer leaves.
+    """
 
     early_data: bytes
+    introducers: list[IntroducerEntry] = field(default_factory=list)
     offering: Offering | None = None
     scope: trio.CancelScope = field(default_factory=trio.CancelScope)
     arrived: trio.Event = field(default_factory=trio.Event)
@@ -316,6 +321,8 @@ class Connector:
         if waiting is not None:
             if waiting.offering is not None:
                 waiting.offering.add(presence.introducers)
+            else:
+                waiting.introducers += presence.introducers
             return await self._join_attempt(waiting)
         attempt = self._attempts[remote] = _Attempt(early_data)
         try:
@@ -418,7 +425,8 @@ class Connector:
         )
         endpoints = self._acquaintances.endpoints_of(certificate.static_public)
         try:
-            established = await attempt.offering.run(presence.introducers, endpoints)
+            introducers = [*presence.introducers, *attempt.introducers]
+            established = await attempt.offering.run(introducers, endpoints)
         except PeerUnreachable as failure:
             # The peer may have heard of our defeat before we did, and say "expired".
             if outgoing.state is IntroductionState.SUPERSEDED:

@@ -103,7 +103,8 @@ class PortForecast:
             await trio.lowlevel.checkpoint()
             return ()
         if self._probing is not None:
-            await self._probing.wait()
+            with trio.move_on_after(self._config.wait_s):
+                await self._probing.wait()
         elif self._is_doubtful():
             await self._probe(nat)
         await trio.lowlevel.checkpoint()
@@ -119,6 +120,8 @@ class PortForecast:
         """A call will be made: ask already while the peer is being looked up."""
         is_row = self._nat().kind is MappingKind.SEQUENTIAL
         if is_row and self._probing is None and self._is_doubtful():
+            # From now on, as the call may be made before the question has left.
+            self._probing = trio.Event()
             self._look_at(trio.current_time())
 
     def _is_doubtful(self) -> bool:
@@ -142,6 +145,8 @@ class PortForecast:
             nat = self._nat()
             if nat.kind is MappingKind.SEQUENTIAL:
                 await self._probe(nat)
+            else:
+                self._end_probe()
 
     def _look_at(self, at: float) -> None:
         """Have ``run`` ask then, or earlier if that was due already."""
@@ -157,18 +162,24 @@ class PortForecast:
         """Have the row begin anew where a few nodes see fresh sockets of ours."""
         nodes = self._lively()
         self._probes += len(nodes)
-        self._probing = done = trio.Event()
+        if self._probing is None:
+            self._probing = trio.Event()
         try:
             seen = await self._probe_ports.ask(nodes, self._config.wait_s)
         finally:
-            self._probing = None
-            done.set()
+            self._end_probe()
         told = [one.port if one and one.host == nat.host else None for one in seen]
         if any(told):
             end = self._row.end(nat.port, nat.step)
             self._step = usual_step(told, self._step or nat.step)
             (following,) = next_ports(end, self._step, told, 1)
             self._row.restart(following - self._step, trio.current_time())
+
+    def _end_probe(self) -> None:
+        """Let go whoever waits for an answer, as soon as this task pauses."""
+        if self._probing is not None:
+            self._probing.set()
+            self._probing = None
 
     def _lively(self) -> list[Endpoint]:
         """The nodes that answered last: they do it again, and soon."""

@@ -322,3 +322,30 @@ async def test_a_live_connection_tells_that_early_data_was_not_sent(autojump_clo
         again = await alice.connect(bob.peer_id, early_data=b"hello")
         assert again is first
         assert not again.early_data.is_sent
+
+
+async def test_introducers_found_before_the_offer_has_left_are_asked_too(
+    autojump_clock,
+):
+    """Where our NAT will show us may take as long as the lookup to find out."""
+
+    async def foresee():
+        await trio.sleep(0.2)
+        return ()
+
+    async with open_overlay() as overlay:
+        alice, bob = await overlay.user(), await overlay.user()
+        presence = await presence_of(alice, bob)
+        alice.connector.foresee = foresee
+        made = []
+
+        async def connect(presence):
+            made.append(await alice.connector.connect([presence], lookup_s=0.0))
+
+        with trio.fail_after(5):
+            async with trio.open_nursery() as nursery:
+                # As remembered from before, and as it was looked up meanwhile.
+                nursery.start_soon(connect, through(presence))
+                await trio.sleep(0.1)
+                nursery.start_soon(connect, presence)
+        assert made[0] is made[1]

@@ -160,6 +160,15 @@ async def test_what_is_asked_ahead_of_a_call_is_not_asked_again(
     assert forecast.statistics() == ForecastStatistics(made=1, probes=2)
 
 
+async def test_a_call_that_follows_at_once_waits_for_what_is_asked_already(
+    autojump_clock, forecast
+):
+    forecast.prepare()
+    first = await forecast.foresee()
+    assert forecast.statistics() == ForecastStatistics(made=1, probes=2)
+    assert ports(first) == [49_154, 49_155, 49_156, 49_157, 49_158]
+
+
 async def test_what_stays_inside_takes_no_port(autojump_clock, forecast):
     forecast.is_inside = lambda host: host.startswith("192.168.1.")
     first = await forecast.foresee()
