@@ -371,8 +371,10 @@ class _Conversation:
             self._move_gap_s = max(self._move_gap_s, gap_s)
 
     def _pause_s(self) -> float:
+        """Until the next word: short around events, and never into one."""
         now = trio.current_time()
-        is_fast = any(
-            at - _FAST_BEFORE_S <= now <= at + _FAST_AFTER_S for at in self._events
-        )
-        return _FAST_S if is_fast else _SLOW_S
+        begins = [at - _FAST_BEFORE_S for at in self._events]
+        ends = [at + _FAST_AFTER_S for at in self._events]
+        if any(b <= now <= e for b, e in zip(begins, ends, strict=True)):
+            return _FAST_S
+        return min([_SLOW_S, *(begin - now for begin in begins if begin > now)])

@@ -16,21 +16,12 @@ HOPELESS = ({"sym"}, {"sym", "port"}, {"sym", "seq"})
 LINK = Link(latency_s=(0.0, 0.005), distance_s=(0.01, 0.07))
 CONNECT_S = 10.0
 
-# The callee's one check is lost at the caller's filter when it is there before the
-# caller knows whom to let in; behind a symmetric NAT nothing else finds the way.
-TOO_EARLY = {("addr", "sym")}
-
-
-def pairs():
-    for caller in KINDS:
-        for callee in KINDS:
-            if {caller, callee} not in HOPELESS:
-                late = pytest.mark.xfail(
-                    (caller, callee) in TOO_EARLY,
-                    reason="the one check of the callee comes too early",
-                    strict=False,
-                )
-                yield pytest.param(caller, callee, marks=late)
+PAIRS = [
+    (caller, callee)
+    for caller in KINDS
+    for callee in KINDS
+    if {caller, callee} not in HOPELESS
+]
 
 
 @pytest.fixture(autouse=True)
@@ -39,7 +30,7 @@ def repeatable():
         yield
 
 
-@pytest.mark.parametrize(("caller", "callee"), list(pairs()))
+@pytest.mark.parametrize(("caller", "callee"), PAIRS)
 async def test_a_pair_with_a_direct_path_finds_it(autojump_clock, caller, callee):
     config = NodeConfig(role=Role.LEAF)
     async with open_overlay(6, link=LINK, public=True) as overlay:
