@@ -7,10 +7,20 @@ and replayed by hypothesis (``test_introduction_targets``).
 
 from collections.abc import Callable
 
-from opnode.core.crypto import StaticKey, sha256
+from opnode.core.crypto import StaticKey, TransportKeys, sha256
 from opnode.core.errors import IntroductionRefused, RemoteProtocolError
-from opnode.protocols.introductions.messages import decode_untrusted, encode
-from opnode.protocols.introductions.parts import MAX_SEALED
+from opnode.protocols.introductions.messages import (
+    NO_RENDEZVOUS,
+    decode_untrusted,
+    encode,
+)
+from opnode.protocols.introductions.parts import (
+    MAX_SEALED,
+    OfferParts,
+    parse_untrusted,
+    split,
+)
+from opnode.protocols.introductions.signals import Signal, SignalBox
 from opnode.protocols.noise import NoiseInitiator, NoiseResponder
 from tests.unit.protocols.introductions.people import WALL_NOW, Person
 
@@ -98,6 +108,41 @@ def answer_target(data: bytes) -> None:
     assert at_alice.keys.handshake_hash == at_bob.keys.handshake_hash
 
 
+def signal_target(data: bytes) -> None:
+    """Any bytes, and a changed genuine signal, as a signal; then the genuine one."""
+    one, other = bytes([1]) * 32, bytes([2]) * 32
+    alice = SignalBox(TransportKeys(one, other, bytes(32)), initiator=True)
+    bob = SignalBox(TransportKeys(other, one, bytes(32)), initiator=False)
+    words = Signal(
+        generation=1,
+        ice=Person.named("alice").ice,
+        rendezvous=NO_RENDEZVOUS,
+        wants_answer=True,
+    )
+    genuine = alice.seal(words)
+    for received in (data, mutate(genuine, data)):
+        if received == genuine:
+            continue
+        try:
+            bob.open_untrusted(received)
+        except RemoteProtocolError:
+            continue
+        raise AssertionError("a signal that the other end never sealed was taken")
+    assert bob.open_untrusted(genuine) == words
+
+
+def part_target(data: bytes) -> None:
+    """Any bytes as part of an offer; then a genuine offer in two parts."""
+    table, genuine = OfferParts(), sha256(data) * 60
+    parts = [parse_untrusted(part) for part in split(genuine)]
+    for received in (data, mutate(split(genuine)[0], data)):
+        try:
+            table.add(parse_untrusted(received))
+        except RemoteProtocolError:
+            continue
+    assert genuine in [table.add(part) for part in parts]
+
+
 def noise_target(data: bytes) -> None:
     """Any bytes as either handshake message, with and without a pre-shared key."""
     callee = StaticKey.from_bytes(sha256(b"callee"))
@@ -125,5 +170,7 @@ TARGETS: tuple[Target, ...] = (
     offer_target,
     sealed_payload_target,
     answer_target,
+    signal_target,
+    part_target,
     noise_target,
 )

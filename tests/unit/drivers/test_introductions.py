@@ -484,3 +484,79 @@ async def test_a_record_cannot_send_a_node_of_the_internet_into_its_own_network(
                     introducer.entry_for(target.key), b"abc"
                 )
             nursery.cancel_scope.cancel()
+
+
+async def test_a_signal_reaches_who_registered_and_who_sent_it_knows_at_once(
+    autojump_clock,
+):
+    async with open_nodes() as (introducer, target, caller, _, _):
+        heard = []
+        target.introductions.on_signal = heard.append
+        await target.introductions.register(introducer.contact, target.key, 300)
+        handle = handle_of(target.key.public)
+        await caller.introductions._ping(introducer.contact.endpoint)
+        started_at = trio.current_time()
+        await caller.introductions.signal(introducer.rpc.local, handle, b"sealed")
+        assert trio.current_time() - started_at == pytest.approx(0.04)
+        await trio.sleep(1)
+        assert heard == [b"sealed"]
+        assert introducer.introductions.statistics().passed == 1
+
+
+async def test_a_signal_straight_to_its_target_needs_nobody(autojump_clock):
+    async with open_nodes() as (_, target, caller, _, _):
+        heard = []
+        target.introductions.on_signal = heard.append
+        target.introductions.live_at(target.key.public)
+        handle = handle_of(target.key.public)
+        await caller.introductions.signal(target.rpc.local, handle, b"sealed")
+        assert heard == [b"sealed"]
+
+
+async def test_a_signal_for_nobody_is_refused(autojump_clock):
+    async with open_nodes() as (introducer, target, caller, _, _):
+        handle = handle_of(target.key.public)
+        with pytest.raises(IntroductionRefused) as caught:
+            await caller.introductions.signal(introducer.rpc.local, handle, b"sealed")
+        assert caught.value.code is RefusalCode.UNKNOWN_TARGET
+
+
+async def test_a_signal_to_where_nobody_is_fails_by_name(autojump_clock):
+    async with open_nodes() as (_, _, caller, _, _):
+        nobody = Endpoint("10.9.9.9", 9)
+        with pytest.raises(PeerUnreachable, match="does not answer a signal"):
+            await caller.introductions.signal(nobody, bytes(16), b"sealed")
+
+
+async def test_an_introducer_signals_to_whom_it_serves_itself(autojump_clock):
+    async with open_nodes() as (introducer, target, _, _, _):
+        heard = []
+        target.introductions.on_signal = heard.append
+        handle = handle_of(target.key.public)
+        assert not introducer.introductions.is_registered_here(handle)
+        await target.introductions.register(introducer.contact, target.key, 300)
+        assert introducer.introductions.is_registered_here(handle)
+        await introducer.introductions.signal_registered(handle, b"sealed")
+        assert heard == [b"sealed"]
+
+
+async def test_signals_of_one_source_are_limited_as_its_offers_are(autojump_clock):
+    async with open_nodes() as (introducer, target, caller, _, _):
+        heard, refused = [], []
+        target.introductions.on_signal = heard.append
+        await target.introductions.register(introducer.contact, target.key, 300)
+        handle = handle_of(target.key.public)
+
+        async def send():
+            try:
+                await caller.introductions.signal(introducer.rpc.local, handle, b"x")
+            except PeerUnreachable as failure:
+                refused.append(failure)
+
+        for _ in range(6):
+            async with trio.open_nursery() as nursery:
+                for _ in range(50):
+                    nursery.start_soon(send)
+        await trio.sleep(5)
+        assert refused
+        assert len(heard) <= 240
