@@ -28,7 +28,7 @@ class CarrierConfig:
         bytes_per_s: what is read on average; beyond it the reader rests and TCP slows
             the sender, so that one client cannot take the whole loop.
         datagrams_per_s: the same for small ones, whose cost is not in their size: at
-            30 µs each, a tenth of a core.
+            50 µs each, a fifth of a core.
         burst_s: so many seconds' worth may come at once.
         ping_s: silence after which the other end is asked whether it is there; below
             the 60 s after which proxies on the way forget a quiet connection.

@@ -5,10 +5,11 @@ encoded to the same bytes again. The targets are run by atheris (``fuzz_decoders
 replayed by hypothesis (``test_decoder_targets``).
 """
 
+import itertools
 from collections.abc import Callable
 
 from opnode.core.addresses import Endpoint, pack, unpack_untrusted
-from opnode.core.crypto import SigningKey, StaticKey
+from opnode.core.crypto import SigningKey, StaticKey, sha256
 from opnode.core.errors import (
     ConfigError,
     OpnodeError,
@@ -28,6 +29,7 @@ from opnode.core.peerfile import (
 from opnode.core.records import parse_record_untrusted
 from opnode.daemon.control_messages import parse_request_untrusted
 from opnode.daemon.file_names import safe_file_name_untrusted
+from opnode.protocols.lan import LanDesk, Reply
 from opnode.protocols.rpc.datagrams import (
     Sender,
     decode_reply_untrusted,
@@ -107,6 +109,35 @@ def gateway_url_target(data: bytes) -> None:
     assert GatewayUrl.parse(str(url)) == url
 
 
+def lan_target(data: bytes) -> None:
+    """Any bytes from a neighbour, and changed genuine ones: no more goes back."""
+    counter = itertools.count()
+
+    def draw(size: int) -> bytes:
+        return sha256(str(next(counter)).encode())[:size]
+
+    here, there = (LanDesk(MAIN_NETWORK[:8], draw) for _ in range(2))
+    here.location, here.node_key = LOCATION, SigningKey.from_seed(b"n" * 32)
+    source, own = Endpoint("192.168.1.7", 1), [Endpoint("192.168.1.9", 2)]
+    peer_id = IDENTITY.peer_id
+    for _, question in (there.seek(peer_id), there.hello()):
+        for received in (data, mutate(question, data)):
+            answer = here.receive_untrusted(
+                received, source, own, now=0.0, wall_now=WALL_NOW
+            )
+            if isinstance(answer, Reply):
+                assert len(answer.datagram) <= len(received), "an answer not paid for"
+        genuine = here.receive_untrusted(
+            question, source, own, now=0.0, wall_now=WALL_NOW
+        )
+        assert isinstance(genuine, Reply)
+        changed = mutate(genuine.datagram, data)
+        found = there.receive_untrusted(
+            changed, source, own, now=0.0, wall_now=WALL_NOW
+        )
+        assert found is None or changed == genuine.datagram, "a forgery was believed"
+
+
 def parsed_record_target(data: bytes) -> None:
     """Any bytes as a record that is only parsed."""
     try:
@@ -174,5 +205,6 @@ TARGETS: tuple[Target, ...] = (
     file_name_target,
     hello_target,
     gateway_url_target,
+    lan_target,
 )
 """The fuzz targets of the decoders, replayed by hypothesis as plain tests."""

@@ -2,10 +2,11 @@
 
 import itertools
 
+import msgspec
 import pytest
 
-from opnode.core.addresses import Endpoint
-from opnode.core.crypto import SigningKey, StaticKey, sha256
+from opnode.core.addresses import Endpoint, pack
+from opnode.core.crypto import SigningKey, StaticKey, new_aead, sha256
 from opnode.core.peerfile import Identity, certify_location
 from opnode.protocols.lan import (
     HELLO_SIZE,
@@ -129,6 +130,26 @@ def test_a_changed_answer_is_none(ann, bob):
         changed[place] ^= 1
         assert hear(bob, bytes(changed)) is None
     assert isinstance(hear(bob, answer), PeerHere)
+
+
+def forged(nonce, signing, certificate=ANN.certificate):
+    """HERE by somebody who knows the identity and its public certificate."""
+    salt, packed = bytes(16), [pack(Endpoint("192.168.1.66", 6))]
+    listed = b"".join(bytes((len(one),)) + one for one in packed)
+    statement = b"opnode lan here\0" + b"network1" + nonce + salt + listed
+    body = [certificate.pack(), packed, signing.sign(statement)]
+    key = sha256(b"opnode lan here key", nonce, salt, PEER)
+    sealed = new_aead(key).encrypt(bytes(12), msgspec.msgpack.encode(body), None)
+    return b"opln\x01\x02network1" + nonce + salt + sealed
+
+
+def test_only_the_location_itself_can_answer_not_all_who_know_the_identity(bob):
+    nonce, _ = bob.seek(PEER)
+    carol = location_of("carol")
+    assert hear(bob, forged(nonce, seeded_signing_key("mallory"))) is None
+    # One's own good certificate does not make one somebody else.
+    assert hear(bob, forged(nonce, carol.signing, carol.certificate)) is None
+    assert isinstance(hear(bob, forged(nonce, ANN.signing)), PeerHere)
 
 
 def test_an_expired_certificate_is_not_believed(ann, bob):
