@@ -81,8 +81,12 @@ class PortForecast:
 
     def sent(self, destination: Endpoint) -> None:
         """Something leaves by the node's socket. Told only behind such a NAT."""
-        if not self.is_inside(destination.host):
-            self._row.sent(destination, trio.current_time())
+        now = trio.current_time()
+        # As nearly always: each burst of a connection passes here (below 2 µs).
+        if not self._row.goes_on(destination, now) and not self.is_inside(
+            destination.host
+        ):
+            self._row.sent(destination, now)
 
     def seen(self, reporter: Endpoint, observed: Endpoint) -> None:
         """A node tells at which port it sees us."""

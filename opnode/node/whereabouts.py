@@ -72,7 +72,8 @@ class Whereabouts:
         """Count who takes a port, while the NAT may give them in a row."""
         parts = self._parts
         kind = parts.observed.nat.kind
-        if kind not in (MappingKind.SEQUENTIAL, MappingKind.UNKNOWN):
+        is_open = bool(parts.observed.agreed) and not parts.observed.behind_nat
+        if is_open or kind not in (MappingKind.SEQUENTIAL, MappingKind.UNKNOWN):
             parts.hub.on_send = None
         elif parts.hub.on_send is None:
             parts.forecast.forget()

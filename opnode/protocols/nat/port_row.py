@@ -53,8 +53,16 @@ class PortRow:
         self._told_at = -math.inf
         self._sent_at: dict[Endpoint, float] = {}
 
+    def goes_on(self, destination: Endpoint, now: float) -> bool:
+        """Something leaves for this address; whether that is no news here."""
+        at = self._sent_at.get(destination)
+        if at is None or now - at > self._config.idle_s:
+            return False
+        self._sent_at[destination] = now
+        return True
+
     def sent(self, destination: Endpoint, now: float) -> None:
-        """Something leaves for this address. Called for every datagram or burst."""
+        """Something leaves for this address, for the first time or after a silence."""
         at = self._sent_at.get(destination, -math.inf)
         self._sent_at[destination] = now
         if now - at <= self._config.idle_s:

@@ -36,6 +36,8 @@ async def test_nobody_counts_ports_where_they_do_not_come_in_a_row(autojump_cloc
         for behind in ("port", "sym"):
             node = await overlay.user(behind=behind)
             assert node._parts.hub.on_send is None
+        node = await overlay.user()
+        assert node._parts.hub.on_send is None
         node = await overlay.user(behind="seq")
         assert node._parts.hub.on_send is not None
 

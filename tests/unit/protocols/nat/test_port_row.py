@@ -86,3 +86,12 @@ def test_what_was_told_before_tells_nothing_new():
     row.seen(at(1), 2000, 1.0)
     row.seen(at(1), 2000, 2.0)
     assert row.told_at == 1.0
+
+
+def test_only_the_first_word_to_an_address_and_one_after_a_silence_are_news():
+    row = PortRow()
+    assert not row.goes_on(at(1), 0.0)
+    row.sent(at(1), 0.0)
+    assert row.goes_on(at(1), 20.0)
+    assert row.goes_on(at(1), 40.0)
+    assert not row.goes_on(at(1), 80.0)
