@@ -20,6 +20,7 @@ from opnode.drivers.connection_paths import Path, PathKind
 from opnode.drivers.connections import Connection
 from opnode.drivers.ice import IceSession
 from opnode.drivers.ice_connection import CheckView
+from opnode.protocols.introductions.messages import MAX_CANDIDATES
 from opnode.protocols.introductions.signals import MAX_GENERATION
 from opnode.protocols.rudp.path import PathState
 
@@ -198,7 +199,7 @@ class DirectWay:
         known = {candidate.endpoint for candidate in self.half.candidates}
         fresh = tuple(c for c in candidates if c.endpoint not in known)
         if fresh and not (self._round.is_over and self.is_direct):
-            self._late = (*self._late, *fresh)
+            self._late = (*self._late, *fresh)[-MAX_CANDIDATES:]
             self._links.tell()
 
     def begin(self, cause: Cause) -> None:

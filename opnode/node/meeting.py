@@ -29,7 +29,11 @@ from opnode.node.direct import (
 from opnode.node.opening import Opening
 from opnode.node.signalling import Switchboard
 from opnode.node.ways import Way, Words
-from opnode.protocols.introductions.messages import Rendezvous
+from opnode.protocols.introductions.messages import (
+    MAX_CANDIDATES,
+    MAX_RELAYS,
+    Rendezvous,
+)
 from opnode.protocols.introductions.session import Established
 from opnode.protocols.introductions.signals import Signal
 
@@ -203,12 +207,11 @@ class Meeting:
 
     def tell(self, words: Words) -> None:
         """Tell the other end what became known only now."""
-        self._told = Words(
-            candidates=(*self._told.candidates, *words.candidates),
-            rendezvous=Rendezvous(
-                relays=(*words.rendezvous.relays, *self._told.rendezvous.relays)
-            ),
-        )
+        told = self._told
+        # The newest first: only so many travel.
+        candidates = (*words.candidates, *told.candidates)[:MAX_CANDIDATES]
+        relays = (*words.rendezvous.relays, *told.rendezvous.relays)[:MAX_RELAYS]
+        self._told = Words(candidates=candidates, rendezvous=Rendezvous(relays=relays))
         self._say()
 
     def candidates_changed(self, candidates: Sequence[Candidate]) -> None:

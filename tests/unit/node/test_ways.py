@@ -74,3 +74,33 @@ async def test_an_offer_that_nobody_answers_closes_its_ways(autojump_clock, nurs
         with pytest.raises(PeerUnreachable):
             await alice.connect(bob.peer_id)
         assert [way.is_closed for way in at_alice.ways] == [True] * len(at_alice.ways)
+
+
+async def test_what_a_way_tells_later_reaches_the_other_end_the_newest_first(
+    autojump_clock, nursery
+):
+    async with open_overlay() as overlay:
+        alice, bob = await overlay.user(), await overlay.user()
+        _, (at_alice, at_bob) = wired(nursery, alice, bob)
+        await alice.connect(bob.peer_id)
+        await bob.accept_connection()
+        await trio.sleep(1)
+        heard = []
+
+        async def listen():
+            heard.append(await at_bob.ways[0].host.wait_heard())
+
+        nursery.start_soon(listen)
+        await trio.sleep(0.1)
+        relays = [
+            RelayPoint(Endpoint("203.0.113.9", 4000 + n), bytes([n]) * 8)
+            for n in range(3)
+        ]
+        for relay in relays:
+            words = Words(rendezvous=Rendezvous(relays=(relay,)))
+            at_alice.ways[0].host.tell(words)
+        await trio.sleep(1)
+        assert heard
+        newest = at_bob.ways[0].host.heard
+        assert newest.rendezvous.relays == (relays[2], relays[1])
+        nursery.cancel_scope.cancel()
