@@ -44,6 +44,7 @@ class UpnpControl:
         """``random_below``: draws other ports where the wanted one is taken."""
         self._router = router
         self._random_below = random_below
+        self._found: miniupnpc.UPnP | None = None
 
     async def map(
         self, internal_port: int, wanted_port: int, lifetime_s: int
@@ -66,31 +67,35 @@ class UpnpControl:
     # In a thread.
 
     def _map(self, internal_port: int, ports: list[int], lifetime_s: int) -> Mapped:
-        router = self._find()
+        # A search takes two seconds; what was found is good until it fails.
+        router = self._found or self._find()
+        self._found = None
         for port in ports:
             granted_s = _add(router, port, internal_port, lifetime_s)
             if granted_s is not None:
+                external = Endpoint(_external_host(router), port)
+                self._found = router
                 return Mapped(
                     method=MappingMethod.UPNP,
                     router=self._router.host,
                     internal_port=internal_port,
-                    external=Endpoint(_external_host(router), port),
+                    external=external,
                     lifetime_s=granted_s,
                 )
         raise MappingRefused(f"{self._router.host} refuses by UPnP")
 
     def _unmap(self, port: int) -> None:
         try:
-            self._find().deleteportmapping(port, _UDP)
+            (self._found or self._find()).deleteportmapping(port, _UDP)
         except Exception as error:  # noqa: BLE001 - what the library raises
             _log.info("a UPnP mapping was left to expire: %s", error)
 
     def _find(self) -> "miniupnpc.UPnP":
         if miniupnpc is None:
             raise MappingRefused("UPnP needs the extra: pip install opnode[upnp]")
-        router = miniupnpc.UPnP()
-        router.multicastif = self._router.ours
-        router.discoverdelay = _DISCOVER_MS
+        router = miniupnpc.UPnP(
+            multicastif=self._router.ours, discoverdelay=_DISCOVER_MS
+        )
         try:
             router.discover()
             router.selectigd()

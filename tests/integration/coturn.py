@@ -22,6 +22,29 @@ def free_port() -> int:
         return port
 
 
+def configuration(host: str, port: int, folder: Path, *options: str) -> str:
+    """What the server is told."""
+    lines = (
+        f"listening-ip={host}",
+        f"listening-port={port}",
+        f"relay-ip={host}",
+        "realm=testing",
+        "lt-cred-mech",
+        f"user={USERNAME}:{PASSWORD}",
+        f"stale-nonce={STALE_NONCE_S}",
+        f"userdb={folder / 'turndb'}",
+        f"pidfile={folder / 'pid'}",
+        "log-file=stdout",
+        "verbose",
+        "no-tls",
+        "no-dtls",
+        "no-cli",
+        "allow-loopback-peers",
+        *options,
+    )
+    return "\n".join(lines)
+
+
 @asynccontextmanager
 async def running_coturn(
     folder: Path, transport: TurnTransport, *options: str, host: str = "127.0.0.1"
@@ -30,32 +53,11 @@ async def running_coturn(
     if program is None:
         pytest.skip("coturn is not installed (apt-get install coturn)")
     port = free_port()
-    configuration = folder / "turnserver.conf"
-    configuration.write_text(
-        "\n".join(
-            (
-                f"listening-ip={host}",
-                f"listening-port={port}",
-                f"relay-ip={host}",
-                "realm=testing",
-                "lt-cred-mech",
-                f"user={USERNAME}:{PASSWORD}",
-                f"stale-nonce={STALE_NONCE_S}",
-                f"userdb={folder / 'turndb'}",
-                f"pidfile={folder / 'pid'}",
-                "log-file=stdout",
-                "verbose",
-                "no-tls",
-                "no-dtls",
-                "no-cli",
-                "allow-loopback-peers",
-                *options,
-            )
-        )
-    )
+    settings = folder / "turnserver.conf"
+    settings.write_text(configuration(host, port, folder, *options))
     async with trio.open_nursery() as nursery:
         with (folder / "coturn.log").open("wb") as log:
-            command = [program, "-c", str(configuration)]
+            command = [program, "-c", str(settings)]
 
             async def run(task_status: trio.TaskStatus[None]) -> None:
                 task_status.started()

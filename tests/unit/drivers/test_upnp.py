@@ -21,8 +21,10 @@ class FakeRouter:
         self.is_there = True
         self.added = []
         self.deleted = []
+        self.searches = 0
 
     def discover(self):
+        self.searches += 1
         if not self.is_there:
             raise Exception("Success")  # noqa: TRY002 - as the library does
 
@@ -51,7 +53,7 @@ def router(monkeypatch):
     router = FakeRouter()
 
     class Library:
-        UPnP = staticmethod(lambda: router)
+        UPnP = staticmethod(lambda **_: router)
 
     monkeypatch.setattr(upnp, "miniupnpc", Library)
     return router
@@ -69,6 +71,7 @@ async def test_the_wanted_port_is_asked_for_with_its_lease(router, control):
     assert (mapped.method, mapped.lifetime_s) == (MappingMethod.UPNP, 1200)
     await control.unmap(mapped)
     assert router.deleted == [(4000, "UDP")]
+    assert router.searches == 1
 
 
 async def test_a_port_that_is_taken_is_replaced_by_another(router, control):
@@ -110,9 +113,20 @@ async def test_a_router_without_an_address_is_of_no_use(router, control, externa
 
 async def test_a_mapping_that_cannot_be_returned_is_left(router, control):
     mapped = await control.map(4000, 4000, 1200)
+    control._found = None
     router.is_there = False
     await control.unmap(mapped)
     assert router.deleted == []
+
+
+async def test_a_router_that_fails_is_searched_for_again(router, control):
+    await control.map(4000, 4000, 1200)
+    router.taken |= {4000, 6024}
+    with pytest.raises(MappingRefused):
+        await control.map(4000, 4000, 1200)
+    router.taken.clear()
+    await control.map(4000, 4000, 1200)
+    assert router.searches == 2
 
 
 async def test_without_the_library_the_extra_is_named(monkeypatch, control):
