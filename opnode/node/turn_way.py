@@ -105,6 +105,8 @@ class TurnMeetingWay:
             self._turn.add(heard.candidates)
             self._try(self._turn.endpoints())
             heard = await self._host.wait_heard()
+            # What the peer signals is under the keys of both: no replay of an offer.
+            self._checks.trust()
 
     async def _follow_server(self) -> None:
         """Tell the peer of a relayed address that the offer or answer did not name."""

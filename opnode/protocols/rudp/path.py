@@ -327,3 +327,21 @@ class Path:
         if len(self._probes) >= _MAX_PROBES:
             del self._probes[next(iter(self._probes))]
         self._probes[token] = Probe(now, size)
+
+
+class PathPacket(NamedTuple):
+    """A packet for one path that carries no data.
+
+    Attributes:
+        path: Where it goes.
+        id_index: The index of the peer's connection id that it bears.
+        challenge: The token to be answered, or empty.
+        responses: Tokens that are answered.
+        size: Its size; what the frames do not fill is padding.
+    """
+
+    path: Path
+    id_index: int
+    challenge: bytes
+    responses: tuple[bytes, ...]
+    size: int

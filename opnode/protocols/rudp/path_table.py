@@ -7,13 +7,13 @@ came. Every move is make-before-break: data goes to an address that has answered
 
 import random
 from collections.abc import Callable
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 from opnode.core.addresses import Endpoint, is_carried
 from opnode.core.crypto import keyed_digest
 from opnode.protocols.rudp.config import RudpConfig
 from opnode.protocols.rudp.mtu_search import BASE_SIZE
-from opnode.protocols.rudp.path import CARRIED_RANK, Path, PathState
+from opnode.protocols.rudp.path import CARRIED_RANK, Path, PathPacket, PathState
 from opnode.protocols.rudp.path_choice import PathChoice, best_of
 from opnode.protocols.rudp.path_ids import PathIds
 from opnode.protocols.rudp.path_watch import PathWatch, Silence
@@ -30,24 +30,6 @@ _MOVE_TIMEOUTS = 3
 _TIMEOUT_ROUND_TRIPS = 3
 # A path that failed so often, a keep-alive apart, is forgotten.
 _MAX_FAILURES = 4
-
-
-class PathPacket(NamedTuple):
-    """A packet for one path that carries no data.
-
-    Attributes:
-        path: Where it goes.
-        id_index: The index of the peer's connection id that it bears.
-        challenge: The token to be answered, or empty.
-        responses: Tokens that are answered.
-        size: Its size; what the frames do not fill is padding.
-    """
-
-    path: Path
-    id_index: int
-    challenge: bytes
-    responses: tuple[bytes, ...]
-    size: int
 
 
 class ProbeTimer(Protocol):
@@ -424,7 +406,10 @@ class PathTable:
 
     def _on_claim(self, path: Path, active: Path, now: float) -> None:
         """The peer's newest packet came from elsewhere: it moved, or it was copied."""
-        if path.is_refused and self.watch.silence.value < Silence.LEAVE.value:
+        # The peer may not know yet that a better path works; it follows us (R-67).
+        is_worse = self._initiator and path.rank > active.rank
+        is_heard = self.watch.silence.value < Silence.LEAVE.value
+        if is_heard and (path.is_refused or is_worse):
             return
         if path.is_validated:
             if not self._is_held(path, now):
@@ -455,7 +440,10 @@ class PathTable:
 
     def _refuse_claim(self, active: Path) -> None:
         claimant = self.claimant
-        if claimant and claimant.receive_index == active.receive_index:
+        # What the driver named is no copy: the ends may begin on different paths.
+        if claimant is None or claimant.is_local_choice:
+            return
+        if claimant.receive_index == active.receive_index:
             claimant.is_refused = True
             self.claimant = None
 

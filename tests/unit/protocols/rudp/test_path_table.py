@@ -4,9 +4,9 @@ import random
 
 from opnode.core.addresses import Endpoint
 from opnode.protocols.rudp.config import RudpConfig
-from opnode.protocols.rudp.path import Path, PathState
+from opnode.protocols.rudp.path import Path, PathPacket, PathState
 from opnode.protocols.rudp.path_ids import ID_WINDOW
-from opnode.protocols.rudp.path_table import PathPacket, PathTable
+from opnode.protocols.rudp.path_table import PathTable
 
 FIRST = Endpoint("192.0.2.2", 4002)
 SECOND = Endpoint("198.51.100.7", 4003)
@@ -255,3 +255,42 @@ def test_a_claim_asks_for_data_at_once_and_again_when_a_packet_fits():
     assert desk.table.takes_claim()
     desk.run(SECOND, 0, 1.0, size=1200)
     assert not desk.table.takes_claim()
+
+
+def test_the_initiator_follows_to_no_path_of_a_higher_rank_while_its_own_answers():
+    desk = Desk()
+    desk.table.add(SECOND, 0.0, None)
+    desk.table.set_rank(SECOND, 1)
+    desk.answer(0.1, SECOND)
+    desk.run(SECOND, 1, 0.2)
+    assert desk.active == FIRST
+    desk.table.on_eliciting_sent(1.0)
+    for step in range(1, 8):
+        now = 1.0 + step * PTO
+        desk.table.handle_deadline(now)
+        desk.answer(now, SECOND)
+        desk.run(SECOND, 1, now)
+    assert desk.active == SECOND
+
+
+def test_the_responder_follows_to_a_path_of_any_rank():
+    for rank in (0, 1):
+        desk = Desk(initiator=False)
+        desk.table.add(SECOND, 0.0, None)
+        desk.table.set_rank(SECOND, rank)
+        desk.answer(0.1, SECOND)
+        desk.run(SECOND, 1, 0.2)
+        assert desk.active == SECOND
+
+
+def test_a_path_that_we_named_is_no_copy_although_it_bears_the_first_id():
+    """The ends may begin on different paths: one direct, the other through TURN."""
+    desk = Desk(initiator=False)
+    desk.run(FIRST, 0, 0.05)
+    desk.table.add(SECOND, 0.1, None)
+    desk.run(SECOND, 0, 0.2)
+    desk.answer(0.3, FIRST)
+    desk.run(SECOND, 0, 0.4)
+    desk.table.handle_deadline(1.0)
+    desk.answer(1.0, SECOND)
+    assert desk.active == SECOND
