@@ -37,8 +37,8 @@ class BindingLifetimeConfig:
     cap_s: float = 120.0
     floor_s: float = 10.0
     growth: float = 1.5
-    resolution: float = 1.2
-    margin_s: float = 2.0
+    resolution: float = 1.1
+    margin_s: float = 1.5
     recheck_s: float = 1800.0
     search_again_s: float = 21_600.0
 

@@ -8,7 +8,10 @@ from opnode.node.knocker import HEARD_S, WORD_LENGTH, Knock, Knocker
 from opnode.testing.nat_behaviour import NatBehaviour
 from opnode.testing.overlay import open_overlay
 
-STRICT = NatBehaviour(timeout_s=30.0)
+STRICT = NatBehaviour(timeout_s=5.0)
+QUIET_S = 15.0
+"""So long after its start a node has nothing to do yet, until half a minute is over."""
+
 ALONE = NodeConfig(nat_keepalive_s=10_000.0)
 """Such a node writes to its introducers once and leaves them in silence."""
 
@@ -40,17 +43,16 @@ async def test_after_a_silence_that_the_nat_does_not_bear_it_gets_not_in(
 ):
     async with open_overlay(3) as overlay:
         node = await overlay.user(behind=STRICT, config=ALONE)
-        await trio.sleep(60)
+        await trio.sleep(QUIET_S)
         assert await knocker_of(node).knock(*door_of(node)) is Knock.LOST
 
 
 async def test_the_knock_itself_opens_nothing(autojump_clock):
     async with open_overlay(3) as overlay:
         node = await overlay.user(behind=STRICT, config=ALONE)
-        await trio.sleep(60)
+        await trio.sleep(QUIET_S)
         for _ in range(3):
             assert await knocker_of(node).knock(*door_of(node)) is Knock.LOST
-            await trio.sleep(5)
 
 
 async def test_an_introducer_that_knows_us_no_more_says_so(autojump_clock):
