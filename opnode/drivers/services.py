@@ -70,7 +70,7 @@ class ServicesConfig:
     wanted: int = 2
     announce_s: float = 600.0
     announced_to: int = 8
-    first_retry_s: float = 30.0
+    first_retry_s: float = 300.0
     retry_s: float = 14_400.0
 
 
