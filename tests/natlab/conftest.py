@@ -15,7 +15,7 @@ from simulations.natlab.lab import Lab
 from simulations.natlab.nodes import open_network
 from simulations.natlab.spec import LabSpec, parse_words
 
-LIMIT_S = 60
+LIMIT_S = 90
 HERE = "tests/natlab"
 
 
