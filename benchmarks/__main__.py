@@ -56,7 +56,7 @@ def connect_command(connects: int, nodes: int, *, as_json: bool) -> None:
 @click.option("--users", default=200, show_default=True, type=click.IntRange(20, 2000))
 @click.option("--set-ups", default=100, show_default=True, type=click.IntRange(1))
 @click.option("--many", default=1000, show_default=True, type=click.IntRange(0))
-@click.option("--long-calls", default=100, show_default=True, type=click.IntRange(0))
+@click.option("--long-calls", default=20, show_default=True, type=click.IntRange(0))
 @as_json
 def calls_command(  # noqa: PLR0913, PLR0917 - one argument per option
     runs: int,

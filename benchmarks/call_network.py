@@ -62,7 +62,8 @@ class CallPlan:
         users: everybody calls and is called.
         set_ups: one after the other, and as many at once (half of the users at most).
         many: set-ups for the share that fails.
-        long_calls: that last an hour.
+        long_calls: that last an hour, at five seconds of CPU each; a hundred of them
+            take longer than all the rest.
     """
 
     nodes: int = 30
@@ -70,7 +71,7 @@ class CallPlan:
     users: int = 200
     set_ups: int = 100
     many: int = 1000
-    long_calls: int = 100
+    long_calls: int = 20
 
 
 class SetUp(NamedTuple):
