@@ -26,7 +26,7 @@ import trio
 import opnode
 from benchmarks.figures import Measure, Report, measure
 from benchmarks.neighbourhood import LOOPBACK, other_process, swallow
-from opnode.drivers.network import Network, NetworkConfig, SystemNetwork
+from opnode.drivers.network.network import Network, NetworkConfig, SystemNetwork
 from opnode.protocols.rudp.config import RudpConfig
 from opnode.protocols.rudp.congestion import CongestionAlgorithm
 from opnode.protocols.rudp.packet import MAX_PACKET_SIZE

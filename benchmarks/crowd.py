@@ -30,7 +30,7 @@ from opnode.core.peerfile import LocationCertificate, unpack_certificate_untrust
 from opnode.drivers.connection_paths import Path, PathKind
 from opnode.drivers.connection_table import ConnectionTable
 from opnode.drivers.connections import Connection
-from opnode.drivers.network import SystemNetwork
+from opnode.drivers.network.network import SystemNetwork
 from opnode.drivers.socket_hub import SocketHub
 from opnode.protocols.rudp.config import RudpConfig
 from opnode.protocols.rudp.connection import RudpConnection

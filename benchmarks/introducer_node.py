@@ -14,7 +14,7 @@ import trio
 
 import opnode
 from benchmarks.neighbourhood import LOOPBACK
-from opnode.node.introducers import INTRODUCERS
+from opnode.node.presence.introducers import INTRODUCERS
 from opnode.protocols.introductions.introducer import IntroducerConfig
 from opnode.testing.overlay import entry_of
 

@@ -24,7 +24,7 @@ from benchmarks.namespaces import become_punctual, enter
 from opnode.core.addresses import Endpoint
 from opnode.drivers.connection_paths import Path, PathKind
 from opnode.drivers.connections import Connection
-from opnode.drivers.network import SystemNetwork
+from opnode.drivers.network.network import SystemNetwork
 from opnode.protocols.rudp.config import RudpConfig
 from opnode.protocols.rudp.congestion import CongestionAlgorithm
 from opnode.protocols.rudp.connection import RudpConnection

@@ -24,7 +24,7 @@ import trio
 
 import opnode
 from benchmarks.figures import BenchmarkError, leaves
-from opnode.drivers.network import Network, NetworkConfig, SystemNetwork
+from opnode.drivers.network.network import Network, NetworkConfig, SystemNetwork
 from opnode.testing.overlay import entry_of
 
 HEADER = struct.Struct(">cQ")

@@ -20,8 +20,8 @@ from opnode.core.crypto import SigningKey
 from opnode.core.ids import node_id_of
 from opnode.drivers.connection_paths import Path, PathKind
 from opnode.drivers.connections import Connection
-from opnode.drivers.network import SystemNetwork
-from opnode.drivers.relay_path import RelayPaths
+from opnode.drivers.network.network import SystemNetwork
+from opnode.drivers.relay.path import RelayPaths
 from opnode.drivers.rpc.rpc import Rpc
 from opnode.protocols.rudp.config import RudpConfig
 from opnode.protocols.rudp.connection import RudpConnection

@@ -10,7 +10,7 @@ from trio.abc import Clock
 
 from opnode.core.addresses import Endpoint
 from opnode.core.errors import ConfigError, NetworkError
-from opnode.drivers.network import DatagramSocket, Network, segments_of
+from opnode.drivers.network.network import DatagramSocket, Network, segments_of
 
 Pair = tuple[DatagramSocket, DatagramSocket]
 

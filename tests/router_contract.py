@@ -8,10 +8,10 @@ import random
 import pytest
 from trio.abc import Clock
 
-from opnode.drivers.home_router import HomeRouter
-from opnode.drivers.mappings import MappingMethod
-from opnode.drivers.network import Network
-from opnode.drivers.router_control import RouterControl
+from opnode.drivers.network.network import Network
+from opnode.drivers.router.control import RouterControl
+from opnode.drivers.router.home_router import HomeRouter
+from opnode.drivers.router.mappings import MappingMethod
 
 LIFETIME_S = 600
 

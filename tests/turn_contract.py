@@ -12,10 +12,10 @@ from trio.abc import Clock
 
 from opnode.core.addresses import Candidate, Endpoint
 from opnode.drivers.asyncio_island import open_island
-from opnode.drivers.network import Buffer, DatagramSocket, Network, segments_of
+from opnode.drivers.network.network import Buffer, DatagramSocket, Network, segments_of
 from opnode.drivers.socket_hub import SocketHub
-from opnode.drivers.turn import TurnClient, TurnServer
-from opnode.drivers.turn_allocation import TurnConfig
+from opnode.drivers.turn.allocation import TurnConfig
+from opnode.drivers.turn.turn import TurnClient, TurnServer
 
 CONNECTION = b"\x01" * 8
 WAIT_S = 5.0

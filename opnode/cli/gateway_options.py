@@ -14,7 +14,7 @@ import click
 from opnode.cli.options import EndpointType
 from opnode.core.addresses import Endpoint
 from opnode.core.errors import ConfigError
-from opnode.drivers.websocket_client import GatewayTrust, check_trust
+from opnode.drivers.websocket.client import GatewayTrust, check_trust
 from opnode.node.config import WebSocketOffer
 from opnode.protocols.websocket import GatewayUrl
 

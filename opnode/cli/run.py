@@ -57,8 +57,8 @@ from opnode.daemon.services import (
     FileFailed,
     FileProgress,
 )
-from opnode.drivers.turn import TurnServer
-from opnode.drivers.websocket_client import GatewayTrust
+from opnode.drivers.turn.turn import TurnServer
+from opnode.drivers.websocket.client import GatewayTrust
 from opnode.node.bootstrap import BootstrapEntry, read_seeds_file
 from opnode.node.config import EVERY_INTERFACE, NodeConfig, Role, WebSocketOffer
 from opnode.node.data_directory import default_data_directory

@@ -9,7 +9,7 @@ from typing import Final
 
 from opnode.daemon.figures import Attempt, Nat, NodeFigures, PortMapping
 from opnode.daemon.judgement import Finding, Health, count
-from opnode.drivers.port_mapping import MappingState
+from opnode.drivers.router.port_mapping import MappingState
 from opnode.protocols.nat.mapping import MappingKind
 from opnode.protocols.nat.odds import NatType, Odds, odds_between, type_of
 

@@ -22,7 +22,12 @@ from typing import Protocol, TypeAlias
 import trio
 
 from opnode.core.addresses import Endpoint, carried_endpoint, is_carried
-from opnode.drivers.network import Buffer, DatagramSocket, Received, SocketStatistics
+from opnode.drivers.network.network import (
+    Buffer,
+    DatagramSocket,
+    Received,
+    SocketStatistics,
+)
 
 _log = logging.getLogger(__name__)
 

@@ -17,20 +17,20 @@ from opnode.drivers.dht.config import DelegationConfig, DhtConfig
 from opnode.drivers.dht.dht import Dht
 from opnode.drivers.dht.dialling import Dialler
 from opnode.drivers.dht.reachability import ReachabilityCheck
-from opnode.drivers.ice import IceAgent
+from opnode.drivers.ice.ice import IceAgent
 from opnode.drivers.introductions import Introductions
-from opnode.drivers.lan import Lan
-from opnode.drivers.lan_sockets import open_lan_sockets
-from opnode.drivers.network import Network
-from opnode.drivers.port_mapping import PortMapping
-from opnode.drivers.qlog import QlogDirectory
-from opnode.drivers.qlog_trace import QlogTraces
+from opnode.drivers.lan.lan import Lan
+from opnode.drivers.lan.sockets import open_lan_sockets
+from opnode.drivers.network.network import Network
+from opnode.drivers.qlog.qlog import QlogDirectory
+from opnode.drivers.qlog.trace import QlogTraces
+from opnode.drivers.router.port_mapping import PortMapping
 from opnode.drivers.rpc.config import RpcConfig
 from opnode.drivers.rpc.rpc import Rpc
 from opnode.drivers.services import Services
 from opnode.drivers.socket_hub import SocketHub
 from opnode.drivers.store import RecordStore
-from opnode.drivers.turn import TurnClient
+from opnode.drivers.turn.turn import TurnClient
 from opnode.node.acquaintances import Acquaintances
 from opnode.node.addresses import ObservedAddresses
 from opnode.node.bootstrap import probe
@@ -39,24 +39,24 @@ from opnode.node.config import NodeConfig, Role
 from opnode.node.connector import Connector, ConnectorConfig
 from opnode.node.contact_cache import ContactCache
 from opnode.node.data_directory import DataDirectory
-from opnode.node.gateway_finder import GatewayFinder
-from opnode.node.gateway_memory import load_gateways
-from opnode.node.gateways import HELD, GatewayKeeper, gateways_of
-from opnode.node.introducers import Introducers
+from opnode.node.gateways.finder import GatewayFinder
+from opnode.node.gateways.gateways import HELD, GatewayKeeper, gateways_of
+from opnode.node.gateways.memory import load_gateways
+from opnode.node.gateways.service import WebSocketService
 from opnode.node.joining import Joiner
 from opnode.node.keys import NodeKeys
-from opnode.node.knocker import Knocker
 from opnode.node.neighbours import Neighbours, OwnEndpoints
 from opnode.node.network_watch import NetworkChange, NetworkWatch
 from opnode.node.outlets import Outlets, port_mappers, told_of
-from opnode.node.port_forecast import PortForecast
-from opnode.node.port_probe import PortProbe
-from opnode.node.presence import PresenceConfig, PresenceKeeper
-from opnode.node.publishing import PresencePublisher
+from opnode.node.ports.forecast import PortForecast
+from opnode.node.ports.probe import PortProbe
+from opnode.node.presence.introducers import Introducers
+from opnode.node.presence.knocker import Knocker
+from opnode.node.presence.presence import PresenceConfig, PresenceKeeper
+from opnode.node.presence.publishing import PresencePublisher
 from opnode.node.relaying import Relaying
 from opnode.node.roles import RoleKeeper
-from opnode.node.turn_way import TurnWays
-from opnode.node.websocket_service import WebSocketService
+from opnode.node.ways.turn import TurnWays
 from opnode.protocols.binding_lifetime import BindingLifetime, BindingLifetimeConfig
 from opnode.protocols.introductions.desk import IntroductionDesk
 from opnode.protocols.introductions.handshake import Handshakes

@@ -20,7 +20,7 @@ import trio
 
 from opnode.core.addresses import Endpoint, reaches
 from opnode.core.errors import ConfigError, NetworkError, RequestRefused, RequestTimeout
-from opnode.drivers.network import Network
+from opnode.drivers.network.network import Network
 from opnode.drivers.rpc.rpc import Rpc
 from opnode.protocols.websocket import GatewayUrl
 

@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Final
 
 from opnode.core.addresses import Endpoint
-from opnode.drivers.turn import TurnServer
-from opnode.drivers.websocket_client import GatewayTrust
-from opnode.drivers.websocket_gateway import GatewayConfig
+from opnode.drivers.turn.turn import TurnServer
+from opnode.drivers.websocket.client import GatewayTrust
+from opnode.drivers.websocket.gateway import GatewayConfig
 from opnode.node.bootstrap import BootstrapEntry
 from opnode.protocols.introductions.introducer import IntroducerConfig
 from opnode.protocols.relay import RelayConfig

@@ -33,18 +33,18 @@ from opnode.drivers.clock import WallClock
 from opnode.drivers.connection_paths import PathKind
 from opnode.drivers.connection_table import ConnectionTable
 from opnode.drivers.connections import Connection
-from opnode.drivers.ice import IceAgent, IceSession
+from opnode.drivers.ice.ice import IceAgent, IceSession
 from opnode.drivers.introductions import Introductions
 from opnode.node.acquaintances import Acquaintances
-from opnode.node.attempts import AttemptLog
-from opnode.node.direct import CLOSE_S, Attempt, Cause
-from opnode.node.meeting import Beginnings, Meeting, MeetingLinks
 from opnode.node.network_watch import NetworkChange
-from opnode.node.offering import Offering
-from opnode.node.opening import Opening
 from opnode.node.parcels import Parcels
-from opnode.node.signalling import Switchboard
-from opnode.node.ways import WayMaker, Words
+from opnode.node.ways.attempts import AttemptLog
+from opnode.node.ways.direct import CLOSE_S, Attempt, Cause
+from opnode.node.ways.meeting import Beginnings, Meeting, MeetingLinks
+from opnode.node.ways.offering import Offering
+from opnode.node.ways.opening import Opening
+from opnode.node.ways.signalling import Switchboard
+from opnode.node.ways.ways import WayMaker, Words
 from opnode.protocols.introductions.desk import IntroductionDesk
 from opnode.protocols.introductions.events import IncomingWithdrawn
 from opnode.protocols.introductions.messages import MAX_EARLY_DATA

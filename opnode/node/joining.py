@@ -14,7 +14,7 @@ import trio
 
 from opnode.drivers.dht.contacts import KnownContact
 from opnode.drivers.dht.dht import Dht
-from opnode.drivers.network import Network
+from opnode.drivers.network.network import Network
 from opnode.drivers.rpc.rpc import Rpc
 from opnode.node.bootstrap import (
     BootstrapEntry,

@@ -11,7 +11,7 @@ from opnode.core.addresses import Endpoint, is_wildcard, may_name
 from opnode.core.ids import PeerId
 from opnode.core.interfaces import InterfaceAddress, InterfaceKind
 from opnode.core.peerfile import Location, Presence
-from opnode.drivers.lan import Lan
+from opnode.drivers.lan.lan import Lan
 from opnode.node.acquaintances import Acquaintances
 from opnode.node.bootstrap import BootstrapEntry
 from opnode.node.network_watch import NetworkChange

@@ -15,7 +15,7 @@ from typing import Final
 import trio
 
 from opnode.drivers.clock import WallClock
-from opnode.drivers.network import Network
+from opnode.drivers.network.network import Network
 
 logger = logging.getLogger(__name__)
 

@@ -38,9 +38,8 @@ from opnode.drivers.background import open_background
 from opnode.drivers.clock import WallClock, system_wall_clock
 from opnode.drivers.connections import Connection
 from opnode.drivers.dht.dht import Dht
-from opnode.drivers.network import Network, SystemNetwork
+from opnode.drivers.network.network import Network, SystemNetwork
 from opnode.node.assembly import Parts, World, assemble
-from opnode.node.attempts import AttemptStatistics
 from opnode.node.bootstrap import BootstrapEntry
 from opnode.node.checkup import Checkup
 from opnode.node.config import NodeConfig, Role
@@ -57,7 +56,8 @@ from opnode.node.keys import (
 from opnode.node.node_statistics import NodeStatistics
 from opnode.node.peer_view import PeerView, is_presence, view_of
 from opnode.node.peer_watch import PeerWatch
-from opnode.node.presence import PresenceKeeper
+from opnode.node.presence.presence import PresenceKeeper
+from opnode.node.ways.attempts import AttemptStatistics
 from opnode.node.whereabouts import Whereabouts
 from opnode.node.wiring import (
     wire_gateways,

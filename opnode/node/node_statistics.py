@@ -15,19 +15,19 @@ from opnode.core.peerfile import (
 )
 from opnode.drivers.dht.dht import DhtStatistics
 from opnode.drivers.introductions import IntroductionsStatistics
-from opnode.drivers.port_mapping import PortMappingStatus
+from opnode.drivers.router.port_mapping import PortMappingStatus
 from opnode.drivers.rpc.config import RpcStatistics
 from opnode.drivers.socket_hub import HubStatistics
-from opnode.drivers.turn import TurnStatistics
-from opnode.drivers.websocket_gateway import GatewayStatistics
+from opnode.drivers.turn.turn import TurnStatistics
+from opnode.drivers.websocket.gateway import GatewayStatistics
 from opnode.node.addresses import Ipv6Statistics
-from opnode.node.attempts import AttemptStatistics
 from opnode.node.config import Role
-from opnode.node.gateways import GatewaysStatistics
-from opnode.node.introducers import IntroducersStatistics
+from opnode.node.gateways.gateways import GatewaysStatistics
 from opnode.node.network_watch import NetworkWatchStatistics
-from opnode.node.port_forecast import ForecastStatistics
-from opnode.node.relay_way import RelayUse
+from opnode.node.ports.forecast import ForecastStatistics
+from opnode.node.presence.introducers import IntroducersStatistics
+from opnode.node.ways.attempts import AttemptStatistics
+from opnode.node.ways.relay import RelayUse
 from opnode.protocols.nat.mapping import Mapping
 from opnode.protocols.reachability import ReachabilityStatistics
 from opnode.protocols.relay import RelayStatistics

@@ -10,17 +10,17 @@ import trio
 
 from opnode.core.addresses import Endpoint
 from opnode.core.crypto import random_bytes
-from opnode.drivers.home_router import find_home_routers
-from opnode.drivers.mappings import PortMapper
-from opnode.drivers.network import Network
-from opnode.drivers.port_mapping import (
+from opnode.drivers.network.network import Network
+from opnode.drivers.router.control import RouterControl
+from opnode.drivers.router.home_router import find_home_routers
+from opnode.drivers.router.mappings import PortMapper
+from opnode.drivers.router.port_mapping import (
     MAPPING_OFF,
     PortMapping,
     PortMappingStatus,
 )
-from opnode.drivers.router_control import RouterControl
-from opnode.drivers.turn import TurnClient, TurnStatistics
-from opnode.drivers.upnp import UpnpControl
+from opnode.drivers.router.upnp import UpnpControl
+from opnode.drivers.turn.turn import TurnClient, TurnStatistics
 
 
 class Outlets:

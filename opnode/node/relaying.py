@@ -8,12 +8,12 @@ import random
 
 import trio
 
-from opnode.drivers.relay_path import RelayPaths
-from opnode.drivers.relay_service import RelayService
+from opnode.drivers.relay.path import RelayPaths
+from opnode.drivers.relay.service import RelayService
 from opnode.drivers.rpc.rpc import Rpc
 from opnode.drivers.services import Services
 from opnode.drivers.socket_hub import SocketHub
-from opnode.node.relay_way import RelayUse, RelayWays
+from opnode.node.ways.relay import RelayUse, RelayWays
 from opnode.protocols.relay import RelayConfig, RelayStatistics
 from opnode.protocols.rpc.messages import MAX_ALTERNATES
 

@@ -19,7 +19,7 @@ from typing import Annotated, Final
 import msgspec
 
 from opnode.core.errors import ConfigError
-from opnode.drivers.turn import TurnServer, TurnTransport
+from opnode.drivers.turn.turn import TurnServer, TurnTransport
 
 _FIELD: Final = "turn_servers"
 _MAX_BYTES: Final = 1 << 16

@@ -5,14 +5,14 @@ Owns whether datagrams pass, in both directions. Refuses to delay or lose single
 
 from opnode.core.addresses import Endpoint
 from opnode.core.interfaces import InterfaceAddress
-from opnode.drivers.network import (
+from opnode.drivers.network.changes import Addresses
+from opnode.drivers.network.network import (
     Buffer,
     DatagramSocket,
     Network,
     Received,
     SocketStatistics,
 )
-from opnode.drivers.network_changes import Addresses
 
 
 class BlockedNetwork:

@@ -11,7 +11,7 @@ from typing import Final
 import trio
 
 from opnode.core.addresses import Endpoint
-from opnode.drivers.network import DatagramSocket, Network, segments_of
+from opnode.drivers.network.network import DatagramSocket, Network, segments_of
 from opnode.protocols.port_control import SERVER_PORT
 
 _PCP_REQUEST: Final = struct.Struct("!BBHI16s12sB3xHH16s")

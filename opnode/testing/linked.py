@@ -17,7 +17,7 @@ from opnode.core.peerfile import Identity, LocationCertificate, certify_location
 from opnode.drivers.connection_paths import Path, PathKind
 from opnode.drivers.connection_table import ConnectionTable, ConnectionTraces
 from opnode.drivers.connections import Connection
-from opnode.drivers.network import Network
+from opnode.drivers.network.network import Network
 from opnode.drivers.socket_hub import SocketHub
 from opnode.protocols.rudp.config import RudpConfig
 from opnode.protocols.rudp.connection import RudpConnection

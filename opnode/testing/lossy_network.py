@@ -10,14 +10,14 @@ import random
 from opnode.core.addresses import Endpoint
 from opnode.core.errors import ConfigError
 from opnode.core.interfaces import InterfaceAddress
-from opnode.drivers.network import (
+from opnode.drivers.network.changes import Addresses
+from opnode.drivers.network.network import (
     Buffer,
     DatagramSocket,
     Network,
     Received,
     SocketStatistics,
 )
-from opnode.drivers.network_changes import Addresses
 
 
 class LossyNetwork:

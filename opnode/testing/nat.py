@@ -23,8 +23,8 @@ import trio
 from opnode.core.addresses import Endpoint
 from opnode.core.errors import ConfigError
 from opnode.core.interfaces import InterfaceAddress
-from opnode.drivers.network import DatagramSocket
-from opnode.drivers.network_changes import Addresses
+from opnode.drivers.network.changes import Addresses
+from opnode.drivers.network.network import DatagramSocket
 from opnode.testing.nat_behaviour import Dependence, NatBehaviour
 from opnode.testing.nat_table import NatTable, NatTableStatistics
 from opnode.testing.virtual_network import (

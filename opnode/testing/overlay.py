@@ -15,7 +15,7 @@ import trio
 from opnode.core.addresses import Endpoint
 from opnode.drivers.background import open_background
 from opnode.drivers.clock import WallClock
-from opnode.drivers.network import Network
+from opnode.drivers.network.network import Network
 from opnode.node.bootstrap import BootstrapEntry
 from opnode.node.config import EVERY_INTERFACE, NodeConfig, Role
 from opnode.node.node import OverlayNode, open_node

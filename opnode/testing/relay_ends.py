@@ -7,9 +7,9 @@ import trio
 
 from opnode.core.addresses import Endpoint
 from opnode.core.ids import node_id_of
-from opnode.drivers.network import Network
-from opnode.drivers.relay_path import RelayPathConfig, RelayPaths
-from opnode.drivers.relay_service import RelayService
+from opnode.drivers.network.network import Network
+from opnode.drivers.relay.path import RelayPathConfig, RelayPaths
+from opnode.drivers.relay.service import RelayService
 from opnode.drivers.rpc.rpc import Rpc
 from opnode.drivers.socket_hub import SocketHub
 from opnode.protocols.relay import RelayConfig

@@ -14,7 +14,7 @@ from aioice import stun
 from aioice.turn import make_integrity_key
 
 from opnode.core.addresses import Endpoint
-from opnode.drivers.network import DatagramSocket, Network, segments_of
+from opnode.drivers.network.network import DatagramSocket, Network, segments_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable

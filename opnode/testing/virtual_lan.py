@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 import trio
 
 from opnode.core.addresses import Endpoint
-from opnode.drivers.lan_sockets import Address, LanSocket
+from opnode.drivers.lan.sockets import Address, LanSocket
 
 _LATENCY_S = 0.002
 _QUEUED = 256

@@ -1,4 +1,4 @@
-"""A network in memory on trio's clock: the fake behind `opnode.drivers.network`.
+"""A network in memory on trio's clock: a fake of `opnode.drivers.network.network`.
 
 Owns the journey of datagrams between virtual hosts (latency, jitter, loss, reordering,
 duplication, partitions) and a digest of everything sent. Refuses to know what the
@@ -21,8 +21,8 @@ import trio
 from opnode.core.addresses import Endpoint
 from opnode.core.errors import ConfigError, NetworkError
 from opnode.core.interfaces import InterfaceAddress
-from opnode.drivers.network import DatagramSocket
-from opnode.drivers.network_changes import Addresses
+from opnode.drivers.network.changes import Addresses
+from opnode.drivers.network.network import DatagramSocket
 from opnode.testing.virtual_socket import LAST_PORT, Arrival, Gate, VirtualSocket
 
 _FIRST_EPHEMERAL_PORT = 49_152

@@ -11,7 +11,7 @@ from typing import NamedTuple, Protocol
 import trio
 
 from opnode.core.addresses import Endpoint
-from opnode.drivers.network import (
+from opnode.drivers.network.network import (
     Buffer,
     Received,
     SocketStatistics,

@@ -17,8 +17,8 @@ import trio
 
 from opnode.core.ids import PeerId
 from opnode.node.config import NodeConfig
-from opnode.node.introducers import INTRODUCERS
 from opnode.node.node import OverlayNode
+from opnode.node.presence.introducers import INTRODUCERS
 from opnode.protocols.introductions.introducer import IntroducerConfig
 from opnode.testing.nat import InsideHost, VirtualNat
 from opnode.testing.overlay import Overlay

@@ -33,7 +33,7 @@ from trio.testing import MockClock
 from opnode.core.addresses import Endpoint
 from opnode.core.ids import claim_key, node_id_of
 from opnode.core.records import RecordKind, SignedRecord, build_chunk, build_record
-from opnode.drivers.relay_service import RelayService
+from opnode.drivers.relay.service import RelayService
 from opnode.node.node import OverlayNode
 from opnode.protocols.relay import RelayConfig
 from opnode.protocols.rpc import datagrams as d

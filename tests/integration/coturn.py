@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import trio
 
-from opnode.drivers.turn import TurnServer, TurnTransport
+from opnode.drivers.turn.turn import TurnServer, TurnTransport
 
 USERNAME, PASSWORD = "me", "a secret"
 STALE_NONCE_S = 10

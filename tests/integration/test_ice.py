@@ -8,8 +8,8 @@ import trio
 
 from opnode.core.addresses import Endpoint
 from opnode.drivers.asyncio_island import open_island
-from opnode.drivers.ice import IceAgent, IceSession
-from opnode.drivers.network import SystemNetwork
+from opnode.drivers.ice.ice import IceAgent, IceSession
+from opnode.drivers.network.network import SystemNetwork
 from opnode.drivers.socket_hub import SocketHub
 
 pytestmark = pytest.mark.integration

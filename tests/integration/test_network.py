@@ -6,7 +6,7 @@ import pytest
 
 from opnode.core.addresses import Endpoint
 from opnode.core.interfaces import InterfaceKind
-from opnode.drivers.network import (
+from opnode.drivers.network.network import (
     DatagramSocket,
     NetworkConfig,
     SystemNetwork,

@@ -9,7 +9,7 @@ pytestmark = pytest.mark.integration
 
 MOVE = """
 import subprocess, trio
-from opnode.drivers.network import SystemNetwork
+from opnode.drivers.network.network import SystemNetwork
 
 async def main():
     network = SystemNetwork()

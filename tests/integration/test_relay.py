@@ -14,7 +14,7 @@ import trio
 
 from opnode.core.addresses import Endpoint
 from opnode.drivers.connection_paths import PathKind
-from opnode.drivers.network import DatagramSocket, SystemNetwork
+from opnode.drivers.network.network import DatagramSocket, SystemNetwork
 from opnode.node.bootstrap import BootstrapEntry
 from opnode.node.config import NodeConfig, Role
 from opnode.node.node import open_node

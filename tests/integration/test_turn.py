@@ -3,9 +3,9 @@
 import pytest
 import trio
 
-from opnode.drivers.network import SystemNetwork
-from opnode.drivers.turn import TurnTransport
-from opnode.drivers.turn_allocation import TurnConfig
+from opnode.drivers.network.network import SystemNetwork
+from opnode.drivers.turn.allocation import TurnConfig
+from opnode.drivers.turn.turn import TurnTransport
 from tests.integration.coturn import STALE_NONCE_S, running_coturn
 from tests.turn_contract import TurnContract, candidate, exchanged, running_node
 

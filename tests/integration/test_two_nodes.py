@@ -4,7 +4,7 @@ import pytest
 import trio
 
 from opnode.drivers.connection_paths import PathKind
-from opnode.drivers.network import SystemNetwork
+from opnode.drivers.network.network import SystemNetwork
 from opnode.node.bootstrap import BootstrapEntry
 from opnode.node.config import EVERY_INTERFACE
 from opnode.testing.overlay import entry_of, open_seed, open_user

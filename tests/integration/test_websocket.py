@@ -12,11 +12,11 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from opnode.core.addresses import Endpoint
-from opnode.drivers.network import SystemNetwork
-from opnode.drivers.websocket_client import GatewayTrust
+from opnode.drivers.network.network import SystemNetwork
+from opnode.drivers.websocket.client import GatewayTrust
 from opnode.node.bootstrap import BootstrapEntry
 from opnode.node.config import NodeConfig, Role, WebSocketOffer
-from opnode.node.gateways import UdpState
+from opnode.node.gateways.gateways import UdpState
 from opnode.node.network_watch import NetworkChange
 from opnode.node.node import open_node
 from opnode.testing.blocked_network import BlockedNetwork

@@ -15,13 +15,13 @@ from contextlib import contextmanager
 
 import pytest
 
-from opnode.drivers import upnp
-from opnode.drivers.home_router import HomeRouter
-from opnode.drivers.mappings import MappingMethod
-from opnode.drivers.network import SystemNetwork
-from opnode.drivers.port_mapping import MappingState, PortMapping
-from opnode.drivers.router_control import RouterControl, _OldRouter
-from opnode.drivers.upnp import UpnpControl
+from opnode.drivers.network.network import SystemNetwork
+from opnode.drivers.router import upnp
+from opnode.drivers.router.control import RouterControl, _OldRouter
+from opnode.drivers.router.home_router import HomeRouter
+from opnode.drivers.router.mappings import MappingMethod
+from opnode.drivers.router.port_mapping import MappingState, PortMapping
+from opnode.drivers.router.upnp import UpnpControl
 from tests.router_contract import RouterContract
 from tests.turn_contract import wait_until
 

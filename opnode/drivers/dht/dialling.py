@@ -19,7 +19,7 @@ from opnode.core.errors import (
     RequestTimeout,
 )
 from opnode.core.ids import Contact
-from opnode.drivers.network import DatagramSocket
+from opnode.drivers.network.network import DatagramSocket
 from opnode.drivers.rpc.exchange import IncomingRequest, Indifferent
 from opnode.drivers.rpc.rpc import Rpc
 from opnode.protocols.rpc.limits import Buckets

@@ -6,7 +6,7 @@ import pytest
 
 from opnode.cli import run as run_module
 from opnode.core.addresses import Endpoint
-from opnode.drivers.websocket_client import GatewayTrust
+from opnode.drivers.websocket.client import GatewayTrust
 from opnode.node.config import WebSocketOffer
 from opnode.protocols.websocket import GatewayUrl
 

@@ -8,8 +8,8 @@ from trio.testing import memory_stream_pair
 
 from opnode.core.addresses import Endpoint
 from opnode.drivers.socket_hub import SocketHub
-from opnode.drivers.websocket_client import GatewayLink
-from opnode.drivers.websocket_gateway import WebSocketGateway
+from opnode.drivers.websocket.client import GatewayLink
+from opnode.drivers.websocket.gateway import WebSocketGateway
 from opnode.protocols.websocket import GatewayUrl
 from opnode.testing.virtual_network import VirtualNetwork
 

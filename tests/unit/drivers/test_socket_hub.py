@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from trio.abc import Clock
 
 from opnode.core.addresses import Endpoint
-from opnode.drivers.network import Buffer, Received, segments_of
+from opnode.drivers.network.network import Buffer, Received, segments_of
 from opnode.drivers.socket_hub import SocketHub
 from opnode.testing.virtual_network import VirtualNetwork
 from opnode.testing.virtual_socket import VirtualSocket

@@ -6,7 +6,7 @@ import pytest
 
 from opnode.core.addresses import Endpoint
 from opnode.core.interfaces import InterfaceAddress
-from opnode.drivers.lan import Lan
+from opnode.drivers.lan.lan import Lan
 from opnode.node.acquaintances import Acquaintances
 from opnode.node.bootstrap import BootstrapEntry
 from opnode.node.neighbours import Neighbours, OwnEndpoints

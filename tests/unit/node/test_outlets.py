@@ -3,9 +3,9 @@ import random
 import trio
 
 from opnode.core.addresses import Endpoint
-from opnode.drivers.home_router import HomeRouter
-from opnode.drivers.port_mapping import MAPPING_OFF, MappingState, PortMapping
-from opnode.drivers.router_control import RouterControl
+from opnode.drivers.router.control import RouterControl
+from opnode.drivers.router.home_router import HomeRouter
+from opnode.drivers.router.port_mapping import MAPPING_OFF, MappingState, PortMapping
 from opnode.node.outlets import Outlets, port_mappers, told_of
 from opnode.testing.home_router import FakeHomeRouter
 from opnode.testing.virtual_network import Link, VirtualNetwork

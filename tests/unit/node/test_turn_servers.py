@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from opnode.core.errors import ConfigError
-from opnode.drivers.turn import TurnTransport
+from opnode.drivers.turn.turn import TurnTransport
 from opnode.node.turn_servers import read_turn_servers
 
 GOOD = """

@@ -6,7 +6,7 @@ import trio
 
 from opnode.drivers.connection_paths import Path, PathKind
 from opnode.node.node import OverlayNode
-from opnode.node.ways import Way, WayHost, Words
+from opnode.node.ways.ways import Way, WayHost, Words
 
 LATENCY_S = 0.05
 

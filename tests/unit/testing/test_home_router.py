@@ -4,8 +4,8 @@ import pytest
 import trio
 from trio.abc import Clock
 
-from opnode.drivers.home_router import HomeRouter
-from opnode.drivers.mappings import MappingMethod
+from opnode.drivers.router.home_router import HomeRouter
+from opnode.drivers.router.mappings import MappingMethod
 from opnode.testing.home_router import FakeHomeRouter
 from opnode.testing.virtual_network import Link, VirtualHost, VirtualNetwork
 from tests.router_contract import RouterContract

@@ -8,7 +8,7 @@ from trio.abc import Clock
 
 from opnode.core.addresses import Endpoint
 from opnode.core.errors import ConfigError
-from opnode.drivers.network import segments_of
+from opnode.drivers.network.network import segments_of
 from opnode.testing.lossy_network import LossyNetwork, LossySocket
 from opnode.testing.virtual_network import VirtualNetwork
 from opnode.testing.virtual_socket import VirtualSocket

@@ -8,7 +8,7 @@ import trio
 
 from opnode.core.addresses import Endpoint
 from opnode.core.errors import ConfigError, NetworkError
-from opnode.drivers.network import Network, segments_of
+from opnode.drivers.network.network import Network, segments_of
 from opnode.testing.clock import run_deterministic
 from opnode.testing.nat import VirtualNat
 from opnode.testing.nat_behaviour import FIREWALL, PRESETS, PortAssignment

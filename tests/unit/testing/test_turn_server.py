@@ -5,7 +5,7 @@ import trio
 from trio.abc import Clock
 
 from opnode.core.addresses import Endpoint
-from opnode.drivers.turn import TurnServer, TurnTransport
+from opnode.drivers.turn.turn import TurnServer, TurnTransport
 from opnode.testing.turn_server import FakeTurnServer
 from opnode.testing.virtual_network import Link, VirtualHost, VirtualNetwork
 from tests.turn_contract import TurnContract

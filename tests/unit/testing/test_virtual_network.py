@@ -8,7 +8,7 @@ from trio.abc import Clock
 
 from opnode.core.addresses import Endpoint
 from opnode.core.errors import ConfigError
-from opnode.drivers.network import DatagramSocket
+from opnode.drivers.network.network import DatagramSocket
 from opnode.testing.clock import run_deterministic
 from opnode.testing.virtual_network import Link, VirtualHost, VirtualNetwork
 from tests.network_contract import NetworkContract, receive_datagrams, receive_one

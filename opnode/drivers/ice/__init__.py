@@ -1,0 +1,1 @@
+"""ICE on the node's one socket: candidates, checks, consent."""

@@ -1,0 +1,1 @@
+"""The neighbours on our links: asking them, answering them."""

@@ -1,0 +1,1 @@
+"""The outside world: sockets, interfaces, names, and when they change."""

@@ -1,0 +1,1 @@
+"""Logs of connections that the field's viewers read."""

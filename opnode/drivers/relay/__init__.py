@@ -1,0 +1,1 @@
+"""Relays: passing datagrams on for two others, and our end of being served."""

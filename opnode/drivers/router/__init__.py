@@ -1,0 +1,1 @@
+"""The home router: having it forward a port to us."""

@@ -1,0 +1,1 @@
+"""TURN servers that the user gave: an allocation, and paths through it."""

@@ -1,0 +1,1 @@
+"""Going around a network without UDP, and being the gateway for others."""

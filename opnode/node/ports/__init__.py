@@ -1,0 +1,1 @@
+"""Which ports the NAT in front of us gives next."""

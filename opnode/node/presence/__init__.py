@@ -1,0 +1,1 @@
+"""Being found: introducers, and the presence that names them."""

@@ -1,0 +1,1 @@
+"""A meeting of two locations and the ways between them."""
