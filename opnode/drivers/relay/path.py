@@ -114,7 +114,9 @@ class RelaySession:
         alternates: other relays that it named when it refused us; nobody's word.
     """
 
-    def __init__(self, desk: "RelayPaths", relay: Endpoint, name: bytes) -> None:
+    def __init__(
+        self, desk: "RelayPaths", relay: Endpoint, name: bytes, *, may_insist: bool
+    ) -> None:
         self.relay = relay
         self.name = name
         self.state = RelayState.JOINING
@@ -131,6 +133,7 @@ class RelaySession:
         self._again_s = desk.config.first_again_s
         self._unanswered = 0
         self._exchange: Exchange | None = None
+        self._may_insist = may_insist
         self.endpoint = desk.hub.add_carrier(self)
 
     @property
@@ -215,14 +218,27 @@ class RelaySession:
         """Join, or say again that we are here; the answer comes to us as a listener."""
         self.due_at = math.inf
         body = JoinRelay(self.name, self._member)
-        # An address that only a peer named may be anybody's: it hears of us twice.
+        # An address that only a peer named may be anybody's: it hears of us twice, and
+        # once while the peer has proven nothing, whose offer may be a replay.
         is_known = self._desk.rpc.last_heard(self.relay) is not None
+        is_single = not (is_known or self._may_insist)
         try:
             self._exchange = self._desk.rpc.start(
-                self.relay, body, self, is_patient=is_known
+                self.relay, body, self, is_patient=is_known, is_single=is_single
             )
         except RequestTimeout as error:
             self.failed(error)
+
+    def insist(self) -> None:
+        """Whoever named the relay has proven to be there: ask once more."""
+        if self._may_insist:
+            return
+        self._may_insist = True
+        is_unknown = self._desk.rpc.last_heard(self.relay) is None
+        if self._exchange is not None and is_unknown:
+            # The first answer may be on its way still; then this is said for nothing.
+            self._desk.rpc.cancel(self._exchange)
+            self.join()
 
     def answered(self, answer: Answer) -> None:
         """The relay let us in."""
@@ -329,9 +345,17 @@ class RelayPaths:
         return self.rpc.draw_secret()[:SESSION_LENGTH]
 
     def join(
-        self, relay: Endpoint, name: bytes, on_change: Callable[[RelaySession], None]
+        self,
+        relay: Endpoint,
+        name: bytes,
+        on_change: Callable[[RelaySession], None],
+        *,
+        may_insist: bool = True,
     ) -> RelaySession:
         """Become a member of a session; returns at once, `on_change` hears of it.
+
+        Without `may_insist` a relay that never answered us hears of us once only, until
+        `RelaySession.insist`.
 
         Raises:
             NetworkError: we are a member of as many as we may be, or of this one.
@@ -340,7 +364,9 @@ class RelayPaths:
             raise NetworkError(f"in {len(self._sessions)} relay sessions, the limit")
         if name in self._sessions:
             raise NetworkError("a member of this relay session already")
-        session = self._sessions[name] = RelaySession(self, relay, name)
+        session = self._sessions[name] = RelaySession(
+            self, relay, name, may_insist=may_insist
+        )
         session.on_change = on_change
         session.join()
         return session

@@ -14,7 +14,7 @@ from opnode.core.errors import RefusalCode, RequestRefused, RequestTimeout
 from opnode.core.ids import Contact
 from opnode.drivers.rpc.config import RpcConfig
 from opnode.drivers.rpc.detour import Detour, unwrap_untrusted, wrap
-from opnode.drivers.rpc.exchange import Answer, Exchange, Listener
+from opnode.drivers.rpc.exchange import Answer, Exchange
 from opnode.drivers.rpc.station import Station
 from opnode.protocols.rpc.budget import Budget
 from opnode.protocols.rpc.datagrams import (
@@ -38,7 +38,6 @@ from opnode.protocols.rpc.messages import (
     Ping,
     Register,
     RelayEnded,
-    Request,
 )
 from opnode.protocols.rpc.silence import Silence
 from opnode.protocols.rpc.surroundings import Surroundings
@@ -101,26 +100,9 @@ class Asker:
             await trio.lowlevel.checkpoint()
             self.handle_deadline(trio.current_time())
 
-    def start(
-        self,
-        destination: Endpoint,
-        body: Request,
-        listener: Listener,
-        *,
-        is_patient: bool = False,
-        is_for_another: bool = False,
-        is_by_socket: bool = False,
-    ) -> Exchange:
-        """See `Rpc.start`; with `is_by_socket` no carrier and no gateway is used."""
-        exchange = Exchange(
-            body,
-            listener,
-            is_patient=is_patient,
-            is_for_another=is_for_another,
-            is_by_socket=is_by_socket,
-        )
+    def start(self, destination: Endpoint, exchange: Exchange) -> None:
+        """See `Rpc.start`."""
         self._send(destination, exchange)
-        return exchange
 
     def cancel(self, exchange: Exchange) -> None:
         """See `Rpc.cancel`."""
@@ -259,6 +241,8 @@ class Asker:
         if failure.code == FailureCode.TOKEN_NEEDED and not exchange.is_retried:
             # The refusal brought a fresh token; ask once more with it.
             exchange.is_retried = True
+            # Somebody is there who speaks our language: no victim of a lie.
+            exchange.is_single = False
             self._send(exchange.forwarded_to or source, exchange)
             return
         self._station.counts["refused"] += 1
@@ -292,6 +276,7 @@ class Asker:
             pending,
             is_patient=exchange.is_patient or kind in _PATIENT,
             is_relayed=kind in _RELAYED,
+            is_single=exchange.is_single,
             now=now,
         )
         if kind in _SENT_FOR_OTHERS:

@@ -102,7 +102,10 @@ class Listener(Protocol):
 
 
 class Exchange:
-    """One request with its listener; a handle for ``Rpc.cancel``."""
+    """One request with its listener; a handle for ``Rpc.cancel``.
+
+    With ``is_by_socket`` no carrier and no gateway is used; else see `Rpc.start`.
+    """
 
     __slots__ = (
         "body",
@@ -111,6 +114,7 @@ class Exchange:
         "is_for_another",
         "is_patient",
         "is_retried",
+        "is_single",
         "listener",
         "pending",
     )
@@ -123,12 +127,14 @@ class Exchange:
         is_patient: bool = False,
         is_for_another: bool = False,
         is_by_socket: bool = False,
+        is_single: bool = False,
     ) -> None:
         self.body = body
         self.listener = listener
         self.is_patient = is_patient
         self.is_for_another = is_for_another
         self.is_by_socket = is_by_socket
+        self.is_single = is_single
         self.is_retried = False
         # Whom a gateway asks this for us, while no UDP gets through.
         self.forwarded_to: Endpoint | None = None

@@ -252,7 +252,8 @@ class Rpc:
     async def answers_by_udp(self, endpoint: Endpoint) -> bool:
         """Whether this node answers a PING by UDP, whatever carries the rest."""
         waiter = Waiter()
-        exchange = self._asker.start(endpoint, Ping(), waiter, is_by_socket=True)
+        exchange = Exchange(Ping(), waiter, is_by_socket=True)
+        self._asker.start(endpoint, exchange)
         try:
             await waiter.done.wait()
         finally:
@@ -315,10 +316,12 @@ class Rpc:
         *,
         is_patient: bool = False,
         is_for_another: bool = False,
+        is_single: bool = False,
     ) -> Exchange:
         """Ask without waiting: the listener hears what becomes of it.
 
-        Where there is nobody else to ask, `is_patient` repeats it more than once. With
+        Where there is nobody else to ask, `is_patient` repeats it more than once; with
+        `is_single` it is never repeated while nobody answers. With
         `is_for_another`, FIND_NODE and FIND_VALUE are not padded for whoever gave us no
         token, which costs a round trip more; nobody is a contact by answering; and it
         takes nothing from our own budget.
@@ -326,13 +329,15 @@ class Rpc:
         Raises:
             RequestTimeout: too many requests are under way.
         """
-        return self._asker.start(
-            destination,
+        exchange = Exchange(
             body,
             listener,
             is_patient=is_patient,
             is_for_another=is_for_another,
+            is_single=is_single,
         )
+        self._asker.start(destination, exchange)
+        return exchange
 
     def cancel(self, exchange: Exchange) -> None:
         """Forget a request; its listener is not called any more."""

@@ -127,6 +127,10 @@ class RelayWays:
         """Whether the other end's word is enough to send a join to this address."""
         return self._rpc.may_be_sent_to(relay)
 
+    def is_strange(self, relay: Endpoint) -> bool:
+        """Whether nobody ever answered us there."""
+        return self._rpc.last_heard(relay) is None
+
     def is_in_reach(self, relay: Endpoint) -> bool:
         """Whether frames of ours get there; if not, it is tried to change that."""
         is_in_reach = self._rpc.detour.reaches(relay)
@@ -201,7 +205,12 @@ class RelayWay:
         self._spare_since: float | None = None
         self._retry_at = 0.0
         self._retry_s = ways.config.first_retry_s
+        # Until the caller has shown that it has the keys, each host that it names gets
+        # one packet: its candidates are checked already.
+        self._is_proven = False
+        self._named: set[str] = set()
         if heard is not None:
+            self._named = {one.endpoint.host for one in heard.candidates}
             self._join_all(heard.rendezvous.relays)
 
     def opening(self) -> Words:
@@ -235,9 +244,13 @@ class RelayWay:
     # --- following the connection -----------------------------------------------------
 
     async def _hear(self, host: WayHost) -> None:
+        if host.is_initiator:
+            # The answer was made for our offer of now.
+            self._trust()
         self._join_all(host.heard.rendezvous.relays)
         while True:
             words = await host.wait_heard()
+            self._trust()
             self._join_all(words.rendezvous.relays)
             self._wake.set()
 
@@ -255,6 +268,9 @@ class RelayWay:
 
     def _settle(self, host: WayHost) -> None:
         """Bring the connection's paths in line with the sessions; let go of them."""
+        if not self._is_proven and host.connection.confirmed.is_set():
+            self._trust()
+            self._join_all(host.heard.rendezvous.relays)
         for name, session in tuple(self._sessions.items()):
             if session.is_open and name not in self._added:
                 path = Path(PathKind.RELAY, session.endpoint, session.relay)
@@ -376,10 +392,27 @@ class RelayWay:
             is_ours = point in self._own
             if not (is_ours or self._ways.may_join(point.endpoint)):
                 continue
+            if not is_ours and not self._may_write_to(point):
+                continue
             if self._ways.is_in_reach(point.endpoint):
                 self._join(point)
             else:
                 self._note(point)
+
+    def _may_write_to(self, point: RelayPoint) -> bool:
+        """Whether a host that the peer named has not been written to for it."""
+        host = point.endpoint.host
+        if self._is_proven or not self._ways.is_strange(point.endpoint):
+            return True
+        is_new = host not in self._named
+        self._named.add(host)
+        return is_new
+
+    def _trust(self) -> None:
+        """The peer has proven that it is there: join as for a relay of our own."""
+        self._is_proven = True
+        for session in tuple(self._sessions.values()):
+            session.insist()
 
     def _join(self, point: RelayPoint) -> None:
         if point.session in self._sessions:
@@ -388,7 +421,10 @@ class RelayWay:
             return
         try:
             session = self._ways.paths.join(
-                point.endpoint, point.session, self._on_change
+                point.endpoint,
+                point.session,
+                self._on_change,
+                may_insist=self._is_proven,
             )
         except NetworkError:
             # In as many sessions as we may be: this meeting has to do without.

@@ -191,6 +191,7 @@ class Transactions(Generic[Context]):
         is_patient: bool,
         is_relayed: bool,
         now: float,
+        is_single: bool = False,
     ) -> float:
         """Start the timer of a request just sent; returns when it is due.
 
@@ -200,6 +201,7 @@ class Transactions(Generic[Context]):
             is_relayed: the answer comes from a second node behind the first, so one
                 more unknown round trip is granted and nothing is measured.
             now: seconds.
+            is_single: never repeated, and waited for as long as for a relayed one.
         """
         config = self._config
         timeout_s = self.timeout_for(pending.destination)
@@ -213,6 +215,9 @@ class Transactions(Generic[Context]):
             relayed_s = timeout_s + self._first_timeout_s()
             timeout_s = min(relayed_s, max(timeout_s, config.steady_s))
             pending.is_measured = False
+        if is_single:
+            pending.patience_s = config.relayed_patience_s
+            pending.retransmissions = 0
         pending.sent_at = now
         pending.timeout_s = timeout_s
         pending.is_steady = is_patient or is_relayed

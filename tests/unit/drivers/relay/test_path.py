@@ -227,6 +227,44 @@ async def test_an_address_that_is_no_relay_hears_of_us_twice_and_no_more(
     assert alice.session.state is RelayState.ENDED
 
 
+def hear_all(socket) -> list[int]:
+    heard = []
+    while (received := socket.receive()) is not None:
+        run, step = received.buffer, received.segment_size
+        heard += [len(run[start : start + step]) for start in range(0, len(run), step)]
+    return heard
+
+
+async def test_a_relay_that_nobody_vouches_for_hears_of_us_once_until_somebody_does(
+    bench: RelayBench, autojump_clock
+):
+    at = Endpoint("203.0.113.50", 4000)
+    victim = await bench.network.host(at.host).bind(at)
+    node = await bench.user("192.0.2.2")
+    session = node.paths.join(at, NAME, lambda _: None, may_insist=False)
+    await trio.sleep(4)
+    assert session.state is RelayState.JOINING
+    assert len(hear_all(victim)) == 1
+    session.insist()
+    session.insist()
+    await trio.sleep(60)
+    assert len(hear_all(victim)) == 2
+    assert session.state is RelayState.ENDED
+
+
+async def test_one_packet_is_enough_to_join_a_relay_that_nobody_vouches_for(
+    bench: RelayBench, autojump_clock
+):
+    relay = await bench.relay(RELAY.host)
+    node = await bench.user("192.0.2.2")
+    session = node.paths.join(RELAY, NAME, lambda _: None, may_insist=False)
+    await trio.sleep(1)
+    assert session.state is RelayState.WAITING
+    session.insist()
+    await trio.sleep(60)
+    assert relay.service.statistics().opened == 1
+
+
 async def test_a_relay_that_forgot_us_is_joined_again(
     bench: RelayBench, autojump_clock
 ):

@@ -3,11 +3,14 @@
 import pytest
 import trio
 
+from opnode.core.addresses import Candidate, Endpoint
 from opnode.core.errors import PeerUnreachable, RelayLimitReached
 from opnode.drivers.connection_paths import PathKind
 from opnode.node.config import NodeConfig
 from opnode.node.node import OverlayNode
-from opnode.node.ways.relay import RelayWayConfig
+from opnode.node.ways.relay import RelayWayConfig, RelayWays
+from opnode.node.ways.ways import Words
+from opnode.protocols.introductions.messages import RelayPoint, Rendezvous
 from opnode.protocols.relay import RelayConfig
 from opnode.testing.nat_behaviour import FULL_CONE, SYMMETRIC
 from opnode.testing.overlay import Overlay, open_overlay
@@ -60,6 +63,40 @@ async def test_two_symmetric_nats_talk_by_relay_and_say_so(autojump_clock):
         figures = relay.statistics().relay
         assert figures.complete == 1
         assert figures.bytes_relayed > 20_000
+
+
+async def test_an_offer_that_may_be_a_replay_draws_one_packet_to_whoever_it_names(
+    autojump_clock,
+):
+    async with open_overlay(2, link=LINK, public=True) as overlay:
+        host = overlay.network.host("6.6.6.6")
+        victims = [await host.bind(Endpoint("6.6.6.6", port)) for port in (53, 54)]
+        callee = await overlay.user(behind="sym")
+        (ways,) = (m for m in callee.connector.way_makers if type(m) is RelayWays)
+        named = [RelayPoint(one.local, bytes([n]) * 8) for n, one in enumerate(victims)]
+        way = ways.new_way(Words(rendezvous=Rendezvous(relays=tuple(named))))
+        await trio.sleep(60)
+        await way.aclose()
+        heard = [one.receive() for one in victims]
+        drawn = [got for got in heard if got is not None]
+        assert len(drawn) == 1
+        assert len(drawn[0].buffer) == drawn[0].segment_size < 100
+
+
+async def test_a_relay_at_an_address_that_is_checked_already_waits_for_a_proof(
+    autojump_clock,
+):
+    async with open_overlay(2, link=LINK, public=True) as overlay:
+        at = Endpoint("6.6.6.6", 53)
+        victim = await overlay.network.host(at.host).bind(at)
+        callee = await overlay.user(behind="sym")
+        (ways,) = (m for m in callee.connector.way_makers if type(m) is RelayWays)
+        checked = Candidate(kind="host", endpoint=at, priority=9, foundation="h")
+        named = Rendezvous(relays=(RelayPoint(at, b"session1"),))
+        way = ways.new_way(Words(candidates=(checked,), rendezvous=named))
+        await trio.sleep(60)
+        await way.aclose()
+        assert victim.receive() is None
 
 
 async def test_nothing_is_relayed_where_the_operator_did_not_say_so(autojump_clock):
