@@ -23,7 +23,6 @@ from opnode.core.errors import (
 )
 from opnode.core.ids import short
 from opnode.core.peerfile import (
-    IntroducerEntry,
     Location,
     LocationCertificate,
     Presence,
@@ -41,7 +40,7 @@ from opnode.node.parcels import Parcels
 from opnode.node.ways.attempts import AttemptLog
 from opnode.node.ways.direct import CLOSE_S, Attempt, Cause
 from opnode.node.ways.meeting import Beginnings, Meeting, MeetingLinks
-from opnode.node.ways.offering import Offering
+from opnode.node.ways.offering import Calling, Offering
 from opnode.node.ways.opening import Opening
 from opnode.node.ways.signalling import Switchboard
 from opnode.node.ways.ways import WayMaker, Words
@@ -87,21 +86,6 @@ class ConnectorConfig:
     max_unaccepted: int = 64
     max_unconfirmed: int = 32
     transport: RudpConfig = field(default_factory=RudpConfig)
-
-
-@dataclass(slots=True, eq=False)
-class _Attempt:
-    """One outgoing connect to one location, until either side's offer succeeds.
-
-    ``introducers``: found by others who want to get there, before the offer leaves.
-    """
-
-    early_data: bytes
-    introducers: list[IntroducerEntry] = field(default_factory=list)
-    offering: Offering | None = None
-    scope: trio.CancelScope = field(default_factory=trio.CancelScope)
-    arrived: trio.Event = field(default_factory=trio.Event)
-    connection: Connection | None = None
 
 
 class Connector:
@@ -154,7 +138,7 @@ class Connector:
         self._rng = rng
         self._config = config or ConnectorConfig()
         self._rudp_config = self._config.transport
-        self._attempts: dict[bytes, _Attempt] = {}
+        self._attempts: dict[bytes, Calling] = {}
         self._live: dict[bytes, Connection] = {}
         self._meetings: dict[bytes, Meeting] = {}
         self._unconfirmed: dict[bytes, Meeting] = {}
@@ -324,10 +308,14 @@ class Connector:
             else:
                 waiting.introducers += presence.introducers
             return await self._join_attempt(waiting)
-        attempt = self._attempts[remote] = _Attempt(early_data)
+        attempt = self._attempts[remote] = Calling(early_data)
         try:
             with trio.move_on_after(self._config.attempt_s), attempt.scope:
-                await self._try_own_offer(presence, attempt, lookup_s)
+                while not await self._try_own_offer(presence, attempt, lookup_s):
+                    # The peer's own offer goes on: `_hand_over` ends this wait. But it
+                    # may end at once, as when the peer hangs up: then it is our turn.
+                    await attempt.freed.wait()
+                    attempt.freed = trio.Event()
         finally:
             del self._attempts[remote]
             attempt.arrived.set()
@@ -337,16 +325,16 @@ class Connector:
             raise PeerUnreachable(f"no path to {peer} within {seconds:.0f} s")
         return attempt.connection
 
-    async def _join_attempt(self, attempt: _Attempt) -> Connection:
+    async def _join_attempt(self, attempt: Calling) -> Connection:
         await attempt.arrived.wait()
         if attempt.connection is None:
             raise PeerUnreachable("the attempt under way failed")
         return attempt.connection
 
     async def _try_own_offer(
-        self, presence: Presence, attempt: _Attempt, lookup_s: float
-    ) -> None:
-        """Offer, and connect on the answer; or be overtaken by the peer's offer."""
+        self, presence: Presence, attempt: Calling, lookup_s: float
+    ) -> bool:
+        """Offer, and connect on the answer; false when the peer's own offer goes on."""
         started_at = trio.current_time()
         opening = await self._new_opening(None)
         meeting: Meeting | None = None
@@ -355,8 +343,7 @@ class Connector:
         except IntroductionRefused as refusal:
             if refusal.code is not RefusalCode.GLARE:
                 raise
-            # The peer's own offer wins and is on its way: answer_offer ends the wait.
-            await trio.sleep_forever()
+            return False
         finally:
             if meeting is None:
                 await opening.aclose()
@@ -375,6 +362,7 @@ class Connector:
         )
         self._enter(meeting)
         attempt.connection = meeting.connection
+        return True
 
     def _answer_early(self, incoming: IncomingIntroduction) -> bytes:
         """What our owner says to early data; its mistakes cost nothing else."""
@@ -408,7 +396,7 @@ class Connector:
         )
 
     async def _call(
-        self, presence: Presence, opening: Opening, attempt: _Attempt
+        self, presence: Presence, opening: Opening, attempt: Calling
     ) -> Meeting:
         started_at = trio.current_time()
         certificate = presence.certificate
@@ -515,11 +503,19 @@ class Connector:
             peer = short(meeting.connection.peer_id)
             logger.info("an offer of %s came to nothing: %s", peer, failure)
             meeting.scope.cancel()
+            await meeting.ended.wait()
+            self._free(meeting.remote_static)
         else:
             self._enter(meeting)
             self._hand_over(meeting)
         finally:
             del unconfirmed[meeting.offer_digest]
+
+    def _free(self, remote_static: bytes) -> None:
+        """Let whoever waits for a call from there make one."""
+        attempt = self._attempts.get(remote_static)
+        if attempt is not None:
+            attempt.freed.set()
 
     def _hand_over(self, meeting: Meeting) -> None:
         """Give an incoming connection to whoever waits for one."""

@@ -6,6 +6,7 @@ Refuses to know what the offer says and what becomes of the answer.
 
 import random
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Final
 
@@ -21,6 +22,7 @@ from opnode.core.errors import (
 )
 from opnode.core.peerfile import IntroducerEntry
 from opnode.drivers.clock import WallClock
+from opnode.drivers.connections import Connection
 from opnode.drivers.introductions import Introductions
 from opnode.node.parcels import exchange
 from opnode.protocols.introductions.session import Established, OutgoingIntroduction
@@ -165,3 +167,20 @@ def _weightiest(failures: Sequence[PeerUnreachable]) -> PeerUnreachable:
         if isinstance(failure, (IntroductionRefused, IceFailed)):
             return failure
     return failures[-1]
+
+
+@dataclass(slots=True, eq=False)
+class Calling:
+    """One outgoing connect to one location, until either side's offer succeeds.
+
+    ``introducers``: found by others who want to get there, before the offer leaves.
+    ``freed``: set when a call of the other side's came to nothing.
+    """
+
+    early_data: bytes
+    introducers: list[IntroducerEntry] = field(default_factory=list)
+    offering: Offering | None = None
+    scope: trio.CancelScope = field(default_factory=trio.CancelScope)
+    arrived: trio.Event = field(default_factory=trio.Event)
+    freed: trio.Event = field(default_factory=trio.Event)
+    connection: Connection | None = None

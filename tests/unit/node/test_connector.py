@@ -349,3 +349,23 @@ async def test_introducers_found_before_the_offer_has_left_are_asked_too(
                 await trio.sleep(0.1)
                 nursery.start_soon(connect, presence)
         assert made[0] is made[1]
+
+
+async def test_a_call_that_lost_to_one_that_ended_at_once_is_made_again(autojump_clock):
+    async with open_overlay() as overlay:
+        users = [await overlay.user(behind="port") for _ in range(2)]
+        took = []
+
+        async def call_and_hang_up(caller, callee, delay_s):
+            await trio.sleep(delay_s)
+            began_at = trio.current_time()
+            connection = await caller.connect(callee.peer_id)
+            took.append(trio.current_time() - began_at)
+            await connection.aclose()
+
+        for number in range(12):
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(call_and_hang_up, *users, 0.0)
+                nursery.start_soon(call_and_hang_up, *users[::-1], 0.02 * number)
+        assert len(took) == 24
+        assert max(took) < 5
