@@ -251,7 +251,8 @@ async def test_a_server_is_given_up_when_it_is_slow_again_and_again(
 async def test_one_dead_server_holds_nothing_up(autojump_clock, network):
     await grow(network, 26)
     await network.nodes[5].dht.put(claim(network))
-    leaf = await frugal_leaf(network)
+    usual = DhtConfig(delegation=DelegationConfig(few_bindings=True))
+    leaf = await frugal_leaf(network, dht_config=usual)
     await leaf.dht.closest_nodes(KEY)
     network.network.kill(next(iter(leaf.dht._delegation._servers)).endpoint.host)
     for work in (
