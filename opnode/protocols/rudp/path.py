@@ -102,6 +102,7 @@ class Path:
         "is_gone",
         "is_local_choice",
         "is_refused",
+        "is_silent",
         "loss",
         "mtu",
         "mtu_probe_until",
@@ -162,6 +163,8 @@ class Path:
         self.is_refused = False
         # Whether it leads nowhere any more, and is only kept for want of another.
         self.is_gone = False
+        # Whether it was left because it answered nothing, and nothing came on it since.
+        self.is_silent = False
         self._attempts = 0
         self._check_began_at = 0.0
         self._min_pto_s = min_pto_s
@@ -197,6 +200,7 @@ class Path:
         """Authentic packets of this many bytes came from the endpoint."""
         self.bytes_received += size
         self.heard_at = now
+        self.is_silent = False
         if self.state is not PathState.VALIDATED:
             self.budget += _AMPLIFICATION_LIMIT * size
 

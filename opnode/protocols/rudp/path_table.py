@@ -272,14 +272,19 @@ class PathTable:
 
     def _is_wanted(self, path: Path, active: Path) -> bool:
         """Whether data should go on a path that just answered."""
-        if path is self._preferred or active.is_gone:
+        if path is self._preferred or active.is_gone or active.is_silent:
             return True
-        if self.watch.silence is Silence.LEAVE:
+        if self._is_to_be_left:
             return True
         if not self._initiator or path.is_refused or self._preferred is not None:
             # By figures only one end moves, or both would pull at each other.
             return False
         return self._choice.prefers(path, active, self._timer.shortest_rtt_s)
+
+    @property
+    def _is_to_be_left(self) -> bool:
+        """Whether the active path owes an answer for too long."""
+        return self.watch.silence.value >= Silence.LEAVE.value
 
     # --- what leaves ------------------------------------------------------------------
 
@@ -400,6 +405,7 @@ class PathTable:
         if path is self._preferred:
             self._preferred = None
         self._choice.moved(old, path)
+        old.is_silent = self._is_to_be_left
         self.watch.reset()
         old.start_check(now)
         self._on_moved(old, path, now)
@@ -408,8 +414,7 @@ class PathTable:
         """The peer's newest packet came from elsewhere: it moved, or it was copied."""
         # The peer may not know yet that a better path works; it follows us (R-67).
         is_worse = self._initiator and path.rank > active.rank
-        is_heard = self.watch.silence.value < Silence.LEAVE.value
-        if is_heard and (path.is_refused or is_worse):
+        if not self._is_to_be_left and (path.is_refused or is_worse):
             return
         if path.is_validated:
             if not self._is_held(path, now):

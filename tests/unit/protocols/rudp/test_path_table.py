@@ -10,6 +10,7 @@ from opnode.protocols.rudp.path_table import PathTable
 
 FIRST = Endpoint("192.0.2.2", 4002)
 SECOND = Endpoint("198.51.100.7", 4003)
+RELAYED = Endpoint("100::1", 1)
 PTO = 0.1
 WINDOW = 1 << 20
 
@@ -294,3 +295,35 @@ def test_a_path_that_we_named_is_no_copy_although_it_bears_the_first_id():
     desk.table.handle_deadline(1.0)
     desk.answer(1.0, SECOND)
     assert desk.active == SECOND
+
+
+def test_a_way_that_is_found_only_after_the_last_step_is_taken_with_its_first_answer():
+    for initiator in (True, False):
+        desk = Desk(initiator=initiator)
+        desk.table.add(SECOND, 0.5, None)
+        desk.table.on_eliciting_sent(1.0)
+        for now in (1.1, 1.2, 1.3):
+            desk.packets(now)
+            desk.table.handle_deadline(now)
+        desk.table.add(RELAYED, 2.0, None)
+        assert desk.active == FIRST
+        desk.answer(2.1, RELAYED)
+        assert desk.active == RELAYED
+
+
+def test_data_that_went_back_to_a_silent_path_leaves_it_for_the_first_that_answers():
+    for is_heard, expected in ((False, RELAYED), (True, FIRST)):
+        desk = Desk()
+        desk.table.add(SECOND, 0.5, None)
+        desk.answer(0.6, SECOND)
+        desk.table.on_eliciting_sent(1.0)
+        for now in (1.1, 1.2, 1.28):
+            desk.table.handle_deadline(now)
+        assert desk.active == SECOND
+        desk.table.remove(SECOND, 1.3)
+        assert desk.active == FIRST
+        desk.table.add(RELAYED, 1.4, None)
+        if is_heard:
+            desk.run(FIRST, 0, 1.4)
+        desk.answer(1.5, RELAYED)
+        assert desk.active == expected
