@@ -85,14 +85,16 @@ class PeerConnectionsConfig:
     ``linger_s``: how long a connection that we opened stays without use: the next verb
     of a person follows within that time, and an idle connection costs keep-alives.
     ``doubt_s``: a connection silent for longer is asked before it is used again, since
-    a peer that lost power says no good-bye; ``probe_s``: how long it has to answer.
+    a peer that lost power says no good-bye; ``probe_s``: how long it has to answer:
+    where UDP stops to pass, a WebSocket and a relay take over within two seconds, and
+    the connection goes on.
     ``max_channels``: channels that one peer may have served at once.
     ``max_links``: connections served at once.
     """
 
     linger_s: float = 30.0
     doubt_s: float = 5.0
-    probe_s: float = 1.5
+    probe_s: float = 3.0
     max_channels: int = 32
     max_links: int = 1024
 

@@ -1,11 +1,14 @@
 """A network that stops to pass UDP while two talk, and gateways that die."""
 
 import itertools
+from contextlib import aclosing
 
 import pytest
 import trio
 
-from simulations.natlab.spec import Host, LabSpec, Nat, NatType
+from opnode.daemon.control_messages import Connected, Interrupted, Send, Sent
+from opnode.daemon.control_messages import TransferProgress as Progress
+from simulations.natlab.spec import Host, LabSpec, Link, Nat, NatType
 
 OFFICE = LabSpec(
     hosts={
@@ -18,6 +21,7 @@ OFFICE = LabSpec(
 )
 BLOCKED = Nat(type=NatType.BLOCKED)
 SIZE = 300_000
+LONG = 3_000_000
 LIMIT_S = 45
 
 
@@ -26,9 +30,9 @@ def files(tmp_path):
     """Files to send, each of another name."""
     numbers = itertools.count()
 
-    def make():
+    def make(size=SIZE):
         path = tmp_path / f"file{next(numbers)}"
-        path.write_bytes(bytes(SIZE))
+        path.write_bytes(bytes(size))
         return path
 
     return make
@@ -58,6 +62,36 @@ async def test_who_loses_udp_while_it_talks_goes_on_by_websocket(overlay, files)
         flows = [f for f in network.lab.flows() if f.source == address]
         assert sum(f.bytes for f in flows if f.protocol == "tcp") > SIZE
         assert not [f for f in flows if f.protocol == "udp"]
+
+
+async def test_a_transfer_that_loses_udp_goes_on_over_the_same_connection(
+    overlay, files
+):
+    line = Link(rate="10mbit")
+    office, blocked = (Nat(type=t, link=line) for t in (NatType.PORT, NatType.BLOCKED))
+    slow = LabSpec(hosts=OFFICE.hosts, nats={**OFFICE.nats, "office": office})
+    async with overlay(slow, seeds=("seed", "gate"), has_relay=True) as network:
+        a, b = network.nodes["a"], network.nodes["b"]
+        await b.add_contact("a", a)
+        await a.connect(b)
+        await path_becomes(a, b, ("direct",))
+        heard = []
+        request = Send(peer=b.peer_id, path=str(files(LONG)))
+        with trio.fail_after(LIMIT_S):
+            async with aclosing(a.events(request)) as events:
+                async for event in events:
+                    is_first = not any(isinstance(e, Progress) for e in heard)
+                    if is_first and isinstance(event, Progress):
+                        network.lab.change_nat("office", blocked)
+                    heard.append(event)
+        assert [e.reused for e in heard if isinstance(e, Connected)] == [True]
+        assert not [e for e in heard if isinstance(e, Interrupted)]
+        assert [e.resumed_at for e in heard if isinstance(e, Sent)] == [0]
+        # One connection carried bytes both ways: no other one was made for the rest.
+        row = await a.connection_to(b)
+        carried = row["carried"]
+        assert carried["direct"]["sent"] > 0
+        assert carried["relay"]["sent"] > SIZE
 
 
 async def test_a_gateway_that_dies_is_replaced_by_the_other(overlay, files):
