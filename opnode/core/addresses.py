@@ -124,6 +124,11 @@ def is_loopback(host: str) -> bool:
     return host == "::1" or host.startswith("127.")
 
 
+def is_link_local(host: str) -> bool:
+    """Tell whether no router passes an address on (RFC 3927, RFC 4291 §2.5.6)."""
+    return ipaddress.ip_address(host).is_link_local
+
+
 def is_numeric(host: str) -> bool:
     """Tell whether a host is an address and no name."""
     return _canonical_host(host) is not None

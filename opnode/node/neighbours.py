@@ -7,7 +7,7 @@ are asked, and how a call is made.
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from opnode.core.addresses import Endpoint, is_wildcard, may_name
+from opnode.core.addresses import Endpoint, is_link_local, is_wildcard, may_name
 from opnode.core.ids import PeerId
 from opnode.core.interfaces import InterfaceAddress, InterfaceKind
 from opnode.core.peerfile import Location, Presence
@@ -29,22 +29,31 @@ class OwnEndpoints:
         self._local = local
         self._look = look
         self._links: tuple[InterfaceAddress, ...] = ()
+        self._near: tuple[InterfaceAddress, ...] = ()
 
     def refresh(self) -> tuple[InterfaceAddress, ...]:
         """Look at the interfaces; those of real links that our socket listens at."""
         bound = self._local.host
         is_wild = is_wildcard(bound)
+        self._near = tuple(
+            one for one in self._look() if one.kind is InterfaceKind.LINK
+        )
         self._links = tuple(
             one
-            for one in self._look()
-            if one.kind is InterfaceKind.LINK
-            and (is_wild or one.host == bound)
+            for one in self._near
+            if (is_wild or one.host == bound)
             and (bound == "::" or (":" in one.host) == (":" in bound))
         )
         return self._links
 
     def towards(self, host: str) -> list[Endpoint]:
-        """Where a neighbour at this address reaches us, the nearest first."""
+        """Where a neighbour at this address reaches us, the nearest first.
+
+        Nowhere for others: the port is open to the whole Internet, which is not to
+        learn by asking each address who is there.
+        """
+        if not (is_link_local(host) or any(one.is_near(host) for one in self._near)):
+            return []
         named = [one for one in self._links if may_name(host, one.host)]
         named.sort(key=lambda one: not one.is_near(host))
         return [Endpoint(one.host, self._local.port) for one in named[:MAX_OWN]]

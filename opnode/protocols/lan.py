@@ -191,8 +191,11 @@ class LanDesk:
             return None
         kind, nonce = data[len(_MAGIC)], data[_HEAD:_BODY]
         if kind in (_SEEK, _HELLO):
-            datagram = self._answer(kind, nonce, data, own)
-            return self._limit(datagram, source, now) if datagram else None
+            is_for_us = own and self._is_for_us(kind, nonce, data)
+            # Before anything is signed, which is what an answer costs.
+            if not (is_for_us and self._has_turn(source, now)):
+                return None
+            return Reply(self._answer(kind, nonce, own))
         if nonce not in self._sought or kind not in (_HERE, _BACK):
             self._ignored += 1
             return None
@@ -215,24 +218,25 @@ class LanDesk:
     def _head(self, kind: int) -> bytes:
         return _MAGIC + bytes((kind,)) + self._network
 
-    def _answer(
-        self, kind: int, nonce: bytes, data: bytes, own: Sequence[Endpoint]
-    ) -> bytes:
-        """The answer to a question; nothing if it is not for us or too short."""
-        if nonce in self._sought or not own:
+    def _is_for_us(self, kind: int, nonce: bytes, data: bytes) -> bool:
+        """Whether a question is long enough and one that we answer."""
+        if nonce in self._sought:
             # Our own question, which the system hands to us as well.
-            return b""
+            return False
         if kind == _HELLO:
             is_paid = len(data) >= HELLO_SIZE
-            return self._back(nonce, own[0].port) if is_paid else b""
-        location = self.location
-        if location is None or len(data) < SEEK_SIZE:
-            return b""
-        peer_id = location.certificate.peer_id
+            return is_paid and self.node_key is not None and self.is_server()
+        if self.location is None or len(data) < SEEK_SIZE:
+            return False
         blinded = data[_BODY : _BODY + _NONCE_SIZE]
-        if blinded != _blinded(nonce, peer_id):
-            return b""
-        return self._here(nonce, location, own)
+        return blinded == _blinded(nonce, self.location.certificate.peer_id)
+
+    def _answer(self, kind: int, nonce: bytes, own: Sequence[Endpoint]) -> bytes:
+        if kind == _HELLO:
+            assert self.node_key is not None
+            return self._back(nonce, own[0].port, self.node_key)
+        assert self.location is not None
+        return self._here(nonce, self.location, own)
 
     def _here(self, nonce: bytes, location: Location, own: Sequence[Endpoint]) -> bytes:
         salt = self._draw(_NONCE_SIZE)
@@ -245,14 +249,13 @@ class LanDesk:
         assert len(datagram) <= SEEK_SIZE
         return datagram
 
-    def _back(self, nonce: bytes, port: int) -> bytes:
-        if self.node_key is None or not self.is_server():
-            return b""
-        body = self.node_key.public + port.to_bytes(_PORT_SIZE, "big")
+    def _back(self, nonce: bytes, port: int, node_key: SigningKey) -> bytes:
+        body = node_key.public + port.to_bytes(_PORT_SIZE, "big")
         signed = _back_statement(self._network, nonce, body)
-        return self._head(_BACK) + nonce + body + self.node_key.sign(signed)
+        return self._head(_BACK) + nonce + body + node_key.sign(signed)
 
-    def _limit(self, datagram: bytes, source: Endpoint, now: float) -> Reply | None:
+    def _has_turn(self, source: Endpoint, now: float) -> bool:
+        """Whether this host, and all of them, were answered seldom enough."""
         config = self._config
         full_at = max(self._full_at.pop(source.host, now), now)
         total_at = max(self._total_full_at, now)
@@ -263,11 +266,11 @@ class LanDesk:
             del self._full_at[next(iter(self._full_at))]
         if is_host_full or is_full:
             self._limited += 1
-            return None
+            return False
         self._full_at[source.host] = full_at + 1.0 / config.answers_per_s
         self._total_full_at = total_at + 1.0 / config.total_per_s
         self._answered += 1
-        return Reply(datagram)
+        return True
 
     def _open_answer(
         self, kind: int, nonce: bytes, data: bytes, source: Endpoint, wall_now: float

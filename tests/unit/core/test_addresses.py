@@ -11,6 +11,7 @@ from opnode.core.addresses import (
     carried_endpoint,
     host_bytes,
     is_carried,
+    is_link_local,
     is_loopback,
     is_public,
     may_name,
@@ -299,3 +300,10 @@ def test_names_of_carriers_are_no_addresses():
     assert not is_carried("2001:100::1")
     with pytest.raises(RemoteProtocolError, match="names one host"):
         unpack_untrusted(pack(one))
+
+
+def test_only_addresses_that_no_router_passes_on_are_of_a_link():
+    assert is_link_local("169.254.1.2")
+    assert is_link_local("fe80::1")
+    assert not is_link_local("192.168.1.2")
+    assert not is_link_local("fd00::1")

@@ -212,6 +212,19 @@ def test_answers_to_one_host_and_in_all_are_rationed(bob):
     assert ann.statistics().limited >= 4
 
 
+def test_a_question_beyond_the_rate_costs_no_signature(bob, monkeypatch):
+    ann = desk("ann", answers_per_s=1.0, answers_burst=2.0)
+    ann.node_key = NODE_KEY
+    signed = []
+    sign = SigningKey.sign
+    monkeypatch.setattr(
+        SigningKey, "sign", lambda key, data: signed.append(data) or sign(key, data)
+    )
+    for _ in range(20):
+        hear(ann, bob.hello()[1])
+    assert len(signed) == ann.statistics().answered == 3
+
+
 def test_no_more_questions_are_open_than_the_limit():
     bob = desk("bob", asking=2)
     for _ in range(5):
