@@ -12,8 +12,14 @@ from dataclasses import dataclass, replace
 
 import trio
 
-from opnode.core.addresses import Endpoint, is_public
-from opnode.core.errors import MappingRefused
+from opnode.core.addresses import (
+    Endpoint,
+    is_loopback,
+    is_public,
+    pack,
+    unpack_untrusted,
+)
+from opnode.core.errors import MappingRefused, RemoteProtocolError
 from opnode.drivers.router.mappings import Mapped, MappingMethod, PortMapper
 
 _log = logging.getLogger(__name__)
@@ -149,9 +155,10 @@ class PortMapping:
         config = self._config
         try:
             with trio.fail_after(config.attempt_s):
-                return await mapper.map(
+                mapped = await mapper.map(
                     self._internal_port, wanted_port, config.lifetime_s
                 )
+            return _checked_untrusted(mapped)
         except MappingRefused as refusal:
             self._refused(str(refusal))
         except trio.TooSlowError:
@@ -174,6 +181,24 @@ class PortMapping:
         if now != before:
             _log.info("the router forwards %s to us", now or "nothing")
             self.on_mapped(now)
+
+
+def _checked_untrusted(mapped: Mapped) -> Mapped:
+    """The same; but a router without a line says 0.0.0.0, which no peer could be told.
+
+    Raises:
+        MappingRefused: what the router forwards is no address of a host.
+    """
+    external = mapped.external
+    try:
+        unpack_untrusted(pack(external))
+    except RemoteProtocolError:
+        is_nobodys = True
+    else:
+        is_nobodys = is_loopback(external.host)
+    if is_nobodys:
+        raise MappingRefused(f"{mapped.router} has no address but {external}")
+    return mapped
 
 
 def _status_of(mapped: Mapped) -> PortMappingStatus:

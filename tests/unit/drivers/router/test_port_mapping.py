@@ -86,6 +86,20 @@ async def test_a_mapping_is_kept_for_hours_and_told_once(
     assert mapping.status.external == Endpoint(PUBLIC, 4000)
 
 
+@pytest.mark.parametrize("external", ["0.0.0.0", "255.255.255.255", "127.0.0.1"])
+async def test_a_router_without_an_address_of_its_own_forwards_nothing(
+    autojump_clock: Clock, nursery: trio.Nursery, external: str
+):
+    home = Home(external)
+    await nursery.start(home.fake.run)
+    mapping = home.mapping()
+    nursery.start_soon(mapping.run)
+    await trio.sleep(60)
+    assert home.told == []
+    assert mapping.status.state is MappingState.NONE
+    assert external in mapping.status.reason
+
+
 async def test_leaving_gives_the_port_back(
     autojump_clock: Clock, nursery: trio.Nursery
 ):
