@@ -56,6 +56,7 @@ class GatewayConfig:
         max_per_host: people behind one office's address; a host of this machine, where
             a proxy that ends TLS is, has no such limit.
         max_strangers: connections without a HELLO yet; more are closed unheard.
+        strangers_per_host: of them for one host, so that it keeps nobody else out.
         hello_s: from the TCP connection to HELLO: TLS, HTTP and three round trips of a
             slow link.
         carrier: limits of each WebSocket. A client renews its registration sooner than
@@ -65,6 +66,7 @@ class GatewayConfig:
     max_clients: int = 256
     max_per_host: int = 16
     max_strangers: int = 64
+    strangers_per_host: int = 8
     hello_s: float = 10.0
     carrier: CarrierConfig = field(default_factory=lambda: CarrierConfig(idle_s=600.0))
 
@@ -97,7 +99,7 @@ class WebSocketGateway:
         self._config = config or GatewayConfig()
         self._clients: dict[Endpoint, WebSocketCarrier] = {}
         self._hosts: Counter[bytes] = Counter()
-        self._strangers = 0
+        self._strangers: Counter[bytes] = Counter()
         self._served = self._refused = self._failed = 0
         self._datagrams = self._bytes = 0
 
@@ -130,7 +132,7 @@ class WebSocketGateway:
 
         A bug here costs this client alone.
         """
-        if self._strangers >= self._config.max_strangers:
+        if self._is_crowded(remote):
             self._refused += 1
             await trio.aclose_forcefully(stream)
             return
@@ -153,10 +155,19 @@ class WebSocketGateway:
             return
         await self.serve(stream, remote)
 
+    def _is_crowded(self, remote: Endpoint) -> bool:
+        """Whether as many as may be, of that host or in all, have yet to say HELLO."""
+        config = self._config
+        if self._strangers.total() >= config.max_strangers:
+            return True
+        of_host = self._strangers[_host_of(remote)]
+        return of_host >= config.strangers_per_host and not is_loopback(remote.host)
+
     async def _meet(
         self, nursery: trio.Nursery, stream: trio.abc.Stream, remote: Endpoint
     ) -> None:
-        self._strangers += 1
+        host = _host_of(remote)
+        self._strangers[host] += 1
         connection: WebSocketConnection | None = None
         try:
             with trio.move_on_after(self._config.hello_s):
@@ -169,7 +180,9 @@ class WebSocketGateway:
         except (ConnectionClosed, HandshakeError):
             self._failed += 1
         finally:
-            self._strangers -= 1
+            self._strangers[host] -= 1
+            if not self._strangers[host]:
+                del self._strangers[host]
         if connection is not None:
             await self._carry(connection, remote)
 

@@ -127,6 +127,20 @@ async def test_strangers_beyond_the_limit_are_closed_unheard(autojump_clock, nur
     assert gateway.statistics().refused == 1
 
 
+async def test_strangers_of_one_host_keep_nobody_else_out(autojump_clock, nursery):
+    config = GatewayConfig(max_strangers=9, strangers_per_host=2)
+    _, _, _, gateway = await gateway_site(nursery, config)
+    for _ in range(2):
+        await raw_client(nursery, gateway)
+    near, far = memory_stream_pair()
+    await gateway.serve(far, REMOTE._replace(port=9))
+    assert await near.receive_some() == b""
+    assert gateway.statistics().refused == 1
+    other = await raw_client(nursery, gateway, Endpoint("198.51.100.77", 1))
+    await other.send_message(hello(NETWORK))
+    assert await other.get_message()
+
+
 async def test_text_closes_a_client_with_its_code(autojump_clock, nursery):
     _, _, _, gateway = await gateway_site(nursery)
     connection = await raw_client(nursery, gateway)
