@@ -298,8 +298,12 @@ class SocketHub:
             received = self._socket.receive()
             if received is None:
                 break
-            self._dispatch_untrusted(received)
             left -= len(received.buffer)
+            # A name of a carrier is no source that a wire may have.
+            if self._carrier_number and is_carried(received.source.host):
+                self._unknown += 1
+            else:
+                self._dispatch_untrusted(received)
             if left <= 0:
                 break
         self._flush_touched()

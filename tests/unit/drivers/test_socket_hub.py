@@ -16,7 +16,7 @@ from opnode.core.addresses import Endpoint
 from opnode.drivers.network.network import Buffer, Received, segments_of
 from opnode.drivers.socket_hub import SocketHub
 from opnode.testing.virtual_network import VirtualNetwork
-from opnode.testing.virtual_socket import VirtualSocket
+from opnode.testing.virtual_socket import Arrival, VirtualSocket
 
 HUB = Endpoint("10.0.0.1", 1000)
 PEER = Endpoint("10.0.0.2", 1000)
@@ -354,6 +354,14 @@ async def test_an_address_of_a_carrier_that_is_gone_never_reaches_the_socket(
     assert setup.hub.send(b"sent", PEER)
     assert pigeon.taken == []
     assert setup.sock.statistics().datagrams_out == 1
+
+
+async def test_a_datagram_of_the_socket_never_comes_from_a_carrier(setup: Setup):
+    name = setup.hub.add_carrier(Pigeon())
+    setup.sock.arrive(Arrival(trio.current_time(), 1, RPC, name, HUB, 0))
+    await trio.testing.wait_all_tasks_blocked()
+    assert setup.rpc == []
+    assert setup.hub.statistics().unknown == 1
 
 
 async def test_what_a_carrier_received_goes_where_the_sockets_goes(setup: Setup):
