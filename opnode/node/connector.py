@@ -301,13 +301,10 @@ class Connector:
         self, presence: Presence, lookup_s: float, early_data: bytes
     ) -> Connection:
         remote = presence.certificate.static_public
-        waiting = self._attempts.get(remote)
-        if waiting is not None:
-            if waiting.offering is not None:
-                waiting.offering.add(presence.introducers)
-            else:
-                waiting.introducers += presence.introducers
-            return await self._join_attempt(waiting)
+        while (waiting := self._attempts.get(remote)) is not None:
+            connection = await waiting.join(presence.introducers)
+            if connection is not None:
+                return connection
         attempt = self._attempts[remote] = Calling(early_data)
         try:
             with trio.move_on_after(self._config.attempt_s), attempt.scope:
@@ -316,6 +313,9 @@ class Connector:
                     # may end at once, as when the peer hangs up: then it is our turn.
                     await attempt.freed.wait()
                     attempt.freed = trio.Event()
+        except PeerUnreachable as failure:
+            attempt.failure = failure
+            raise
         finally:
             del self._attempts[remote]
             attempt.arrived.set()
@@ -323,12 +323,6 @@ class Connector:
             peer = short(presence.certificate.peer_id)
             seconds = self._config.attempt_s
             raise PeerUnreachable(f"no path to {peer} within {seconds:.0f} s")
-        return attempt.connection
-
-    async def _join_attempt(self, attempt: Calling) -> Connection:
-        await attempt.arrived.wait()
-        if attempt.connection is None:
-            raise PeerUnreachable("the attempt under way failed")
         return attempt.connection
 
     async def _try_own_offer(
@@ -411,10 +405,14 @@ class Connector:
         attempt.offering = Offering(
             self._introductions, outgoing, self._wall_clock, self._rng
         )
-        endpoints = self._acquaintances.endpoints_of(certificate.static_public)
+        attempt.has_offered = True
+        at_once = self._acquaintances.endpoints_of(certificate.static_public)
+        late: Sequence[Endpoint] = ()
+        if opening.session.is_foretold:
+            at_once, late = self._ice.candidates.split_by_link(at_once)
         try:
             introducers = [*presence.introducers, *attempt.introducers]
-            established = await attempt.offering.run(introducers, endpoints)
+            established = await attempt.offering.run(introducers, at_once, late)
         except PeerUnreachable as failure:
             # The peer may have heard of our defeat before we did, and say "expired".
             if outgoing.state is IntroductionState.SUPERSEDED:

@@ -58,6 +58,7 @@ from opnode.node.peer_view import PeerView, is_presence, view_of
 from opnode.node.peer_watch import PeerWatch
 from opnode.node.presence.presence import PresenceKeeper
 from opnode.node.ways.attempts import AttemptStatistics
+from opnode.node.ways.offering import AFTER_FORESEEN_S
 from opnode.node.whereabouts import Whereabouts
 from opnode.node.wiring import (
     wire_gateways,
@@ -268,9 +269,15 @@ class OverlayNode:
             else:
                 nursery.cancel_scope.cancel()
 
+        async def attempt_remembered(presence: Presence) -> None:
+            if self._parts.forecast.is_needed:
+                # Each node that the lookup asks takes a port of those foretold.
+                await trio.sleep(AFTER_FORESEEN_S)
+            await attempt(partial(connect, [presence]))
+
         async with trio.open_nursery() as nursery:
             for presence in remembered[:LOCATIONS_AT_ONCE]:
-                nursery.start_soon(attempt, partial(connect, [presence]))
+                nursery.start_soon(attempt_remembered, presence)
             found = partial(self._find_and_connect, peer_id, early_data)
             nursery.start_soon(attempt, found)
             if self._parts.neighbours is not None:

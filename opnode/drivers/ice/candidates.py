@@ -136,6 +136,13 @@ class LocalCandidates:
             return endpoint.host == bound
         return endpoint.host in [one.host for one in self._known_interfaces()]
 
+    def split_by_link(
+        self, endpoints: Sequence[Endpoint]
+    ) -> tuple[tuple[Endpoint, ...], tuple[Endpoint, ...]]:
+        """Those in a network of ours, and those beyond."""
+        near = tuple(one for one in endpoints if self.is_on_link(one.host))
+        return near, tuple(one for one in endpoints if one not in near)
+
     def is_on_link(self, host: str) -> bool:
         """Whether a peer at this address is in a network that we are in."""
         return is_on_link(self._known_interfaces(), host)

@@ -225,6 +225,8 @@ class IceSession:
         local: our half, to be sent to the peer.
         lost: set when the peer no longer answers consent checks.
         doubtful: set when two consent checks in a row came back unanswered.
+        is_foretold: our NAT opens the next port with each address we check, and the
+            peer is told which ones.
     """
 
     def __init__(
@@ -235,13 +237,12 @@ class IceSession:
         controlling: bool,
         is_foretold: bool = False,
     ) -> None:
-        """``is_foretold``: our NAT opens the next port with each address we check."""
         self.lost = trio.Event()
         self.doubtful = trio.Event()
         self._agent = agent
         self._used = False
         self._closed = False
-        self._is_foretold = is_foretold
+        self.is_foretold = is_foretold
         self._is_caller = controlling
         self._remote: IceHalf | None = None
         self._connection = agent.island.call(
@@ -379,7 +380,7 @@ class IceSession:
             (c for c in remote if not own.is_ours(c.endpoint)),
             key=lambda c: (
                 not own.is_on_link(c.endpoint.host),
-                self._is_foretold and not is_public(c.endpoint.host),
+                self.is_foretold and not is_public(c.endpoint.host),
                 -c.priority,
             ),
         )

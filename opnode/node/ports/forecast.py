@@ -97,6 +97,11 @@ class PortForecast:
         self._row = PortRow()
         self._step = None
 
+    @property
+    def is_needed(self) -> bool:
+        """Whether our NAT gives a port to each address that we talk to, in a row."""
+        return self._nat().kind is MappingKind.SEQUENTIAL
+
     async def foresee(self) -> tuple[Endpoint, ...]:
         """Where the next address that we talk to will see us, the likeliest first.
 
@@ -114,6 +119,8 @@ class PortForecast:
         await trio.lowlevel.checkpoint()
         self._made += 1
         self._called_at = trio.current_time()
+        # What was due after an earlier call would take the ports that are foretold now.
+        self._due_at = math.inf
         self._look_at(self._called_at + self._config.settle_s)
         step = self._step or nat.step
         end = self._row.end(nat.port, step)

@@ -35,6 +35,10 @@ NEXT_INTRODUCERS_S: Final = 1.0
 """After this long without an answer the others are asked, too: a dead introducer is
 known as such only after seconds."""
 
+AFTER_FORESEEN_S: Final = 1.0
+"""Behind a NAT that gives its ports in a row remembered addresses wait so long for an
+answer by introducers: a call there takes a port, and all that was foretold is wrong."""
+
 MAX_WAYS: Final = 16
 """Ways of one offer: four addresses, and four introducers each of a remembered, a found
 and a renewed presence."""
@@ -63,30 +67,37 @@ class Offering:
         self._rng = rng
         self._ways = 0
         self._introducers: set[Endpoint] = set()
+        self._under_way = 0
         self._nursery: trio.Nursery | None = None
         self._answers: list[Established] = []
         self._failures: list[PeerUnreachable] = []
 
     async def run(
-        self, introducers: Sequence[IntroducerEntry], endpoints: Sequence[Endpoint]
+        self,
+        introducers: Sequence[IntroducerEntry],
+        endpoints: Sequence[Endpoint],
+        late: Sequence[Endpoint] = (),
     ) -> Established:
         """Send the offer on every way until one brings the answer.
 
         Args:
             introducers: two are asked at once, the others later.
             endpoints: where the target was reached before; all are tried at once.
+            late: such that are left alone as long as introducers may bring the answer.
 
         Raises:
             PeerUnreachable: no way led anywhere; IntroductionRefused if the target
                 itself said no.
         """
-        if not introducers and not endpoints:
+        if not introducers and not endpoints and not late:
             raise PeerUnreachable("the peer's presence names no introducer")
         try:
             async with trio.open_nursery() as nursery:
                 self._nursery = nursery
                 for endpoint in endpoints:
-                    self._start(self._try_directly, endpoint)
+                    self._start(self._try_directly, endpoint, 0.0)
+                for endpoint in late:
+                    self._start(self._try_directly, endpoint, AFTER_FORESEEN_S)
                 self.add(introducers)
         finally:
             self._nursery = None
@@ -94,8 +105,10 @@ class Offering:
             return self._answers[0]
         raise _weightiest(self._failures)
 
-    def add(self, introducers: Sequence[IntroducerEntry]) -> None:
-        """Try these introducers, too, as long as the offer is under way."""
+    def add(self, introducers: Sequence[IntroducerEntry]) -> bool:
+        """Try these introducers, too; False when the offer is over."""
+        if self._nursery is None:
+            return False
         shuffled = self._rng.sample(introducers, len(introducers))
         # Whoever was asked during the lookup needs no round trip for a token.
         ordered = sorted(shuffled, key=self._introductions.is_stranger)
@@ -104,11 +117,22 @@ class Offering:
             self._introducers.add(entry.endpoint)
             delay_s = place // INTRODUCERS_AT_ONCE * NEXT_INTRODUCERS_S
             self._start(self._try_through, entry, delay_s)
+        return True
 
     def _start(self, work: Callable[..., Awaitable[None]], *arguments: object) -> None:
         if self._nursery is not None and self._ways < MAX_WAYS:
             self._ways += 1
-            self._nursery.start_soon(work, *arguments)
+            self._under_way += 1
+            self._nursery.start_soon(self._go, work, arguments)
+
+    async def _go(
+        self, work: Callable[..., Awaitable[None]], arguments: Sequence[object]
+    ) -> None:
+        await work(*arguments)
+        self._under_way -= 1
+        if not self._under_way:
+            # The nursery takes nobody in any more, which is to be told to who comes.
+            self._nursery = None
 
     async def _try_through(self, entry: IntroducerEntry, delay_s: float) -> None:
         await trio.sleep(delay_s)
@@ -116,12 +140,13 @@ class Offering:
         if _is_glare(failure):
             self._end()
 
-    async def _try_directly(self, endpoint: Endpoint) -> None:
+    async def _try_directly(self, endpoint: Endpoint, delay_s: float) -> None:
         """Offer at an address where somebody else may live by now.
 
         What is said there ends nothing: whoever has the address of old could keep us
         from reaching the peer through its introducers.
         """
+        await trio.sleep(delay_s)
         handle = handle_of(self._outgoing.remote.location_public)
         await self._try(partial(self._introductions.offer_directly, endpoint, handle))
 
@@ -174,6 +199,7 @@ class Calling:
     """One outgoing connect to one location, until either side's offer succeeds.
 
     ``introducers``: found by others who want to get there, before the offer leaves.
+    ``has_offered``: whether it has left; ``failure``: why there is no connection.
     ``freed``: set when a call of the other side's came to nothing.
     """
 
@@ -182,5 +208,27 @@ class Calling:
     offering: Offering | None = None
     scope: trio.CancelScope = field(default_factory=trio.CancelScope)
     arrived: trio.Event = field(default_factory=trio.Event)
+    has_offered: bool = False
     freed: trio.Event = field(default_factory=trio.Event)
     connection: Connection | None = None
+    failure: PeerUnreachable = field(default_factory=lambda: PeerUnreachable("no path"))
+
+    async def join(self, introducers: Sequence[IntroducerEntry]) -> Connection | None:
+        """Wait for its outcome, by these introducers too; None: without them.
+
+        Raises:
+            PeerUnreachable: it failed with them.
+        """
+        is_taken = self.take(introducers)
+        await self.arrived.wait()
+        if self.connection is None and is_taken:
+            raise PeerUnreachable(f"the attempt under way failed: {self.failure}")
+        return self.connection
+
+    def take(self, introducers: Sequence[IntroducerEntry]) -> bool:
+        """Offer by way of these, too; False when the offer is over."""
+        if self.offering is not None:
+            return self.offering.add(introducers)
+        # Kept also when it is over: another one may follow, see ``freed``.
+        self.introducers += introducers
+        return not self.has_offered

@@ -12,6 +12,7 @@ from opnode.core.errors import (
 )
 from opnode.core.peerfile import IntroducerEntry, Presence
 from opnode.node.keys import make_keys
+from opnode.node.ways.opening import Opening
 from opnode.protocols.introductions.desk import IntroductionDesk
 from opnode.protocols.introductions.handshake import Handshakes
 from opnode.protocols.introductions.replay import ReplayMemory
@@ -82,6 +83,32 @@ async def test_a_second_location_is_tried_when_the_first_is_gone(autojump_clock)
             [gone, await presence_of(alice, bob)], lookup_s=0.0
         )
         assert reached.peer_id == bob.peer_id
+
+
+async def test_introducers_that_come_when_all_others_have_failed_are_asked_then(
+    autojump_clock,
+):
+    async with open_overlay() as overlay:
+        alice, bob = await overlay.user(), await overlay.user()
+        presence = await presence_of(alice, bob)
+        gone = through(presence, dead_introducer())
+        close, reached = Opening.aclose, []
+
+        async def close_slowly(opening):
+            nursery.start_soon(call_again)
+            await trio.sleep(0.1)
+            await close(opening)
+
+        async def call_again():
+            reached.append(await alice.connector.connect([presence], lookup_s=0.0))
+
+        async with trio.open_nursery() as nursery:
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr(Opening, "aclose", close_slowly)
+                with pytest.raises(PeerUnreachable):
+                    await alice.connector.connect([gone], lookup_s=0.0)
+                patch.undo()
+        assert reached[0].peer_id == bob.peer_id
 
 
 async def test_all_causes_are_told_when_no_location_answers(autojump_clock):

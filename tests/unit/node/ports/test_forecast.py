@@ -9,7 +9,7 @@ from opnode.core.errors import PeerUnreachable
 from opnode.drivers.connection_paths import PathKind
 from opnode.node.config import NodeConfig
 from opnode.node.node import open_node
-from opnode.node.ports.forecast import ForecastStatistics, PortForecast
+from opnode.node.ports.forecast import ForecastConfig, ForecastStatistics, PortForecast
 from opnode.node.ports.probe import PortProbe
 from opnode.protocols.nat.mapping import Mapping, MappingKind
 from opnode.testing.dht_nodes import DhtNetwork
@@ -76,6 +76,24 @@ async def test_two_sequential_nats_meet_when_both_are_foretold(autojump_clock):
     kind, made = await path_between("seq", "seq")
     assert kind is PathKind.DIRECT
     assert [one.made for one in made] == [1, 1]
+
+
+@pytest.mark.slow
+async def test_two_sequential_nats_that_forgot_each_other_meet_again_and_again(
+    autojump_clock,
+):
+    async with (
+        open_overlay(SEEDS, public=True) as overlay,
+        at_home(overlay, "seq", 1) as caller,
+        at_home(overlay, "seq", 2) as callee,
+    ):
+        for _ in range(4):
+            with trio.fail_after(20):
+                connection = await caller.connect(callee.peer_id)
+            assert connection.path.kind is PathKind.DIRECT
+            await connection.aclose()
+            # Longer than a mapping lives that nothing keeps.
+            await trio.sleep(IDLE_S)
 
 
 @pytest.mark.slow
@@ -147,6 +165,20 @@ async def test_calls_at_once_share_what_was_asked_and_later_ones_ask_again(
     assert forecast.statistics().probes == 6
     await forecast.foresee()
     assert forecast.statistics().probes == 6
+
+
+async def test_what_is_due_after_one_call_is_not_asked_in_the_middle_of_the_next(
+    autojump_clock, forecast
+):
+    await forecast.foresee()
+    settle_s = ForecastConfig().settle_s
+    await trio.sleep(settle_s - 0.1)
+    await forecast.foresee()
+    asked = forecast.statistics().probes
+    await trio.sleep(settle_s - 0.1)
+    assert forecast.statistics().probes == asked
+    await trio.sleep(0.2)
+    assert forecast.statistics().probes > asked
 
 
 async def test_what_is_asked_ahead_of_a_call_is_not_asked_again(

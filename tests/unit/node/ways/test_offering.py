@@ -10,7 +10,13 @@ from opnode.core.errors import IntroductionRefused, PeerUnreachable, RefusalCode
 from opnode.core.ids import NodeId
 from opnode.core.peerfile import IntroducerEntry
 from opnode.node.keys import make_keys
-from opnode.node.ways.offering import MAX_WAYS, NEXT_INTRODUCERS_S, Offering
+from opnode.node.ways.offering import (
+    AFTER_FORESEEN_S,
+    MAX_WAYS,
+    NEXT_INTRODUCERS_S,
+    Calling,
+    Offering,
+)
 from opnode.protocols.introductions.desk import IntroductionDesk
 from opnode.protocols.introductions.handshake import Handshakes
 from opnode.protocols.introductions.parts import parse_untrusted, split
@@ -121,6 +127,43 @@ async def test_introducers_found_meanwhile_join_in_once(autojump_clock, ways):
     assert trio.current_time() < 3.2
 
 
+async def test_where_a_call_would_take_a_foretold_port_introducers_come_first(
+    autojump_clock, ways
+):
+    ways.outcomes = {entry(1).endpoint: "answer"}
+    await ways.offering.run([entry(1)], [], [HOME])
+    assert [endpoint for _, endpoint in ways.asked] == [entry(1).endpoint]
+
+
+async def test_without_an_answer_such_an_address_is_called_a_little_later(
+    autojump_clock, ways
+):
+    ways.outcomes = {HOME: "answer"}
+    assert await ways.offering.run([entry(1)], [], [HOME])
+    assert (AFTER_FORESEEN_S, HOME) in ways.asked
+
+
+async def test_introducers_found_when_all_is_over_are_not_taken(autojump_clock, ways):
+    taken = []
+
+    async def fail():
+        with pytest.raises(PeerUnreachable):
+            await ways.offering.run([], [HOME])
+        taken.append(ways.offering.add([entry(1)]))
+
+    ways.outcomes = {HOME: SILENCE}
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(fail)
+        await trio.sleep(0.05)
+        # At the very end: the nursery may be closing while its owner still waits.
+        while not taken:
+            await trio.lowlevel.checkpoint()
+            if trio.current_time() >= 0.1:
+                ways.offering.add([])
+            await trio.sleep(0.001)
+    assert taken == [False]
+
+
 async def test_glare_told_by_an_introducer_ends_the_offer(autojump_clock, ways):
     ways.outcomes = {
         entry(1).endpoint: refusal(RefusalCode.GLARE),
@@ -187,3 +230,23 @@ async def test_ways_are_bounded(autojump_clock, ways):
     with pytest.raises(PeerUnreachable):
         await ways.offering.run([entry(number) for number in range(1, 40)], [HOME])
     assert len(ways.asked) == MAX_WAYS
+
+
+class Over:
+    """An offer that all ways have failed."""
+
+    def add(self, _):
+        return False
+
+
+def test_introducers_are_kept_for_an_offer_that_has_yet_to_leave():
+    call = Calling(b"")
+    assert call.take([entry(1)])
+    assert call.introducers == [entry(1)]
+
+
+def test_introducers_that_come_too_late_are_not_said_to_be_asked():
+    call = Calling(b"", has_offered=True)
+    assert not call.take([entry(1)])
+    call.offering = Over()
+    assert not call.take([entry(1)])
