@@ -91,7 +91,7 @@ async def test_a_transfer_that_loses_udp_goes_on_over_the_same_connection(
         row = await a.connection_to(b)
         carried = row["carried"]
         assert carried["direct"]["sent"] > 0
-        assert carried["relay"]["sent"] > SIZE
+        assert carried["websocket"]["sent"] > SIZE
 
 
 async def test_a_gateway_that_dies_is_replaced_by_the_other(overlay, files):

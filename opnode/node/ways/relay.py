@@ -138,6 +138,11 @@ class RelayWays:
             self.on_out_of_reach(relay)
         return is_in_reach
 
+    def kind_of(self, relay: Endpoint) -> PathKind:
+        """What our own half of the way to the other end is, as it begins."""
+        is_around = relay in self._rpc.detour.gateways
+        return PathKind.WEBSOCKET if is_around else PathKind.RELAY
+
     def is_cut_off(self, endpoint: Endpoint) -> bool:
         """Whether no UDP gets there, as far as is known; within a house it may."""
         by_udp = not is_carried(endpoint.host) and is_public(endpoint.host)
@@ -273,7 +278,8 @@ class RelayWay:
             self._join_all(host.heard.rendezvous.relays)
         for name, session in tuple(self._sessions.items()):
             if session.is_open and name not in self._added:
-                path = Path(PathKind.RELAY, session.endpoint, session.relay)
+                kind = self._ways.kind_of(session.relay)
+                path = Path(kind, session.endpoint, session.relay)
                 if host.add_path(path):
                     self._added.add(name)
             elif session.state is RelayState.ENDED:
@@ -331,7 +337,7 @@ class RelayWay:
             return len(self._sessions) < self._config.max_joined
         if self._sessions:
             return False
-        return path is None or path.kind is PathKind.RELAY
+        return path is None or path.kind.rank >= PathKind.RELAY.rank
 
     async def _begin_again(self, host: WayHost) -> None:
         """Go back to the session that both know; else choose one and tell of it."""

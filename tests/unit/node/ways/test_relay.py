@@ -260,3 +260,13 @@ async def test_the_relay_sees_nothing_of_what_is_said(autojump_clock):
     for node in (caller, callee):
         assert node.peer_id not in captured
         assert node._parts.keys.location.certificate.static_public not in captured
+
+
+async def test_a_relay_that_we_reach_by_websocket_is_told_apart(autojump_clock):
+    async with open_overlay(2, link=LINK) as overlay:
+        relay = await relay_seed(overlay)
+        caller = await overlay.user(behind="sym")
+        (ways,) = (m for m in caller.connector.way_makers if type(m) is RelayWays)
+        assert ways.kind_of(relay.endpoint) is PathKind.RELAY
+        ways.paths.rpc.detour.gateways = (relay.endpoint,)
+        assert ways.kind_of(relay.endpoint) is PathKind.WEBSOCKET
