@@ -55,6 +55,7 @@ _INVITED: Final = frozenset({Changed})
 _SENT_FOR_OTHERS: Final = frozenset({Changed, Dialled, Offer, RelayEnded})
 # What a question for another shows where we hold no token: it is refused with a fresh
 # one (rpc §3.3) and asked again, so nothing large goes to where only somebody named.
+# DIAL_BACK does as well: it is refused without one, however large it is.
 _NO_TOKEN_YET: Final = bytes(TOKEN_LENGTH)
 # There is nobody else to ask.
 _PATIENT: Final = frozenset({Introduce, Offer, Register})
@@ -264,10 +265,11 @@ class Asker:
         exchange.pending = pending
         is_ping = kind is Ping
         token = transactions.token_for(destination, now, is_sure=not is_ping)
-        if exchange.is_for_another and not token:
+        is_first = not token and (exchange.is_for_another or kind is DialBack)
+        if is_first:
             token = _NO_TOKEN_YET
         # A PING may show an old token, so it has room for its answer anyway.
-        is_short = token and kind not in _PADDED
+        is_short = is_first or (token and kind not in _PADDED)
         size = 0 if is_short else largest_reply(body, destination)
         pending.datagram = encode_request(
             self._station.sender, pending.transaction_id, token, body, size

@@ -8,6 +8,7 @@ from opnode.core.errors import RequestRefused, RequestTimeout
 from opnode.drivers.rpc.config import RpcConfig
 from opnode.drivers.rpc.exchange import Waiter
 from opnode.protocols.rpc.datagrams import (
+    DIAL_BACK_SIZE,
     decode_request_untrusted,
     encode_reply,
 )
@@ -15,6 +16,7 @@ from opnode.protocols.rpc.messages import (
     MAIN_NETWORK,
     Answered,
     Changed,
+    DialBack,
     Dialled,
     FailureCode,
     FindNode,
@@ -145,6 +147,25 @@ async def test_a_question_for_another_is_small_and_answered_in_full_all_the_same
     (line,) = [t for t in one.statistics().traffic if t.message == "FIND_NODE"]
     assert line.datagrams_out == 2
     assert line.bytes_out < 2 * 80
+
+
+async def test_a_dial_is_not_paid_for_before_there_is_a_token_for_it(
+    autojump_clock, net
+):
+    one, two = await net.rpc(1), await net.rpc(2)
+
+    def serve(request):
+        if not request.verified:
+            raise Refuse(FailureCode.TOKEN_NEEDED, "")
+        sizes.append(request.size)
+        return Noted()
+
+    sizes = []
+    two.serve(DialBack, serve)
+    await one.request(two.local, DialBack(bytes(16)))
+    assert sizes == [DIAL_BACK_SIZE]
+    (line,) = [t for t in one.statistics().traffic if t.message == "DIAL_BACK"]
+    assert line.bytes_out < DIAL_BACK_SIZE + 80
 
 
 async def test_a_refused_token_is_replaced_and_the_question_repeated_once(
