@@ -180,7 +180,7 @@ class DhtConfig:
             and the nodes that it needs anyway tell it who lives.
         leaf_refresh_s: one bucket at a time for a leaf, as a lookup takes thirty
             mappings: 2 B/s instead of 100.
-        leaf_enough: contacts with which a leaf can do so.
+        leaf_enough: contacts with which a leaf can do so, or half of a small network.
         max_checks: contacts being verified at once; newcomers beyond it are met later.
         max_lost: contacts that fell silent and are asked when nobody else is left.
         max_shunned: addresses kept out; a full seeds file has four each.

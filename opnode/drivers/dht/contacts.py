@@ -179,7 +179,7 @@ class Contacts:
     def tick(self, now: float) -> None:
         """Ping the few contacts that are due."""
         limit = self._config.pings_per_tick
-        if self._rpc.leaf and len(self.table) >= self._config.leaf_enough:
+        if self._rpc.leaf and self._is_enough():
             if now < self._leaf_checks_at:
                 return
             self._leaf_checks_at = now + self._config.leaf_checks_s
@@ -195,12 +195,18 @@ class Contacts:
         idle = self.table.unvisited_since(now - self._config.refresh_s)
         if not idle or not len(self.table):
             return None
-        if self._rpc.leaf and len(self.table) >= self._config.leaf_enough:
+        if self._rpc.leaf and self._is_enough():
             if now < self._leaf_refresh_at:
                 return None
             self._leaf_refresh_at = now + self._config.leaf_refresh_s
         lower, upper = idle[self._rng.randrange(len(idle))]
         return self._rng.randint(lower, upper).to_bytes(20, "big")
+
+    def _is_enough(self) -> bool:
+        """Whether a leaf knows enough: half of a network is, where that is small."""
+        enough = self._config.leaf_enough
+        size = self.network_size
+        return len(self.table) >= (enough if size is None else min(enough, size / 2))
 
     def thin_targets(self) -> list[bytes]:
         """A random id of each far part of the network in which we know few contacts.

@@ -48,6 +48,21 @@ async def test_a_leaf_knows_others_and_is_in_nobodys_table(autojump_clock, netwo
         assert leaf.contact not in node.dht.contacts()
 
 
+async def test_a_leaf_that_knows_a_small_network_looks_for_others_as_rarely_as_any(
+    autojump_clock, network
+):
+    await network.grow(6)
+    leaf = await network.add(leaf=True)
+    await leaf.dht.join([network.nodes[0].hub.local])
+    network.maintain()
+    await trio.sleep(4 * 3600)
+    (line,) = [t for t in leaf.rpc.statistics().traffic if t.message == "FIND_NODE"]
+    before = line.datagrams_out
+    await trio.sleep(2 * 3600 - 60)
+    (line,) = [t for t in leaf.rpc.statistics().traffic if t.message == "FIND_NODE"]
+    assert line.datagrams_out == before
+
+
 async def test_contacts_that_a_far_node_may_not_name_are_not_asked(
     autojump_clock, nursery
 ):
