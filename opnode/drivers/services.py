@@ -55,8 +55,8 @@ class ServicesConfig:
         wanted: servers that are enough: one to use and one to fall back on.
         announce_s: a server lets the meeting place of its service know so often.
         announced_to: nodes there that it tells.
-        first_retry_s: a search that found nothing is repeated after so long, then
-            after four times as long, up to ``retry_s``.
+        first_retry_s: a search that found nothing is repeated once after so long, then
+            every ``retry_s``.
         retry_s: four hours, as a search of an idle node is 24 mappings of its NAT and
             3 kB, and who needs a relay now asks again at once.
     """
@@ -205,7 +205,7 @@ class Services:
                 wait_s = self._retry_s
                 # Where there is no relay, nobody should be asked for one for ever; who
                 # needs one now asks again at once.
-                self._retry_s = min(4 * self._retry_s, config.retry_s)
+                self._retry_s = config.retry_s
                 if found:
                     wait_s = config.fresh_s / 2
             await trio.sleep(self._rng.uniform(0.8, 1.2) * wait_s)

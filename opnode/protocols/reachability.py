@@ -26,8 +26,8 @@ class ReachabilityConfig:
         settle_s: a node that has just started is not worth an entry in others' tables:
             many are only tried out.
         round_s: how long a round waits; two hops with repetitions need two seconds.
-        again_s: the pause after a round that failed, four times as long after each
-            other, up to ``longest_s``.
+        again_s: the pause after a round that failed, eight times as long after each
+            other, up to ``longest_s``: a round is 4.4 kB.
         check_s: a proof is renewed after it; tables live on nodes that are reachable.
         longest_s: who is behind a NAT stays there; another address begins anew.
         failures: rounds in a row that fail until a server is a leaf again.
@@ -208,7 +208,7 @@ class Reachability:
         if self._failures >= self._config.failures:
             self._standing = Standing.UNPROVEN
         self._end()
-        pause_s = self._config.again_s * 4.0 ** min(self._failures - 1, 8)
+        pause_s = self._config.again_s * 8.0 ** min(self._failures - 1, 8)
         self._next_at = now + min(pause_s, self._config.longest_s)
 
     def _end(self) -> None:

@@ -102,7 +102,7 @@ def test_failed_rounds_are_repeated_ever_more_slowly_up_to_a_limit(machine):
         pauses.append(ended_at)
     gaps = [b - a for a, b in itertools.pairwise(pauses)]
     assert gaps == sorted(gaps)
-    assert gaps[0] == 4 * CONFIG.again_s + CONFIG.round_s
+    assert gaps[0] == 8 * CONFIG.again_s + CONFIG.round_s
     assert gaps[-1] == CONFIG.longest_s + CONFIG.round_s
 
 
