@@ -30,7 +30,7 @@ class CheckupConfig:
     Attributes:
         asked: nodes that get the test record: enough for one of them to be wrong.
         clock_s: a clock that is off by less does no harm: presences live for twenty
-            minutes and are renewed after twelve.
+            minutes and are renewed after sixteen.
         steps_s: how far off a clock may be found to be, in steps.
         question_s: after so long one question to all of them is over.
         payload: random bytes of the test record, so that no two have one key.

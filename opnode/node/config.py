@@ -68,7 +68,7 @@ class NodeConfig:
         location_name: what the owner calls this device; public in the certificate.
         network_name: nodes of different networks do not hear each other.
         presence_lifetime_s: seconds that a published presence is valid; the node
-            republishes at 0.6 of it.
+            republishes at 0.8 of it.
         registration_lifetime_s: seconds that an introducer keeps our registration.
         nat_keepalive_s: how long an introducer is left in silence at first, where a
             NAT or a firewall may forget it; then that is measured, up to two minutes.

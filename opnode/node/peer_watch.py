@@ -34,7 +34,7 @@ class PresenceChange:
 class PeerWatch:
     """An async iterator of `PresenceChange`: first who is here, then what changes.
 
-    A presence that is only renewed, as every twelve minutes, is no change. A location
+    A presence that is only renewed, as every sixteen minutes, is no change. A location
     is gone when it takes its presence back, or when that has expired.
     """
 

@@ -39,7 +39,7 @@ class IdleUsers(msgspec.Struct, frozen=True, kw_only=True):
 
     Bytes are those inside of UDP; 28 more a packet are on the wire. Bindings are the
     sessions in the box, counted once a minute: usually, on average, and at most, as
-    every twelve minutes eight holders are sent the presence anew.
+    every sixteen minutes eight holders are sent the presence anew.
     """
 
     packets_per_s: float

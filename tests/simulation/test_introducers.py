@@ -175,9 +175,9 @@ def is_let_in(table, behaviour, entry):
 
 
 def spent(leaf):
-    """Datagrams and bytes inside of UDP that it has sent; about as many come back."""
+    """Datagrams and bytes inside of UDP, sent and heard."""
     seen = leaf.statistics().traffic.socket
-    return seen.datagrams_out, seen.bytes_out
+    return seen.datagrams_in + seen.datagrams_out, seen.bytes_in + seen.bytes_out
 
 
 async def test_what_servers_see_of_a_call_names_neither_caller_nor_candidates(

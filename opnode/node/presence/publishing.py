@@ -29,7 +29,7 @@ from opnode.drivers.dht.dht import Dht
 logger = logging.getLogger(__name__)
 
 PRESENCE_HOLDERS: Final = 8
-"""Holders of a presence: it is renewed every twelve minutes by its owner, so fewer
+"""Holders of a presence: it is renewed every sixteen minutes by its owner, so fewer
 copies than those of a record that has to outlive its owner are enough."""
 
 LOOK_EVERY_S: Final = 3600.0

@@ -16,7 +16,12 @@ from opnode.core.records import RecordKind
 from opnode.node.network_watch import NetworkChange
 from opnode.node.presence.introducers import Introducers
 from opnode.node.presence.knocker import Knock
-from opnode.node.presence.presence import RETRY_CAP_S, PresenceConfig, PresenceKeeper
+from opnode.node.presence.presence import (
+    RENEW_AT,
+    RETRY_CAP_S,
+    PresenceConfig,
+    PresenceKeeper,
+)
 from opnode.node.presence.publishing import PresencePublisher
 from opnode.protocols.binding_lifetime import BindingLifetimeConfig
 from opnode.protocols.rpc.messages import handle_of
@@ -300,6 +305,25 @@ async def test_presence_is_renewed_before_it_expires_with_a_higher_number(
     assert len(presences) >= 3
     numbers = [record.seq for record in presences]
     assert numbers == sorted(set(numbers))
+
+
+async def test_renewing_a_presence_costs_no_registration_and_no_introducer_waits_for_it(
+    autojump_clock,
+):
+    dht = RecordingDht([contact(n) for n in range(1, 9)])
+    introductions = RecordingIntroductions()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(make_keeper(dht, introductions).run)
+        await trio.sleep(CONFIG.presence_lifetime_s * RENEW_AT - 5)
+        introductions.registered.clear()
+        introductions.probed.clear()
+        count = len(dht.put_records)
+        await trio.sleep(KEEPALIVE_S)
+        nursery.cancel_scope.cancel()
+    assert len(dht.put_records) == count + 1
+    assert introductions.registered == []
+    heard = {asked for _, asked in introductions.probed}
+    assert heard == {contact(n) for n in (1, 2, 3)}
 
 
 async def test_a_server_is_its_own_introducer(autojump_clock):
