@@ -263,6 +263,11 @@ class TurnClient:
             self._tell_changed()
 
 
+_MAX_TOLD: Final = 32
+"""Hosts and addresses that one peer can make us remember: some signals' worth, and half
+of the permissions that all peers share."""
+
+
 class TurnWay:
     """What one peer may use of our allocation, and where to reach it by TURN.
 
@@ -283,13 +288,13 @@ class TurnWay:
         """Let the peer through from these addresses, too."""
         for candidate in candidates:
             host = candidate.endpoint.host
-            if host not in self._hosts:
+            if host not in self._hosts and len(self._hosts) < _MAX_TOLD:
                 self._hosts.append(host)
                 self._permit(host)
-            if candidate.kind == "relay":
-                self._relayed.append(candidate.endpoint)
-            elif candidate.kind == "srflx":
-                self._seen.append(candidate.endpoint)
+            known = {"relay": self._relayed, "srflx": self._seen}.get(candidate.kind)
+            is_new = known is not None and candidate.endpoint not in known
+            if known is not None and is_new and len(known) < _MAX_TOLD:
+                known.append(candidate.endpoint)
 
     def endpoints(self) -> tuple[Endpoint, ...]:
         """Where to send to reach the peer by TURN: by its server, then by ours.

@@ -194,6 +194,21 @@ async def test_addresses_that_come_later_are_let_through(
         await exchanged(node, peer, b"hello")
 
 
+async def test_a_peer_that_tells_of_ever_more_addresses_is_not_remembered_for_ever(
+    world: World, autojump_clock: Clock
+):
+    async with running_node(world.host, "10.0.0.1", world.servers[0]) as node:
+        await node.wait_relayed()
+        way = node.turn.open_way([])
+        for n in range(200):
+            at = Endpoint(f"10.7.0.{n}", 7000)
+            way.add([candidate(at, "relay"), candidate(at, "srflx")])
+        assert node.turn.statistics().allocation.permissions == 32
+        assert len(way._relayed) == len(way._seen) == len(way._hosts) == 32
+        way.close()
+        assert node.turn.statistics().allocation.permissions == 0
+
+
 def test_a_server_is_written_as_its_url_and_never_with_its_password():
     one = server("2001:db8::1", TurnTransport.TCP)
     assert str(one) == "turn:[2001:db8::1]:3478?transport=tcp"
