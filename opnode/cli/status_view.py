@@ -18,6 +18,7 @@ from opnode.daemon.figures import (
     RelayUseFigures,
     RpcFigures,
     TrafficLine,
+    TurnFigures,
     WebSocketFigures,
 )
 
@@ -63,6 +64,7 @@ def node_rows(node: NodeFigures) -> dict[str, str]:
         "asked for them": _lent(node.rpc.lent),
         "relaying": _relaying(node.relay) if node.relay else None,
         "relays used": _relays_used(node.relay_use) if node.relay_use else None,
+        "turn": _turn(node.turn) if node.turn else None,
         "gateway for": _gateway(node.websocket) if node.websocket else None,
         "refused": _refused(dht, node.rpc),
         "budget": _budget(node.rpc.budget) if node.rpc.budget else None,
@@ -272,6 +274,19 @@ def _relays_used(use: RelayUseFigures) -> str:
     parts.extend(f"{count} {name}" for name, count in use.failures)
     if use.last_failure:
         parts.append(f"last: {use.last_failure}")
+    return ", ".join(parts)
+
+
+def _turn(turn: TurnFigures) -> str:
+    """Each server that was given: what it lends, or why it does not."""
+    parts = []
+    for server in turn.servers:
+        if server.is_in_use and turn.allocation is not None:
+            parts.append(f"{server.url} lends {turn.allocation.relayed}")
+        elif server.reason:
+            parts.append(f"{server.url}: {server.reason}")
+        else:
+            parts.append(f"{server.url} is spare")
     return ", ".join(parts)
 
 

@@ -223,6 +223,27 @@ class RelayUseFigures(msgspec.Struct, frozen=True, kw_only=True):
     last_failure: str = ""
 
 
+class TurnServerFigures(msgspec.Struct, frozen=True, kw_only=True):
+    """One TURN server that the user gave, and why it does not serve."""
+
+    url: str
+    is_in_use: bool = False
+    reason: str | None = None
+
+
+class TurnAllocation(msgspec.Struct, frozen=True, kw_only=True):
+    """Where peers reach the node through a TURN server."""
+
+    relayed: str
+
+
+class TurnFigures(msgspec.Struct, frozen=True, kw_only=True):
+    """What TURN servers do for a node."""
+
+    servers: tuple[TurnServerFigures, ...] = ()
+    allocation: TurnAllocation | None = None
+
+
 class NodeFigures(msgspec.Struct, frozen=True, kw_only=True):
     """Of a whole node."""
 
@@ -246,6 +267,7 @@ class NodeFigures(msgspec.Struct, frozen=True, kw_only=True):
     connections: int | None = None
     relay: RelayFigures | None = None
     relay_use: RelayUseFigures | None = None
+    turn: TurnFigures | None = None
     gateways: Gateways | None = None
     websocket: WebSocketFigures | None = None
     dht: DhtFigures = DhtFigures()

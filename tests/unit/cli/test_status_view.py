@@ -248,6 +248,21 @@ def test_a_relay_tells_what_it_gives_away():
     )
 
 
+def test_each_turn_server_is_told_with_what_it_lends_or_why_it_does_not():
+    servers = [
+        {"url": "turn:a.example:3478?transport=udp", "reason": "no answer"},
+        {"url": "turn:b.example:3478?transport=udp", "is_in_use": True},
+        {"url": "turn:c.example:3478?transport=tcp"},
+    ]
+    turn = {"servers": servers, "allocation": {"relayed": "192.0.2.5:49152"}}
+    assert node_rows(read_figures({"turn": turn})) == {
+        "turn": "turn:a.example:3478?transport=udp: no answer, "
+        "turn:b.example:3478?transport=udp lends 192.0.2.5:49152, "
+        "turn:c.example:3478?transport=tcp is spare"
+    }
+    assert node_rows(read_figures({"turn": {}})) == {}
+
+
 def test_whose_relays_are_used_and_what_went_wrong_with_them_is_told():
     use = {
         "sessions": [{"relay": "192.0.2.1:4000", "state": "open"}],
