@@ -427,7 +427,8 @@ class Allocation:
 
     def _forget_idle(self, now: float) -> None:
         for peer in list(self._peers.values()):
-            if now - peer.used_at >= self._config.idle_peer_s:
+            # As `_next_renewal` says it: rounded otherwise, the loop would not rest.
+            if now >= peer.used_at + self._config.idle_peer_s:
                 self._forget(peer)
 
     def _renew(self, nursery: trio.Nursery, now: float) -> None:
