@@ -269,7 +269,8 @@ class Asker:
         if is_first:
             token = _NO_TOKEN_YET
         # A PING may show an old token, so it has room for its answer anyway.
-        is_short = is_first or (token and kind not in _PADDED)
+        # An unpadded PING would be too short for its answer: nobody would hear it.
+        is_short = not is_ping if is_first else token and kind not in _PADDED
         size = 0 if is_short else largest_reply(body, destination)
         pending.datagram = encode_request(
             self._station.sender, pending.transaction_id, token, body, size
