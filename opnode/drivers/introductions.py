@@ -228,15 +228,29 @@ class Introductions:
             raise PeerUnreachable(f"{endpoint} answered an offer out of turn")
         return answer.body.sealed
 
-    async def signal(self, endpoint: Endpoint, handle: bytes, sealed: bytes) -> None:
+    async def signal(
+        self,
+        endpoint: Endpoint,
+        handle: bytes,
+        sealed: bytes,
+        *,
+        is_hearsay: bool = False,
+    ) -> None:
         """Send a sealed signal to an introducer of its target, or to the target.
+
+        With `is_hearsay`, where only the target says that anybody is there, a PING goes
+        first to whoever never answered us. Gateways do the same by themselves.
 
         Raises:
             IntroductionRefused: whoever is there said no, and why.
             PeerUnreachable: nobody is there who answers.
         """
+        rpc = self._rpc
+        is_strange = is_hearsay and rpc.last_heard(endpoint) is None
         try:
-            await self._rpc.request(endpoint, Signal(handle, sealed))
+            if is_strange and not rpc.detour.gateways:
+                await rpc.request(endpoint, Ping(), is_for_another=True)
+            await rpc.request(endpoint, Signal(handle, sealed))
         except RequestRefused as refusal:
             raise refused(refusal) from None
         except RequestTimeout:

@@ -267,7 +267,13 @@ class SignalLine:
         if to is None:
             way = partial(introductions.signal_registered, self._handle, sealed)
         else:
-            way = partial(introductions.signal, to, self._handle, sealed)
+            way = partial(
+                introductions.signal,
+                to,
+                self._handle,
+                sealed,
+                is_hearsay=to in self.introducers,
+            )
         try:
             await way()
         except NetworkError as failure:

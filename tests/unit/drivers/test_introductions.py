@@ -528,6 +528,31 @@ async def test_a_signal_to_where_nobody_is_fails_by_name(autojump_clock):
             await caller.introductions.signal(nobody, bytes(16), b"sealed")
 
 
+async def test_nothing_large_goes_to_an_introducer_that_only_a_peer_names(
+    autojump_clock,
+):
+    async with open_nodes() as (introducer, target, caller, network, _):
+        host = "10.9.9.9"
+        victim = await network.host(host).bind(Endpoint(host, 9))
+        sealed, handle = bytes(1000), handle_of(target.key.public)
+        with pytest.raises(PeerUnreachable, match="does not answer a signal"):
+            await caller.introductions.signal(
+                victim.local, handle, sealed, is_hearsay=True
+            )
+        drawn = 0
+        while (received := victim.receive()) is not None:
+            drawn += len(received.buffer)
+        assert 0 < drawn < 250
+        heard = []
+        target.introductions.on_signal = heard.append
+        await target.introductions.register(introducer.contact, target.key, 300)
+        await caller.introductions.signal(
+            introducer.rpc.local, handle, sealed, is_hearsay=True
+        )
+        await trio.sleep(1)
+        assert heard == [sealed]
+
+
 async def test_an_introducer_signals_to_whom_it_serves_itself(autojump_clock):
     async with open_nodes() as (introducer, target, _, _, _):
         heard = []

@@ -227,7 +227,7 @@ async def test_a_host_in_a_private_network_is_no_introducer_of_a_public_node(
         alice, bob = await overlay.user(), await overlay.user()
         await alice.connect(bob.peer_id)
         asked = []
-        alice._parts.introductions.signal = lambda to, *_: record(asked, to)
+        alice._parts.introductions.signal = lambda to, *_, **__: record(asked, to)
         line = next(iter(alice.connector._meetings.values()))._line
         private = Endpoint("192.168.1.1", 4000)
         line.introducers = (private, *line.introducers)
