@@ -139,7 +139,10 @@ async def test_when_the_direct_path_dies_both_come_back_to_the_relay(autojump_cl
             overlay.nat_of(address).become(SYMMETRIC)
         took_s = await talk(ours, theirs)
         assert took_s < 40
-        assert ours.path.kind is PathKind.RELAY
+        # One end is there first; copies of what the other one says go there meanwhile.
+        with trio.fail_after(5):
+            while {ours.path.kind, theirs.path.kind} != {PathKind.RELAY}:
+                await trio.sleep(0.05)
 
 
 async def test_at_a_limit_the_error_has_a_name_and_another_relay_goes_on(
