@@ -10,7 +10,3 @@ pytestmark = pytest.mark.slow
 def test_users_come_back_when_servers_die_and_everybody_restarts(checked):
     outcome = checked(CascadeScenario(servers=6, users=16))
     assert outcome.figures.servers.died == 2
-
-
-def test_a_hundred_users_come_back(checked):
-    checked(CascadeScenario(servers=6, users=100))
