@@ -77,7 +77,7 @@ async def test_leaves_leave_an_introducer_that_has_too_much_to_pass_on(autojump_
             for caller in callers:
                 nursery.start_soon(call_too_often, caller)
             # Ten times what it passes on, until a registration is due.
-            await trio.sleep(400)
+            await trio.sleep(700)
             assert before not in leaf.statistics().introducers
             assert len(leaf.statistics().introducers) == 3
             assert await is_reached(callers[0], leaf)

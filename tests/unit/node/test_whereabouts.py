@@ -9,7 +9,7 @@ LINK = Link(latency_s=(0.025, 0.025))
 
 
 @pytest.mark.parametrize(
-    ("behind", "hold_s"), [("full", 0.0), ("port", 0.0), ("seq", 0.0), ("sym", 0.07)]
+    ("behind", "hold_s"), [("full", 0.0), ("port", 0.0), ("seq", 0.0), ("sym", 0.2)]
 )
 async def test_only_behind_random_ports_the_one_check_of_a_callee_waits(
     autojump_clock, behind, hold_s
