@@ -4,6 +4,7 @@ Owns the comparison of both. Refuses to know what should have happened.
 """
 
 import tempfile
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -93,3 +94,19 @@ def bytes_of(lab: Lab, one: str, other: str) -> tuple[int, int]:
         elif ends & ours:
             others += flow.bytes
     return between, others
+
+
+async def path_becomes(
+    node: LabNode, peer: LabNode, wanted: Collection[str], limit_s: float = 90.0
+) -> str:
+    """Wait until ``node`` reaches the peer in one of these ways; returns the way.
+
+    Raises:
+        trio.TooSlowError: it does not, for so many seconds.
+    """
+    with trio.fail_after(limit_s):
+        while True:
+            row = await node.connection_to(peer)
+            if row is not None and row["path"] in wanted:
+                return str(row["path"])
+            await trio.sleep(0.5)

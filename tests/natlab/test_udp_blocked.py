@@ -8,6 +8,7 @@ import trio
 
 from opnode.daemon.control_messages import Connected, Interrupted, Send, Sent
 from opnode.daemon.control_messages import TransferProgress as Progress
+from simulations.natlab.evidence import path_becomes
 from simulations.natlab.spec import Host, LabSpec, Link, Nat, NatType
 
 OFFICE = LabSpec(
@@ -22,7 +23,7 @@ OFFICE = LabSpec(
 BLOCKED = Nat(type=NatType.BLOCKED)
 SIZE = 300_000
 LONG = 3_000_000
-LIMIT_S = 45
+LIMIT_S = 90
 
 
 @pytest.fixture
@@ -36,16 +37,6 @@ def files(tmp_path):
         return path
 
     return make
-
-
-async def path_becomes(node, peer, wanted):
-    """Wait until ``node`` reaches the peer in one of these ways; returns the way."""
-    with trio.fail_after(LIMIT_S):
-        while True:
-            row = await node.connection_to(peer)
-            if row is not None and row["path"] in wanted:
-                return row["path"]
-            await trio.sleep(0.5)
 
 
 async def test_who_loses_udp_while_it_talks_goes_on_by_websocket(overlay, files):
