@@ -31,6 +31,7 @@ class DhtNode:
 
     Attributes:
         life: holds the node's tasks.
+        wall_clock: its own; `VirtualWallClock.jump` makes it wrong.
     """
 
     hub: SocketHub
@@ -38,6 +39,7 @@ class DhtNode:
     dht: Dht
     store: RecordStore
     life: trio.Nursery
+    wall_clock: VirtualWallClock
 
     @property
     def contact(self) -> Contact:
@@ -54,6 +56,9 @@ class DhtNetwork:
         link: the wires; no latency by default.
         public: hosts get addresses all over the Internet, where ids are bound to them
             and subnets count, in place of 10.0.0.0/8.
+
+    Attributes:
+        wall_clock: the right time; nodes begin with it.
     """
 
     def __init__(
@@ -115,11 +120,14 @@ class DhtNetwork:
         )
         store = RecordStore()
         self._stores.append(store)
-        clock = self.wall_clock
+        # One for each node, as each has a clock of its own that may be wrong.
+        clock = VirtualWallClock()
         dht = Dht(rpc, store, wall_clock=clock, rng=self.rng, config=dht_config)
         periodic = dht if maintained or self._maintained else None
         life = await self._nursery.start(_live, hub, rpc, periodic)
-        node = DhtNode(hub=hub, rpc=rpc, dht=dht, store=store, life=life)
+        node = DhtNode(
+            hub=hub, rpc=rpc, dht=dht, store=store, life=life, wall_clock=clock
+        )
         self.nodes.append(node)
         return node
 

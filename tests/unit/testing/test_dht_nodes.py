@@ -101,3 +101,15 @@ async def test_nodes_do_their_periodic_work_once_the_network_is_maintained(
         assert network.network.statistics().sent > sent + 50
         network.close()
         nursery.cancel_scope.cancel()
+
+
+async def test_a_node_with_a_wrong_clock_is_wrong_alone(autojump_clock):
+    async with trio.open_nursery() as nursery:
+        network = DhtNetwork(nursery, 7)
+        await network.grow(2)
+        wrong, right = network.nodes
+        wrong.wall_clock.jump(-3600)
+        assert wrong.wall_clock() == network.wall_clock() - 3600
+        assert right.wall_clock() == network.wall_clock()
+        network.close()
+        nursery.cancel_scope.cancel()
