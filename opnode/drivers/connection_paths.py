@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
-from opnode.core.addresses import Endpoint
+from opnode.core.addresses import Endpoint, is_carried
 from opnode.protocols.rudp.path import CARRIED_RANK, PathStatistics
 
 
@@ -82,9 +82,13 @@ class KnownPaths:
             self._ways[path.endpoint] = path
 
     def at(self, endpoint: Endpoint) -> Path:
-        """What leads to this address of the peer."""
+        """What leads to this address of the peer; what is carried is never direct."""
         known = None if self._ways is None else self._ways.get(endpoint)
-        return known or Path(PathKind.DIRECT, endpoint)
+        if known is not None:
+            return known
+        # Its first packets may come before it is said who carries them.
+        kind = PathKind.RELAY if is_carried(endpoint.host) else PathKind.DIRECT
+        return Path(kind, endpoint)
 
     def removed(self, endpoint: Endpoint, paths: Iterable[PathStatistics]) -> None:
         """Keep the figures of a path that goes, out of those of all."""

@@ -541,6 +541,9 @@ class Connection:
 
     def _know(self, path: Path) -> None:
         self._known_paths.add(path)
+        if self._path is not None and self._path.endpoint == path.endpoint:
+            # The peer's packets came this way before it was said what way it is.
+            self._path = path
         self._rudp.ways.set_rank(path.endpoint, path.kind.rank)
 
     def _answer_ping(self, ping_id: int, rtt_s: float) -> None:

@@ -360,9 +360,9 @@ class RelayWay:
         """A session is over: its path leads nowhere, and its relay is avoided."""
         name = session.name
         del self._sessions[name]
-        if name in self._added:
-            self._added.discard(name)
-            host.connection.remove_path(session.endpoint)
+        self._added.discard(name)
+        # The peer's packets may have opened it without our adding it.
+        host.connection.remove_path(session.endpoint)
         if session.end in _GENTLE:
             return
         self._known.pop(name, None)

@@ -35,6 +35,13 @@ def test_an_unknown_path_is_direct():
     assert known.at(DIRECT).kind is PathKind.DIRECT
 
 
+def test_what_is_carried_is_not_called_direct_before_it_is_said_who_carries_it():
+    known = KnownPaths()
+    assert known.at(CARRIED) == Path(PathKind.RELAY, CARRIED)
+    known.add(Path(PathKind.WEBSOCKET, CARRIED, RELAY))
+    assert known.at(CARRIED).kind is PathKind.WEBSOCKET
+
+
 def test_bytes_are_told_by_kind_and_outlive_their_path():
     known = KnownPaths()
     known.add(Path(PathKind.RELAY, CARRIED, RELAY))

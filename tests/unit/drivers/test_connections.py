@@ -2,6 +2,7 @@ import pytest
 import trio
 import trio.testing
 
+from opnode.core.addresses import Endpoint
 from opnode.core.errors import LocalProtocolError
 from opnode.drivers.connection_paths import Path, PathKind
 from opnode.drivers.connections import ConnectionsConfig
@@ -129,6 +130,15 @@ async def test_a_connection_follows_its_peer_to_another_path(autojump_clock):
         assert first.path == moved
         assert await first.ping() > 0
         assert second.path.endpoint == pair.first.hub.local
+
+
+async def test_what_leads_the_path_in_use_may_become_known_only_later(autojump_clock):
+    async with open_linked_pair(SLOW) as pair:
+        connection = pair.first.connection
+        relay = Endpoint("198.51.100.1", 4000)
+        named = Path(PathKind.RELAY, connection.path.endpoint, relay)
+        assert connection.add_path(named)
+        assert connection.path == named
 
 
 async def test_a_full_socket_delays_and_loses_nothing(autojump_clock):
