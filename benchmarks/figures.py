@@ -4,24 +4,20 @@ Owns the JSON form and what is needed to compare two runs: commit, versions, loa
 Refuses to know how anything is measured.
 """
 
-import importlib.metadata
 import json
 import math
 import os
-import platform
 import statistics
-import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
 
+from opnode.testing.provenance import commit, versions
 from opnode.version import __version__
 
 LARGE = 1000
-LIBRARIES = ("aioice", "cryptography", "kademlia", "msgspec", "pynacl", "trio")
 
 
 class BenchmarkError(Exception):
@@ -103,47 +99,11 @@ def print_table(report: Report, console: Console) -> None:
         console.print(f"{name}: {value}")
 
 
-def versions() -> dict[str, str]:
-    """Versions of everything that can move a figure."""
-    found = {
-        "opnode": __version__,
-        "python": platform.python_version(),
-        "system": f"{platform.system()} {platform.release()}",
-        "processors": str(os.cpu_count()),
-    }
-    for library in LIBRARIES:
-        found[library] = importlib.metadata.version(library)
-    return found
-
-
-def commit() -> str:
-    """The revision measured, "+changes" when files differ from it, "" outside git."""
-    root = Path(__file__).resolve().parent.parent
-    revision = _git(root, "rev-parse", "--short=12", "HEAD")
-    if not revision:
-        return ""
-    changed = _git(root, "status", "--porcelain", "--untracked-files=no")
-    return f"{revision}+changes" if changed else revision
-
-
 def leaves(error: BaseException) -> list[BaseException]:
     """The errors in a tree of groups; a group per nursery says nothing to a reader."""
     if not isinstance(error, BaseExceptionGroup):
         return [error]
     return [leaf for part in error.exceptions for leaf in leaves(part)]
-
-
-def _git(root: Path, *arguments: str) -> str:
-    try:
-        done = subprocess.run(
-            ["git", "-C", str(root), *arguments],  # noqa: S607 - git is on the PATH
-            capture_output=True,
-            check=True,
-            text=True,
-        )
-    except (OSError, subprocess.CalledProcessError):
-        return ""
-    return done.stdout.strip()
 
 
 def _rounded(value: float) -> float:

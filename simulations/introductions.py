@@ -13,7 +13,7 @@ import trio
 from opnode.core.errors import NetworkError
 from opnode.core.ids import PeerId
 from opnode.node.node import OverlayNode
-from simulations.reads import quantile
+from simulations.quantiles import quantile
 
 CALL_S: Final = 15.0
 """A call that takes longer failed: nobody waits that long."""

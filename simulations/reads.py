@@ -16,6 +16,7 @@ from opnode.core.records import SignedRecord
 from opnode.drivers.dht.dht import Dht
 from opnode.testing.dht_nodes import DhtNetwork, DhtNode
 from opnode.testing.keys import seeded_signing_key
+from simulations.quantiles import quantile
 
 _HOUR_OF_LOOKUPS: Final = 8
 """One for each bucket of a table of a thousand nodes."""
@@ -156,9 +157,3 @@ async def read_many(
         s_p99=quantile(seconds, 0.99),
         s_max=quantile(seconds, 1.0),
     )
-
-
-def quantile(values: Sequence[float], share: float) -> float:
-    """The value below which this share lies."""
-    ordered = sorted(values)
-    return ordered[min(len(ordered) - 1, int(share * len(ordered)))]

@@ -1,148 +1,160 @@
-"""One run of a scenario: its network, its end, and the command that repeats it.
+"""One run of a scenario, and the line that is kept of it.
 
-Owns what all scenarios have in common. Refuses to know what they measure.
+Owns timing, provenance and how a run ended. Refuses to know what it measured and where
+the line goes.
 """
 
-import abc
-from typing import ClassVar, Final, Generic, NamedTuple, TypeVar
+import enum
+import gc
+import logging
+import resource
+import sys
+import time
+from typing import Final, Generic
 
 import msgspec
-import trio
 
-from opnode.node.config import NodeConfig
-from opnode.testing.clock import run_deterministic
-from opnode.testing.dht_nodes import DhtNetwork
-from opnode.testing.overlay import Overlay, open_overlay
-from opnode.testing.seeded_secrets import seeded_secrets
-from opnode.testing.virtual_network import Link, VirtualNetwork
+from opnode.core.errors import OpnodeError
+from opnode.testing import provenance
+from simulations.parameters import command_of, values_of
+from simulations.run_context import Cell, Run
+from simulations.scenario import Found_co, Measured, Scenario
 
-LATENCY_S = (0.01, 0.12)
-"""One way, uniform: neighbours in a city up to the other side of the globe."""
-
-_PAUSE_S: Final = 5.0
-"""Between two who join: a node lets only so many into its table within an hour."""
+_LIBRARIES: Final = (*provenance.LIBRARIES, "numpy")
+_KB_PER_MB: Final = 1024
 
 
-class Figures(msgspec.Struct, frozen=True, kw_only=True):
-    """What one run found; ``met`` says whether the scenario's own bar was met."""
+class Status(enum.StrEnum):
+    """How a run ended."""
 
-    met: bool
-
-
-Found_co = TypeVar("Found_co", bound=Figures, covariant=True)
-
-
-class Performed(NamedTuple, Generic[Found_co]):
-    """What a run leaves: what it found, and the network with its counters."""
-
-    figures: Found_co
-    network: VirtualNetwork
+    COMPLETE = "complete"
+    INTERRUPTED = "interrupted"
+    FAILED = "failed"
 
 
-class Scenario(msgspec.Struct, Generic[Found_co], frozen=True, kw_only=True):
-    """What all scenarios have; a field is an option of the command line."""
+class Line(msgspec.Struct, frozen=True, kw_only=True):
+    """What is kept of a run beside its figures.
 
-    name: ClassVar[str]
-    link: ClassVar[Link] = Link(latency_s=LATENCY_S)
+    Attributes:
+        parameters: all of them, also those that had their default.
+        events: datagrams, events or array elements, as the backend counts.
+        digest: SHA-256 over what the backend did; the same for the same parameters and
+            commit.
+        error: why it failed; empty when it did not.
+        series: files with its time series by name, relative to the line's own.
+    """
 
-    seed: int = 1
-
-    @abc.abstractmethod
-    async def perform(self) -> Performed[Found_co]:
-        """Build, run and end; in virtual time."""
-
-
-class DhtScenario(Scenario[Found_co], frozen=True, kw_only=True):
-    """A scenario on nodes of the DHT, without people on top."""
-
-    maintained: ClassVar[bool] = False
-
-    nodes: int = 50
-    # Addresses all over the Internet, each alone in its /24, in place of one 10/8.
-    public: bool = False
-
-    @abc.abstractmethod
-    async def measure(self, network: DhtNetwork, nursery: trio.Nursery) -> Found_co:
-        """Measure on a network that has grown; the nursery ends with the run."""
-
-    async def perform(self) -> Performed[Found_co]:
-        """See `Scenario.perform`."""
-        async with trio.open_nursery() as nursery:
-            network = DhtNetwork(nursery, self.seed, self.link, public=self.public)
-            try:
-                await network.grow(self.nodes, pause_s=_PAUSE_S)
-                if self.maintained:
-                    network.maintain()
-                figures = await self.measure(network, nursery)
-            finally:
-                network.close()
-            nursery.cancel_scope.cancel()
-        return Performed(figures, network.network)
-
-
-class OverlayScenario(Scenario[Found_co], frozen=True, kw_only=True):
-    """A scenario on whole nodes: servers with public addresses, users behind boxes."""
-
-    servers: int = 8
-
-    @abc.abstractmethod
-    async def measure(self, overlay: Overlay) -> Found_co:
-        """Measure among the servers."""
-
-    def server_config(self) -> NodeConfig:
-        """What servers are told."""
-        return NodeConfig()
-
-    async def perform(self) -> Performed[Found_co]:
-        """See `Scenario.perform`."""
-        async with open_overlay(
-            0, link=self.link, seed=self.seed, public=True
-        ) as overlay:
-            for _ in range(self.servers):
-                await overlay.seed(self.server_config())
-            figures = await self.measure(overlay)
-        return Performed(figures, overlay.network)
-
-
-class Outcome(msgspec.Struct, Generic[Found_co], frozen=True, kw_only=True):
-    """What is printed of a run."""
-
+    scenario: str
+    backend: str
+    parameters: dict[str, Cell]
+    seed: int
+    commit: str
+    versions: dict[str, str]
     command: str
-    figures: Found_co
-    datagrams: int
-    virtual_s: float
-    digest: str
+    status: Status = Status.COMPLETE
+    error: str = ""
+    events: int = 0
+    virtual_s: float = 0.0
+    digest: str = ""
+    cpu_s: float = 0.0
+    wall_s: float = 0.0
+    # The convention of figures: the unit ends the name.
+    peak_rss_MB: float = 0.0  # noqa: N815
+    series: dict[str, str] = {}
 
 
-def run(scenario: Scenario[Found_co]) -> Outcome[Found_co]:
-    """Run once; the same scenario gives the same outcome."""
-    with seeded_secrets(scenario.seed):
-        return run_deterministic(_run, scenario.seed, scenario)
+class Outcome(Line, Generic[Found_co], frozen=True, kw_only=True):
+    """A run with its figures; none when it was interrupted or failed."""
+
+    figures: Found_co | None
 
 
-def command_of(scenario: Scenario[Found_co]) -> str:
-    """The command that repeats a run."""
-    words = ["python -m simulations", scenario.name]
-    # Sizes first, then the seed, then the rest as it was declared.
-    sizes = ("nodes", "servers", "seed")
-    fields = sorted(
-        msgspec.structs.fields(scenario),
-        key=lambda f: sizes.index(f.name) if f.name in sizes else len(sizes),
-    )
-    for field in fields:
-        value = getattr(scenario, field.name)
-        if field.name in sizes or value != field.default:
-            option = "--" + field.name.replace("_", "-")
-            words.append(option if value is True else f"{option} {value}")
-    return " ".join(words)
+class ViolationError(OpnodeError):
+    """A checker saw something that must never happen.
+
+    Our own code is at fault; the command that repeats the run is in its line.
+    """
 
 
-async def _run(scenario: Scenario[Found_co]) -> Outcome[Found_co]:
-    performed = await scenario.perform()
+def prepare_process() -> None:
+    """Set up a process for runs.
+
+    Almost everything made lives to the end, so looking for garbage costs a sixth of the
+    time and finds little. Nodes under attack say so; here it is known.
+    """
+    gc.set_threshold(200_000, 20, 100)
+    logging.getLogger("opnode").setLevel(logging.ERROR)
+
+
+def run(scenario: Scenario[Found_co], context: Run | None = None) -> Outcome[Found_co]:
+    """Run once; errors and interruptions are the caller's."""
+    outcome = attempt(scenario, context, catch=())
+    assert outcome.figures is not None
+    return outcome
+
+
+def attempt(
+    scenario: Scenario[Found_co],
+    context: Run | None = None,
+    *,
+    catch: tuple[type[BaseException], ...] = (KeyboardInterrupt, OpnodeError),
+) -> Outcome[Found_co]:
+    """Run once; what goes wrong becomes part of the outcome.
+
+    Args:
+        scenario: what to run.
+        context: its progress and series; one without an audience by default.
+        catch: what is turned into a status; everything else is raised.
+    """
+    context = context or Run(scenario.seed)
+    cpu_s, wall_s = time.process_time(), time.perf_counter()
+    measured: Measured[Found_co] | None = None
+    status, error = Status.COMPLETE, ""
+    try:
+        measured = scenario.perform(context)
+    except BaseException as raised:
+        reason = _reason(raised, catch)
+        if reason is None:
+            raise
+        interrupted = isinstance(reason, KeyboardInterrupt)
+        status = Status.INTERRUPTED if interrupted else Status.FAILED
+        error = str(reason) or type(reason).__name__
     return Outcome(
+        scenario=scenario.name,
+        backend=scenario.backend.value,
+        parameters=values_of(scenario),
+        seed=scenario.seed,
+        commit=provenance.commit(),
+        versions=provenance.versions(_LIBRARIES),
         command=command_of(scenario),
-        figures=performed.figures,
-        datagrams=performed.network.statistics().sent,
-        virtual_s=trio.current_time(),
-        digest=performed.network.trace_digest(),
+        status=status,
+        error=error,
+        figures=measured.figures if measured else None,
+        events=measured.events if measured else 0,
+        virtual_s=measured.virtual_s if measured else 0.0,
+        digest=context.digest() if measured else "",
+        cpu_s=round(time.process_time() - cpu_s, 3),
+        wall_s=round(time.perf_counter() - wall_s, 3),
+        peak_rss_MB=round(_peak_rss_kB() / _KB_PER_MB, 1),
     )
+
+
+def _reason(
+    raised: BaseException, catch: tuple[type[BaseException], ...]
+) -> BaseException | None:
+    """The first error of a tree of groups that is to be caught; None if there is none.
+
+    Tasks wrap what they raise in a group for each nursery on its way.
+    """
+    if isinstance(raised, catch):
+        return raised
+    if isinstance(raised, BaseExceptionGroup):
+        parts = (_reason(part, catch) for part in raised.exceptions)
+        return next((part for part in parts if part is not None), None)
+    return None
+
+
+def _peak_rss_kB() -> float:  # noqa: N802 - the unit ends the name
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    # Bytes on macOS, kilobytes elsewhere.
+    return peak / _KB_PER_MB if sys.platform == "darwin" else peak

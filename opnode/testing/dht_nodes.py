@@ -74,7 +74,7 @@ class DhtNetwork:
         self.wall_clock = VirtualWallClock()
         self.nodes: list[DhtNode] = []
         self._stores: list[RecordStore] = []
-        self._nursery = nursery
+        self.nursery = nursery
         self._seed = seed
         self._maintained = False
         self._made = 0
@@ -124,7 +124,7 @@ class DhtNetwork:
         clock = VirtualWallClock()
         dht = Dht(rpc, store, wall_clock=clock, rng=self.rng, config=dht_config)
         periodic = dht if maintained or self._maintained else None
-        life = await self._nursery.start(_live, hub, rpc, periodic)
+        life = await self.nursery.start(_live, hub, rpc, periodic)
         node = DhtNode(
             hub=hub, rpc=rpc, dht=dht, store=store, life=life, wall_clock=clock
         )

@@ -10,7 +10,7 @@ all users are called.
 import pathlib
 import tempfile
 from collections.abc import Sequence
-from typing import ClassVar, Final, NamedTuple
+from typing import Annotated, ClassVar, Final, NamedTuple
 
 import msgspec
 import trio
@@ -22,8 +22,10 @@ from opnode.node.presence.introducers import INTRODUCERS
 from opnode.protocols.introductions.introducer import IntroducerConfig
 from opnode.testing.nat import InsideHost, VirtualNat
 from opnode.testing.overlay import Overlay
+from simulations.backends.real import OverlayScenario
 from simulations.introductions import Calls, call, calls_of, take_calls
-from simulations.runs import Figures, OverlayScenario
+from simulations.run_context import Run
+from simulations.scenario import Figures, parameter
 
 _KINDS: Final = ("port", "port", "port", "full", "full", "addr", "sym", "open")
 """What users are behind, in turn."""
@@ -69,11 +71,25 @@ class CascadeScenario(OverlayScenario[CascadeFigures], frozen=True, kw_only=True
     """
 
     name: ClassVar[str] = "cascade"
+    question: ClassVar[str] = (
+        "Do users come back when servers die and everybody restarts at once?"
+    )
+    expected: ClassVar[str] = (
+        "Within a minute 99 % can be called, no server is above its cap, none ends."
+    )
 
-    servers: int = 10
-    users: int = 200
-    dead: float = 0.3
-    cap: int = 0
+    servers: Annotated[
+        int, parameter("Servers before the instant", low=1, high=1000)
+    ] = 10
+    users: Annotated[int, parameter("Users behind NATs", low=1, high=5000)] = 200
+    dead: Annotated[
+        float,
+        parameter("Servers that die at the instant", unit="share", low=0, high=0.9),
+    ] = 0.3
+    cap: Annotated[
+        int,
+        parameter("Registrations a server takes; 0: twice what a survivor gets", low=0),
+    ] = 0
 
     def server_config(self) -> NodeConfig:
         """What servers are told."""
@@ -82,13 +98,14 @@ class CascadeScenario(OverlayScenario[CascadeFigures], frozen=True, kw_only=True
         cap = self.cap or 2 * registrations // max(survivors, 1)
         return NodeConfig(introducer=IntroducerConfig(max_registrations=cap))
 
-    async def measure(self, overlay: Overlay) -> CascadeFigures:
+    async def measure(self, overlay: Overlay, run: Run) -> CascadeFigures:
         """Open the users, kill, restart, call."""
         with tempfile.TemporaryDirectory() as directory:
             crowd = _Crowd(overlay, pathlib.Path(directory))
             await crowd.open(self.users)
             await trio.sleep(_SETTLE_S)
             before = await crowd.call_all()
+            run.progress(1, 3, "rounds of calls")
             dead = round(self.servers * self.dead)
             load = _Load(overlay.seeds[:-dead] if dead else overlay.seeds)
             instant = trio.current_time()
@@ -100,6 +117,7 @@ class CascadeScenario(OverlayScenario[CascadeFigures], frozen=True, kw_only=True
                 await trio.sleep_until(instant + _BACK_WITHIN_S)
                 published = crowd.published()
                 after_60s = await crowd.call_all()
+                run.progress(2, 3, "rounds of calls")
                 await trio.sleep_until(instant + 5 * _BACK_WITHIN_S)
                 after_300s = await crowd.call_all()
                 nursery.cancel_scope.cancel()

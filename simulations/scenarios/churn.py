@@ -7,18 +7,20 @@ their records once and are gone at once.
 
 import heapq
 import itertools
-from typing import ClassVar, Final
+import math
+from typing import Annotated, ClassVar, Final
 
 import trio
 
 from opnode.testing.dht_nodes import DhtNetwork, DhtNode
 from opnode.testing.virtual_network import Link
+from simulations.backends.real import LATENCY_S, DhtScenario
+from simulations.model.sessions import HOUR_S, Sessions
 from simulations.reads import Publication, Reads, draft, publish, read_first, read_many
-from simulations.runs import LATENCY_S, DhtScenario, Figures
+from simulations.run_context import Run
+from simulations.scenario import Figures, parameter
 
-_HOUR_S: Final = 3600.0
-_SHAPE: Final = 0.608
-_SCALE_S: Final = 3.66 * _HOUR_S
+_SESSIONS: Final = Sessions()
 _OWNERS: Final = 20
 """Leaves that put the records; no node's quota for one network is near."""
 _THROUGH: Final = 3
@@ -47,24 +49,37 @@ class ChurnScenario(DhtScenario[ChurnFigures], frozen=True, kw_only=True):
     """``hours``: of virtual time after the puts."""
 
     name: ClassVar[str] = "churn"
+    question: ClassVar[str] = (
+        "Do records outlive their holders when nobody puts them again?"
+    )
+    expected: ClassVar[str] = (
+        "None is lost: holders hand records on when nearer nodes come."
+    )
     maintained: ClassVar[bool] = True
     link: ClassVar[Link] = Link(latency_s=LATENCY_S, grain_s=0.02)
 
-    hours: float = 2.0
-    records: int = 100
-    gets: int = 0
+    hours: Annotated[
+        float,
+        parameter(
+            "Time after the puts",
+            unit="h",
+            low=0,
+            high=10_000,
+            drawn="sessions: Weibull, shape 0.608, scale 3.66 h",
+        ),
+    ] = 2.0
+    records: Annotated[int, parameter("Records put before", low=1, high=100_000)] = 100
+    gets: Annotated[int, parameter("Reads at the end; 0: each record once", low=0)] = 0
 
-    async def measure(
-        self,
-        network: DhtNetwork,
-        nursery: trio.Nursery,  # noqa: ARG002 - nodes have nurseries of their own
-    ) -> ChurnFigures:
+    async def measure(self, network: DhtNetwork, run: Run) -> ChurnFigures:
         """Put, let the hours pass, count, read."""
         publications = [draft(network, f"owner {n}") for n in range(self.records)]
         await _put_and_go(network, publications)
         sent_before = network.network.statistics().sent
         sessions = _Sessions(network)
-        await sessions.run(self.hours * _HOUR_S)
+        for hour in range(math.ceil(self.hours)):
+            run.progress(hour, self.hours, "hours")
+            await sessions.run(min(1.0, self.hours - hour) * HOUR_S)
         sent = network.network.statistics().sent - sent_before
         now = network.wall_clock()
         holders = [
@@ -80,7 +95,7 @@ class ChurnScenario(DhtScenario[ChurnFigures], frozen=True, kw_only=True):
             lost=holders.count(0),
             holders_min=min(holders),
             holders_mean=sum(holders) / len(holders),
-            datagrams_per_node_s=sent / self.nodes / (self.hours * _HOUR_S),
+            datagrams_per_node_s=sent / self.nodes / (self.hours * HOUR_S),
             first=first,
         )
 
@@ -96,7 +111,7 @@ class _Sessions:
         # Those already there are in the middle of a session, more likely a long one.
         now = trio.current_time()
         self._ends = [
-            (now + self._residual_s(), next(self._order), node)
+            (now + _SESSIONS.residual_s(network.rng), next(self._order), node)
             for node in network.nodes
         ]
         heapq.heapify(self._ends)
@@ -122,7 +137,7 @@ class _Sessions:
         known = rng.sample(self.settled(), _THROUGH)
         node = await self._network.add()
         self._joining.add(node)
-        session_s = rng.weibullvariate(_SCALE_S, _SHAPE)
+        session_s = _SESSIONS.whole_s(rng)
         entry = (trio.current_time() + session_s, next(self._order), node)
         heapq.heappush(self._ends, entry)
         # In its own nursery: who leaves in the middle of joining is gone at once.
@@ -133,12 +148,6 @@ class _Sessions:
         while not await node.dht.join([other.hub.local for other in known]):
             known = self._network.rng.sample(self.settled(), _THROUGH)
         self._joining.discard(node)
-
-    def _residual_s(self) -> float:
-        """What is left of a session met at a random moment (inspection paradox)."""
-        rng = self._network.rng
-        whole_s: float = _SCALE_S * rng.gammavariate(1 + 1 / _SHAPE, 1) ** (1 / _SHAPE)
-        return rng.random() * whole_s
 
 
 async def _put_and_go(network: DhtNetwork, publications: list[Publication]) -> None:

@@ -7,14 +7,16 @@ go away. The node keeps up its periodic work; the network around it lives on.
 import gc
 import sys
 import types
-from typing import ClassVar, Final
+from typing import Annotated, ClassVar, Final
 
 import trio
 
 from opnode.testing.dht_nodes import DhtNetwork, DhtNode
 from opnode.testing.flooding import flood_forged, flood_fresh
 from opnode.testing.virtual_network import VirtualNetwork
-from simulations.runs import DhtScenario, Figures
+from simulations.backends.real import DhtScenario
+from simulations.run_context import Run
+from simulations.scenario import Figures, parameter
 
 _SETTLE_S: Final = 1200.0
 """Long enough for every silent contact to be pinged, twice, and dropped."""
@@ -46,19 +48,25 @@ class FloodScenario(DhtScenario[FloodFigures], frozen=True, kw_only=True):
     """``ids``: of each of the two floods."""
 
     name: ClassVar[str] = "flood"
+    question: ClassVar[str] = (
+        "Does a flood of ids push out whom a node knew, or fill its memory?"
+    )
+    expected: ClassVar[str] = (
+        "No established contact is lost and the memory stays bounded."
+    )
     maintained: ClassVar[bool] = True
 
-    ids: int = 2000
+    ids: Annotated[int, parameter("Ids in each of the two floods", low=2)] = 2000
 
-    async def measure(self, network: DhtNetwork, nursery: trio.Nursery) -> FloodFigures:
+    async def measure(self, network: DhtNetwork, run: Run) -> FloodFigures:
         """Let the network settle, flood, look; settle again, look again."""
-        del nursery
         await trio.sleep(_SETTLE_S)
         victim = network.rng.choice(network.nodes)
         established = {contact.node_id for contact in victim.dht.contacts()}
         sizes = [_size_kb(victim)]
         left = [established]
         for flood in (flood_forged, flood_fresh):
+            run.progress(len(sizes) // 2, 2, "floods")
             for _ in range(2):
                 await flood(network, victim, self.ids // 2)
                 sizes.append(_size_kb(victim))

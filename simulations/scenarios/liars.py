@@ -7,14 +7,14 @@ read it: as the newest of the whole region, as the first that verifies, and as t
 that is new enough for a reader who knows of the change.
 """
 
-from typing import ClassVar, Final
+from typing import Annotated, ClassVar, Final
 
-import trio
-
+from opnode.core.errors import ConfigError
 from opnode.core.records import SignedRecord
 from opnode.drivers.dht.dht import Dht
 from opnode.testing.adversaries import Gang, Lie, choose_liars
 from opnode.testing.dht_nodes import DhtNetwork
+from simulations.backends.real import DhtScenario
 from simulations.reads import (
     Publication,
     Reads,
@@ -26,7 +26,8 @@ from simulations.reads import (
     read_newest,
     settle,
 )
-from simulations.runs import DhtScenario, Figures
+from simulations.run_context import Run
+from simulations.scenario import Figures, parameter
 
 MIXED: Final = "mixed"
 _SUCCESS_THIRD: Final = 0.99
@@ -57,20 +58,46 @@ class LiarsScenario(DhtScenario[LiarsFigures], frozen=True, kw_only=True):
     """``lie`` is one of ``adversaries.Lie`` or all of them, mixed."""
 
     name: ClassVar[str] = "liars"
+    question: ClassVar[str] = (
+        "What if some nodes answer only with their gang, drop, delay, replay or forge?"
+    )
+    expected: ClassVar[str] = (
+        "Reads that know there is a newer version find it; nothing forged is accepted."
+    )
 
-    share: float = 0.3
-    lie: str = MIXED
-    records: int = 50
-    gets: int = 0
-    askers: int = 50
+    share: Annotated[
+        float,
+        parameter(
+            "Liars among the nodes",
+            unit="share",
+            low=0,
+            high=0.9,
+            drawn="uniform over the nodes",
+        ),
+    ] = 0.3
+    lie: Annotated[
+        str,
+        parameter("What they do: a lie of `adversaries.Lie`, or all of them, mixed"),
+    ] = MIXED
+    records: Annotated[int, parameter("Records put before", low=1, high=100_000)] = 50
+    gets: Annotated[
+        int, parameter("Reads of each kind; 0: each record once", low=0)
+    ] = 0
+    askers: Annotated[int, parameter("Nodes that read", low=1)] = 50
 
-    async def measure(self, network: DhtNetwork, nursery: trio.Nursery) -> LiarsFigures:
+    def check(self) -> None:
+        """See `Scenario.check`."""
+        known = [MIXED, *(lie.value for lie in Lie)]
+        if self.lie not in known:
+            raise ConfigError("--lie", self.lie, "one of " + ", ".join(known))
+
+    async def measure(self, network: DhtNetwork, run: Run) -> LiarsFigures:
         """Put, turn, put again, read."""
         some = network.rng.sample(network.nodes, min(self.askers, self.nodes))
         await settle(network, some)
         publications = [draft(network, f"owner {n}", 2) for n in range(self.records)]
         await publish(network, network.nodes, publications, 0)
-        gang = Gang(network, nursery, network.rng)
+        gang = Gang(network, network.nursery, network.rng)
         gang.seen.update((p.key, p.versions[0].wire) for p in publications)
         lies = list(Lie) if self.lie == MIXED else [Lie(self.lie)]
         honest = choose_liars(network, self.share, lies, gang)
@@ -78,6 +105,7 @@ class LiarsScenario(DhtScenario[LiarsFigures], frozen=True, kw_only=True):
         network.maintain(*askers)
         put = await publish(network, askers, publications, 1)
         gets = self.gets or self.records
+        run.progress(1, 2, "stages")
         pursued = _Pursued()
         first, newest, latest = [
             await read_many(network, askers, publications, read, gets)

@@ -7,23 +7,25 @@ compared with the true ones.
 """
 
 from collections.abc import Sequence
-from typing import ClassVar, Final
+from typing import Annotated, ClassVar, Final
 
 import trio
 
 from opnode.testing.dht_nodes import DhtNetwork, DhtNode
 from opnode.testing.virtual_network import Link
+from simulations.backends.real import LATENCY_S, DhtScenario
+from simulations.quantiles import quantile
 from simulations.reads import (
     Publication,
     Reads,
     draft,
     publish,
-    quantile,
     read_first,
     read_many,
     settle,
 )
-from simulations.runs import LATENCY_S, DhtScenario, Figures
+from simulations.run_context import Run
+from simulations.scenario import Figures, parameter
 
 _K: Final = 20
 _MAX_CLOSEST: Final = 50
@@ -51,18 +53,38 @@ class LookupScenario(DhtScenario[LookupFigures], frozen=True, kw_only=True):
     """
 
     name: ClassVar[str] = "lookup"
+    question: ClassVar[str] = (
+        "Are stored records always found, and how soon, also with many nodes dead?"
+    )
+    expected: ClassVar[str] = (
+        "All of them, also with a fifth of the nodes dead; 99 % with half of them dead."
+    )
 
-    loss: float = 0.0
-    dead: float = 0.0
-    records: int = 50
-    gets: int = 0
-    askers: int = 50
+    loss: Annotated[
+        float,
+        parameter(
+            "Datagrams lost after the puts",
+            unit="share",
+            low=0,
+            high=1,
+            drawn="each alike",
+        ),
+    ] = 0.0
+    dead: Annotated[
+        float,
+        parameter(
+            "Nodes that die after the puts, no asker among them",
+            unit="share",
+            low=0,
+            high=0.95,
+        ),
+    ] = 0.0
+    records: Annotated[int, parameter("Records put before", low=1, high=100_000)] = 50
+    gets: Annotated[int, parameter("Reads; 0: each record once", low=0)] = 0
+    askers: Annotated[int, parameter("Nodes that read", low=1)] = 50
 
-    async def measure(
-        self, network: DhtNetwork, nursery: trio.Nursery
-    ) -> LookupFigures:
+    async def measure(self, network: DhtNetwork, run: Run) -> LookupFigures:
         """Put, kill, read, compare."""
-        del nursery
         joined = network.network.statistics().sent
         tables = [len(node.dht.contacts()) for node in network.nodes]
         nodes = network.rng.sample(network.nodes, self.nodes)
@@ -74,6 +96,7 @@ class LookupScenario(DhtScenario[LookupFigures], frozen=True, kw_only=True):
         for node in dead:
             network.kill(node)
         network.network.link = Link(latency_s=LATENCY_S, loss=self.loss)
+        run.progress(1, 2, "stages")
         gets = self.gets or self.records
         first = await read_many(network, askers, publications, read_first, gets)
         some = publications[:_MAX_CLOSEST]

@@ -9,7 +9,7 @@ The bytes go on on the same connection, or it is lost.
 import contextlib
 import itertools
 from contextlib import aclosing
-from typing import ClassVar, Final
+from typing import Annotated, ClassVar, Final
 
 import msgspec
 import trio
@@ -18,8 +18,11 @@ from opnode.core.errors import ConfigError, NetworkError
 from opnode.drivers.connections import Connection
 from opnode.node.config import NodeConfig, Role
 from opnode.node.node import OverlayNode
+from opnode.testing.nat_behaviour import PRESETS
 from opnode.testing.overlay import Overlay
-from simulations.runs import Figures, OverlayScenario
+from simulations.backends.real import OverlayScenario
+from simulations.run_context import Run
+from simulations.scenario import Figures, parameter
 
 _GAP_S: Final = 3.0
 _CONNECT_S: Final = 20.0
@@ -28,6 +31,7 @@ _AFTER_S: Final = 60.0
 _CHUNK: Final = bytes(500)
 _EVERY_S: Final = 0.05
 """A call's worth of data: twenty packets a second."""
+_WAYS: Final = ("move", "new-address", "reboot")
 _KINDS: Final = ("open", "full", "addr", "port", "sym")
 
 
@@ -63,21 +67,48 @@ class MovingScenario(OverlayScenario[MovingFigures], frozen=True, kw_only=True):
     """
 
     name: ClassVar[str] = "moving"
+    question: ClassVar[str] = (
+        "Does a transfer survive a change of address, and how long does it pause?"
+    )
+    expected: ClassVar[str] = (
+        "Every pair with a direct path keeps its connection; pauses stay below 3 s."
+    )
 
-    kinds: str = ",".join(_KINDS)
-    how: str = "move"
-    away_s: float = 0.0
+    kinds: Annotated[
+        str, parameter("Kinds of NAT, with commas; every pair is tried in both roles")
+    ] = ",".join(_KINDS)
+    how: Annotated[
+        str,
+        parameter(
+            "`move` to another box, or the box does something: `new-address`, `reboot`"
+        ),
+    ] = "move"
+    away_s: Annotated[
+        float, parameter("Without coverage in between", unit="s", low=0, high=600)
+    ] = 0.0
 
-    async def measure(self, overlay: Overlay) -> MovingFigures:
+    def check(self) -> None:
+        """See `Scenario.check`."""
+        for kind in self.kinds.split(","):
+            if kind not in PRESETS:
+                raise ConfigError("--kinds", kind, "some of " + ", ".join(PRESETS))
+        if self.how not in _WAYS:
+            raise ConfigError("--how", self.how, "one of " + ", ".join(_WAYS))
+
+    async def measure(self, overlay: Overlay, run: Run) -> MovingFigures:
         """Move in each pair, one after the other."""
         kinds = self.kinds.split(",")
-        moves = [
-            await self._move(overlay, mover, other, role)
+        tries = [
+            (mover, other, role)
             for mover, other in itertools.product(kinds, kinds)
             # Others have no direct path in principle.
             if {mover, other} not in ({"sym"}, {"sym", "port"})
             for role in ("sender", "receiver")
         ]
+        moves: list[Move] = []
+        for mover, other, role in tries:
+            run.progress(len(moves), len(tries), "moves")
+            moves.append(await self._move(overlay, mover, other, role))
         kept = [move for move in moves if move.is_kept]
         smooth = [move for move in kept if move.gap_s <= _GAP_S]
         return MovingFigures(
@@ -132,10 +163,8 @@ class MovingScenario(OverlayScenario[MovingFigures], frozen=True, kw_only=True):
                 overlay.move(node)
             case "new-address":
                 nat.change_address(overlay.next_address())
-            case "reboot":
-                nat.reboot()
             case _:
-                raise ConfigError("how", self.how, "move, new-address or reboot")
+                nat.reboot()
 
 
 class _Transfer:

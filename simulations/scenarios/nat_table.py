@@ -7,7 +7,7 @@ take places.
 """
 
 import dataclasses
-from typing import ClassVar, Final
+from typing import Annotated, ClassVar, Final
 
 import trio
 
@@ -15,8 +15,10 @@ from opnode.node.config import NodeConfig
 from opnode.node.node import OverlayNode
 from opnode.testing.nat_behaviour import PRESETS, Overflow
 from opnode.testing.overlay import Overlay
+from simulations.backends.real import OverlayScenario
 from simulations.introductions import Calls, call, calls_of, take_calls
-from simulations.runs import Figures, OverlayScenario
+from simulations.run_context import Run
+from simulations.scenario import Figures, parameter
 
 _PLACES: Final = 64
 _TIMEOUT_S: Final = 30.0
@@ -44,16 +46,34 @@ class NatTableScenario(OverlayScenario[NatTableFigures], frozen=True, kw_only=Tr
     """
 
     name: ClassVar[str] = "nat-table"
+    question: ClassVar[str] = (
+        "Do introductions succeed behind a NAT with room for 64 sessions?"
+    )
+    expected: ClassVar[str] = (
+        "At least 99.9 %, because a user needs three bindings and one for each call."
+    )
 
-    servers: int = 30
-    users: int = 20
-    calls: int = 1000
-    pause_s: float = 2.0
-    places: int = _PLACES
-    drops_oldest: bool = False
-    few_bindings: bool = False
+    servers: Annotated[int, parameter("Servers", low=1, high=1000)] = 30
+    users: Annotated[
+        int, parameter("Users, each behind a NAT of its own", low=2, high=1000)
+    ] = 20
+    calls: Annotated[int, parameter("Calls, all together", low=1)] = 1000
+    pause_s: Annotated[
+        float,
+        parameter("Between two calls", unit="s", low=0, drawn="mean of an exponential"),
+    ] = 2.0
+    places: Annotated[int, parameter("Sessions that a NAT has room for", low=1)] = (
+        _PLACES
+    )
+    drops_oldest: Annotated[
+        bool,
+        parameter(
+            "A full NAT forgets its oldest session in place of refusing a new one"
+        ),
+    ] = False
+    few_bindings: Annotated[bool, parameter("Servers look up for the users")] = False
 
-    async def measure(self, overlay: Overlay) -> NatTableFigures:
+    async def measure(self, overlay: Overlay, run: Run) -> NatTableFigures:
         """Open the users, let them call, count."""
         overflow = Overflow.DROP_OLDEST if self.drops_oldest else Overflow.REFUSE_NEW
         behaviour = dataclasses.replace(
@@ -64,7 +84,8 @@ class NatTableScenario(OverlayScenario[NatTableFigures], frozen=True, kw_only=Tr
         )
         config = NodeConfig(few_bindings=self.few_bindings)
         users = []
-        for _ in range(self.users):
+        for number in range(self.users):
+            run.progress(number, self.users, "users")
             user = await overlay.user(behind=behaviour, config=config)
             overlay.start_soon(take_calls, user)
             users.append(user)

@@ -8,17 +8,20 @@ open; when one fails, it is tried again until one succeeds.
 
 import dataclasses
 import statistics
-from typing import ClassVar, Final
+from typing import Annotated, ClassVar, Final
 
 import msgspec
 import trio
 
+from opnode.core.errors import ConfigError
 from opnode.node.config import NodeConfig, Role
 from opnode.node.node import OverlayNode
 from opnode.testing.nat_behaviour import PRESETS
 from opnode.testing.overlay import Overlay
+from simulations.backends.real import OverlayScenario
 from simulations.introductions import Calls, call, calls_of, take_calls
-from simulations.runs import Figures, OverlayScenario
+from simulations.run_context import Run
+from simulations.scenario import Figures, parameter
 
 TIMERS_S: Final = (30.0, 60.0, 180.0)
 _HOUR_S: Final = 3600.0
@@ -79,15 +82,29 @@ class NatTimersScenario(OverlayScenario[NatTimersFigures], frozen=True, kw_only=
     """``users`` for each timer; ``hours`` of virtual time; ``kind`` of NAT."""
 
     name: ClassVar[str] = "nat-timers"
+    question: ClassVar[str] = (
+        "Do users stay reachable behind NATs that forget after 30, 60 or 180 seconds?"
+    )
+    expected: ClassVar[str] = (
+        "Always: the keep-alive follows the measured lifetime of a binding."
+    )
 
-    users: int = 8
-    hours: float = 2.0
-    kind: str = "port"
+    users: Annotated[int, parameter("Users for each timer", low=1, high=1000)] = 8
+    hours: Annotated[
+        float, parameter("Time after the start", unit="h", low=0, high=1000)
+    ] = 2.0
+    kind: Annotated[str, parameter("Kind of NAT that all users are behind")] = "port"
 
-    async def measure(self, overlay: Overlay) -> NatTimersFigures:
+    def check(self) -> None:
+        """See `Scenario.check`."""
+        if self.kind not in PRESETS:
+            raise ConfigError("--kind", self.kind, "one of " + ", ".join(PRESETS))
+
+    async def measure(self, overlay: Overlay, run: Run) -> NatTimersFigures:
         """Open the users, let the hours pass, count."""
-        groups = []
+        groups: list[_Group] = []
         for timer_s in TIMERS_S:
+            run.progress(len(groups), len(TIMERS_S), "groups of users")
             group = _Group(overlay, self.kind, timer_s)
             await group.open(self.users)
             groups.append(group)

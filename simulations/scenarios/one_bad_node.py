@@ -5,15 +5,16 @@ that the last figure is for as many bad nodes as there are lies.
 """
 
 from collections import Counter
-from typing import ClassVar, Final
+from typing import Annotated, ClassVar, Final
 
 import msgspec
-import trio
 
 from opnode.testing.adversaries import Gang, Lie
 from opnode.testing.dht_nodes import DhtNetwork, DhtNode
+from simulations.backends.real import DhtScenario
 from simulations.reads import Reads, draft, publish, read_latest, read_many, read_newest
-from simulations.runs import DhtScenario, Figures
+from simulations.run_context import Run
+from simulations.scenario import Figures, parameter
 
 _SUCCESS: Final = 0.99
 
@@ -38,25 +39,28 @@ class OneBadNodeScenario(DhtScenario[OneBadNodeFigures], frozen=True, kw_only=Tr
     """``gets``: reads of either kind for each lie."""
 
     name: ClassVar[str] = "one-bad-node"
+    question: ClassVar[str] = (
+        "What does the worst that one node can do cost the others?"
+    )
+    expected: ClassVar[str] = "At most 1 % of the reads, whatever it does."
 
-    records: int = 50
-    gets: int = 100
+    records: Annotated[int, parameter("Records put before", low=1, high=100_000)] = 50
+    gets: Annotated[int, parameter("Reads of either kind for each lie", low=1)] = 100
 
-    async def measure(
-        self, network: DhtNetwork, nursery: trio.Nursery
-    ) -> OneBadNodeFigures:
+    async def measure(self, network: DhtNetwork, run: Run) -> OneBadNodeFigures:
         """Publish, turn one, put the next version, read; again for every lie."""
         lies = list(Lie)
         labels = [f"owner {n}" for n in range(self.records)]
         publications = [draft(network, label, len(lies) + 1) for label in labels]
         await publish(network, network.nodes, publications, 0)
-        gang = Gang(network, nursery, network.rng)
+        gang = Gang(network, network.nursery, network.rng)
         gang.seen.update((p.key, p.versions[0].wire) for p in publications)
         honest = list(network.nodes)
         costs = []
         for number, (lie, (bad, known_to)) in enumerate(
             zip(lies, _best_known(network), strict=False), start=1
         ):
+            run.progress(number - 1, len(lies), "lies")
             gang.turn(bad, lie)
             honest.remove(bad)
             await publish(network, honest, publications, number)

@@ -6,12 +6,11 @@ each other and take what is stored. Then the owner, one of the askers, publishes
 first time and all of them look for it.
 """
 
-from typing import ClassVar, Final
-
-import trio
+from typing import Annotated, ClassVar, Final
 
 from opnode.testing.adversaries import Gang, Lie, plant
 from opnode.testing.dht_nodes import DhtNetwork
+from simulations.backends.real import DhtScenario
 from simulations.reads import (
     Reads,
     draft,
@@ -21,7 +20,8 @@ from simulations.reads import (
     read_many,
     settle,
 )
-from simulations.runs import DhtScenario, Figures
+from simulations.run_context import Run
+from simulations.scenario import Figures, parameter
 
 _SUCCESS: Final = 0.99
 
@@ -45,13 +45,21 @@ class SybilScenario(DhtScenario[SybilFigures], frozen=True, kw_only=True):
     """``keys`` are attacked one after the other, each by ``sybils`` of its own."""
 
     name: ClassVar[str] = "sybil"
+    question: ClassVar[str] = (
+        "Can ids ground next to a key hide what is published there?"
+    )
+    expected: ClassVar[str] = (
+        "No: records lie in a region sized by the density, not at the k nearest."
+    )
 
-    sybils: int = 20
-    active: bool = False
-    keys: int = 3
-    askers: int = 50
+    sybils: Annotated[int, parameter("Ids next to each key", low=0, high=1000)] = 20
+    active: Annotated[
+        bool, parameter("They answer with each other in place of dropping requests")
+    ] = False
+    keys: Annotated[int, parameter("Keys attacked, one after the other", low=1)] = 3
+    askers: Annotated[int, parameter("Nodes that read", low=1)] = 50
 
-    async def measure(self, network: DhtNetwork, nursery: trio.Nursery) -> SybilFigures:
+    async def measure(self, network: DhtNetwork, run: Run) -> SybilFigures:
         """Plant, turn, publish, read; for every key anew."""
         honest = list(network.nodes)
         askers = network.rng.sample(honest, min(self.askers, len(honest)))
@@ -59,7 +67,7 @@ class SybilScenario(DhtScenario[SybilFigures], frozen=True, kw_only=True):
         publications = [draft(network, f"victim {n}") for n in range(self.keys)]
         for publication in publications:
             planted = await plant(network, publication.key, self.sybils, network.rng)
-            gang = Gang(network, nursery, network.rng)
+            gang = Gang(network, network.nursery, network.rng)
             for node in planted:
                 gang.turn(node, Lie.COLLUDE if self.active else Lie.DROP)
         put = await publish(network, askers, publications)
@@ -68,6 +76,7 @@ class SybilScenario(DhtScenario[SybilFigures], frozen=True, kw_only=True):
             for publication in publications
             for node in honest
         )
+        run.progress(1, 2, "stages")
         gets = self.keys * self.askers
         first, latest = [
             await read_many(network, askers, publications, read, gets)

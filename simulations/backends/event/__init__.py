@@ -1,0 +1,1 @@
+"""Discrete events on a heap."""

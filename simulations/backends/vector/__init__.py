@@ -1,0 +1,1 @@
+"""Arrays of nodes whose tables are drawn when they are looked at."""

@@ -1,0 +1,1 @@
+"""What all backends take the world to be."""

@@ -1,0 +1,41 @@
+"""All scenarios by name.
+
+Owns the list. Modules are loaded when their scenario is asked for, so that ``list`` and
+``--help`` need not import every engine.
+"""
+
+import difflib
+import importlib
+from typing import Final
+
+from opnode.core.errors import ConfigError
+from simulations.scenario import Figures, Scenario
+
+SCENARIOS: Final = {
+    "lookup": "simulations.scenarios.lookup:LookupScenario",
+    "liars": "simulations.scenarios.liars:LiarsScenario",
+    "sybil": "simulations.scenarios.sybil:SybilScenario",
+    "one-bad-node": "simulations.scenarios.one_bad_node:OneBadNodeScenario",
+    "flood": "simulations.scenarios.flood:FloodScenario",
+    "churn": "simulations.scenarios.churn:ChurnScenario",
+    "nat-timers": "simulations.scenarios.nat_timers:NatTimersScenario",
+    "nat-table": "simulations.scenarios.nat_table:NatTableScenario",
+    "cascade": "simulations.scenarios.cascade:CascadeScenario",
+    "moving": "simulations.scenarios.moving:MovingScenario",
+}
+
+
+def load(name: str) -> type[Scenario[Figures]]:
+    """The scenario of this name.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    place = SCENARIOS.get(name)
+    if place is None:
+        near = difflib.get_close_matches(name, SCENARIOS, n=1)
+        expected = f"{near[0]!r}?" if near else "a name that `list` shows"
+        raise ConfigError("scenario", repr(name), expected)
+    module, attribute = place.split(":")
+    kind: type[Scenario[Figures]] = getattr(importlib.import_module(module), attribute)
+    return kind
