@@ -10,6 +10,7 @@ from simulations.command.lazy import LazyGroup
 _COMMANDS: Final[Mapping[str, str]] = {
     "list": "simulations.command.listing:listing",
     "run": "simulations.command.run:run",
+    "replay": "simulations.command.replay:replay",
     "natlab": "simulations.natlab.command:natlab",
 }
 

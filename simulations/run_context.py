@@ -18,6 +18,9 @@ Row = Mapping[str, Cell]
 Progress = Callable[[float, float, str], None]
 """Called with how much is done, of how much, in which unit."""
 
+Watch = Callable[[float, str, str], None]
+"""Called at each step with virtual seconds, who does it, and what it is."""
+
 MAX_ROWS: Final = 1_000_000
 """Of one series: about 100 MB; more is a scenario that records every event."""
 
@@ -28,11 +31,15 @@ class Run:
     Args:
         seed: decides everything that is drawn.
         progress: shows how far the run is; may be called often.
+        watch: is told of every step of the backend; costs most of its speed.
     """
 
-    def __init__(self, seed: int, progress: Progress | None = None) -> None:
+    def __init__(
+        self, seed: int, progress: Progress | None = None, watch: Watch | None = None
+    ) -> None:
         self.seed = seed
         self.rng = random.Random(seed)
+        self.watch = watch
         self.series: dict[str, list[Row]] = {}
         self._show = progress
         self._trace = hashlib.sha256()

@@ -69,13 +69,6 @@ class Outcome(Line, Generic[Found_co], frozen=True, kw_only=True):
     figures: Found_co | None
 
 
-class ViolationError(OpnodeError):
-    """A checker saw something that must never happen.
-
-    Our own code is at fault; the command that repeats the run is in its line.
-    """
-
-
 def prepare_process() -> None:
     """Set up a process for runs.
 

@@ -45,12 +45,12 @@ _STUN_HEADER = 20
 _STUN_COOKIE = b"\x21\x12\xa4\x42"
 _TURN_FIRST, _TURN_LAST = 0x40, 0x4F
 _RPC_FIRST, _RPC_LAST = 0xC0, 0xCF
-_RUDP = 0xE0
+RUDP = 0xE0
 RELAYED = 0xD0
 """First byte of a relayed datagram: then 8 bytes of session, then the datagram."""
 _RUDP_PREFIX = 9
 # What comes in runs that belong together: all name one connection or session.
-_GROUPED = (_RUDP, RELAYED)
+_GROUPED = (RUDP, RELAYED)
 _WORD = 8
 
 
@@ -347,7 +347,7 @@ class SocketHub:
             return
         first = buffer[0]
         try:
-            if first == _RUDP:
+            if first == RUDP:
                 self._deliver_rudp(received)
             elif first == RELAYED:
                 self._relayed += -(-len(buffer) // received.segment_size)

@@ -121,6 +121,8 @@ class VirtualNetwork:
         traces_contents: bool = True,
     ) -> None:
         self.link = link or Link()
+        # Told of every datagram that is sent: when, what, from where, to where.
+        self.watch: Callable[[float, bytes, Endpoint, Endpoint], None] | None = None
         self._traces_contents = traces_contents
         self._rng = rng
         self._hosts: dict[str, VirtualHost] = {}
@@ -233,19 +235,8 @@ class VirtualNetwork:
     ) -> None:
         """Send one datagram on its way. Hot: about 100 000 a second, so kept plain."""
         now = trio.current_time()
-        if self._started_at is None:
-            self._started_at = now
         self._sent += 1
-        self._trace.update(
-            _TRACE.pack(
-                now - self._started_at,
-                source.port,
-                destination.port,
-                len(data),
-                zlib.crc32(data) if self._traces_contents else 0,
-            )
-            + f"{source.host}>{destination.host}".encode()
-        )
+        self._note(now, data, source, destination)
         if self._is_cut(source.host, destination.host):
             self._cut += 1
             return
@@ -277,6 +268,25 @@ class VirtualNetwork:
             self._duplicated += 1
             again_at = now + flow.distance_s + rng.uniform(*link.latency_s)
             self._deliver(target, arrival._replace(at=again_at, order=order + 1))
+
+    def _note(
+        self, now: float, data: bytes, source: Endpoint, destination: Endpoint
+    ) -> None:
+        """Let the digest depend on a datagram; tell who watches."""
+        if self._started_at is None:
+            self._started_at = now
+        self._trace.update(
+            _TRACE.pack(
+                now - self._started_at,
+                source.port,
+                destination.port,
+                len(data),
+                zlib.crc32(data) if self._traces_contents else 0,
+            )
+            + f"{source.host}>{destination.host}".encode()
+        )
+        if self.watch is not None:
+            self.watch(now, data, source, destination)
 
     def _deliver(self, target: Gate, arrival: Arrival) -> None:
         if target.arrive(arrival):

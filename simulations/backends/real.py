@@ -8,12 +8,14 @@ from typing import Annotated, ClassVar, Final, Generic, NamedTuple
 
 import trio
 
+from opnode.core.addresses import Endpoint
 from opnode.node.config import NodeConfig
 from opnode.testing.clock import run_deterministic
 from opnode.testing.dht_nodes import DhtNetwork
 from opnode.testing.overlay import Overlay, open_overlay
 from opnode.testing.seeded_secrets import seeded_secrets
 from opnode.testing.virtual_network import Link, VirtualNetwork
+from simulations.backends.datagram_words import in_words
 from simulations.run_context import Run
 from simulations.scenario import Found_co, Measured, Scenario, parameter
 
@@ -75,6 +77,7 @@ class DhtScenario(RealScenario[Found_co], frozen=True, kw_only=True):
         async with trio.open_nursery() as nursery:
             network = DhtNetwork(nursery, self.seed, self.link, public=self.public)
             try:
+                _watch(network.network, run)
                 for grown in range(self.nodes):
                     await network.grow(1, pause_s=_PAUSE_S)
                     run.progress(grown + 1, self.nodes, "nodes")
@@ -105,8 +108,20 @@ class OverlayScenario(RealScenario[Found_co], frozen=True, kw_only=True):
         async with open_overlay(
             0, link=self.link, seed=self.seed, public=True
         ) as overlay:
+            _watch(overlay.network, run)
             for number in range(self.servers):
                 await overlay.seed(self.server_config())
                 run.progress(number + 1, self.servers, "servers")
             figures = await self.measure(overlay, run)
         return Performed(figures, overlay.network)
+
+
+def _watch(network: VirtualNetwork, run: Run) -> None:
+    """Tell who watches a run of every datagram."""
+    if (watch := run.watch) is None:
+        return
+
+    def tell(at_s: float, data: bytes, source: Endpoint, destination: Endpoint) -> None:
+        watch(at_s, f"{source} > {destination}", in_words(data))
+
+    network.watch = tell

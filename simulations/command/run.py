@@ -14,10 +14,11 @@ import msgspec
 from simulations.command.progress import shown_progress
 from simulations.parameters import AnyScenario, Parameter, build, parameters_of
 from simulations.registry import SCENARIOS, load
-from simulations.results import ResultsDirectory
+from simulations.results import ResultsDirectory, run_key
 from simulations.run_context import Cell, Run
 from simulations.runs import Outcome, Status, attempt, prepare_process
 from simulations.scenario import Figures
+from simulations.traces import write_trace
 
 _MISSED: Final = 1
 _INTERRUPTED: Final = 130
@@ -65,9 +66,15 @@ def _command(kind: type[AnyScenario]) -> click.Command:
         metavar="DIR",
         help="Keep the line and the time series there.",
     )
+    trace = click.Option(
+        ["--trace"],
+        type=click.Path(path_type=Path),
+        metavar="FILE",
+        help="Write what `replay` takes; a run that fails leaves it in DIR/traces.",
+    )
     return click.Command(
         kind.name,
-        params=[*options_of(kind), out],
+        params=[*options_of(kind), out, trace],
         callback=partial(_run, kind),
         help=f"{kind.question}\n\nExpected: {kind.expected}",
     )
@@ -88,7 +95,12 @@ def _option(kind: type[AnyScenario], known: Parameter) -> click.Option:
     return click.Option([known.option], metavar="VALUE", help="; ".join(about) + ".")
 
 
-def _run(kind: type[AnyScenario], directory: Path | None, **given: Cell | None) -> None:
+def _run(
+    kind: type[AnyScenario],
+    directory: Path | None,
+    trace: Path | None,
+    **given: Cell | None,
+) -> None:
     values = {
         name: value for name, value in given.items() if value not in (None, False)
     }
@@ -101,16 +113,22 @@ def _run(kind: type[AnyScenario], directory: Path | None, **given: Cell | None) 
     click.echo(msgspec.json.encode(outcome).decode())
     if results is not None:
         results.add(outcome, context.series)
-    _exit(outcome)
+        if outcome.status is Status.FAILED:
+            trace = trace or results.path / "traces" / f"{run_key(outcome)}.json"
+    if trace is not None:
+        write_trace(trace, outcome)
+    _exit(outcome, trace)
 
 
-def _exit(outcome: Outcome[Figures]) -> None:
+def _exit(outcome: Outcome[Figures], trace: Path | None) -> None:
+    """Say how it ended, where that is not plain, and end with the exit code of it."""
+    repeat = f"python -m simulations replay {trace}" if trace else outcome.command
     if outcome.status is Status.INTERRUPTED:
         click.echo(f"interrupted; to repeat it: {outcome.command}", err=True)
         sys.exit(_INTERRUPTED)
     if outcome.status is Status.FAILED:
         click.echo(f"failed: {outcome.error}", err=True)
-        click.echo(f"to repeat it: {outcome.command}", err=True)
+        click.echo(f"to repeat it: {repeat}", err=True)
         sys.exit(_MISSED)
     if outcome.figures is not None and not outcome.figures.met:
         click.echo("the bar was missed", err=True)

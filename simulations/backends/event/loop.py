@@ -1,6 +1,6 @@
 """Discrete events in virtual time: a heap, a clock and a digest.
 
-    loop = EventLoop()
+    loop = EventLoop(run.watch)
     loop.call_at(5.0, node_leaves, 17)          # handler(subject, argument)
     loop.call_in(0.1, answer_arrives, 17, request)
     loop.run_until(3600.0)
@@ -15,6 +15,8 @@ from array import array
 from collections.abc import Callable
 from typing import Any, Final
 
+from simulations.run_context import Watch
+
 # What an event carries is between who enters it and its handler.
 Handler = Callable[[int, Any], None]
 
@@ -25,15 +27,19 @@ _FOLDED_AT_ONCE: Final = 8192
 class EventLoop:
     """Events ordered by time.
 
+    Args:
+        watch: is told of every event, by its handler's name.
+
     Attributes:
         now: virtual seconds, never decreasing.
         count: events handled so far.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, watch: Watch | None = None) -> None:
         self.now = 0.0
         self.count = 0
         self._heap: list[tuple[float, int, Handler, int, object]] = []
+        self._watch = watch
         self._entered = 0
         self._trace = hashlib.sha256()
         self._times = array("d")
@@ -73,6 +79,8 @@ class EventLoop:
             self._subjects.append(subject)
             if len(self._times) >= _FOLDED_AT_ONCE:
                 self._fold()
+            if self._watch is not None:
+                self._watch(at_s, str(subject), _in_words(handler, argument))
             handler(subject, argument)
         self.now = max(self.now, until_s)
 
@@ -92,3 +100,9 @@ class EventLoop:
         self._trace.update(self._subjects)
         self._times = array("d")
         self._subjects = array("q")
+
+
+def _in_words(handler: Handler, argument: object) -> str:
+    """What an event is, for a reader: ``node_leaves (17, 3.5)``."""
+    name = getattr(handler, "__name__", type(handler).__name__).strip("_")
+    return name if argument is None else f"{name} {argument}"
