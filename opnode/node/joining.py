@@ -35,6 +35,10 @@ MAX_REPORTS: Final = 256
 LONELY_CHECK_S: Final = 15.0
 """How soon a node that lost every contact notices and joins again."""
 
+COME_BACK_S: Final = 5.0
+"""For so long a caller waits for a node that fell out: a few requests that have to be
+repeated take it."""
+
 
 @dataclass(frozen=True, slots=True)
 class JoinReport:
@@ -72,6 +76,8 @@ class Joiner:
         is_server: bool,
     ) -> None:
         self.joined = trio.Event()
+        self._is_called = trio.Event()
+        self._is_back = trio.Event()
         self.neighbours: Callable[[], Awaitable[Sequence[BootstrapEntry]]] = _nobody
         self._is_first_seed = is_server and not entries and not remembered
         self._dht = dht
@@ -99,13 +105,34 @@ class Joiner:
         while True:
             if self._dht.contacts():
                 attempt = 0
-                self.joined.set()
-                await trio.sleep(LONELY_CHECK_S)
+                self._note_joined()
+                self._is_called = trio.Event()
+                with trio.move_on_after(LONELY_CHECK_S):
+                    await self._is_called.wait()
                 continue
             await self._try_all()
             if not self._dht.contacts():
                 await trio.sleep(backoff_s(attempt, self._rng))
                 attempt += 1
+
+    async def come_back(self) -> None:
+        """Wait until a node that fell out is in again, if that does not take long.
+
+        Where many datagrams are lost every contact may fall silent for a moment, which
+        is no reason to refuse what is asked of us then.
+        """
+        await trio.lowlevel.checkpoint()
+        if self.is_joined or not self.joined.is_set():
+            return
+        if self._is_back.is_set():
+            self._is_back = trio.Event()
+        self._is_called.set()
+        with trio.move_on_after(COME_BACK_S):
+            await self._is_back.wait()
+
+    def _note_joined(self) -> None:
+        self.joined.set()
+        self._is_back.set()
 
     async def _try_all(self) -> None:
         """Ask every source at once; the first that answers brings the node in."""
@@ -124,7 +151,7 @@ class Joiner:
             contacts = len(self._dht.contacts())
             if contacts:
                 logger.info("joined through remembered contacts: %d known", contacts)
-                self.joined.set()
+                self._note_joined()
 
     async def _try_neighbours(self) -> None:
         """Join through who is on our own link: no Internet is needed for that."""
@@ -155,7 +182,7 @@ class Joiner:
         except trio.WouldBlock:
             logger.debug("nobody reads the join reports")
         if contacts:
-            self.joined.set()
+            self._note_joined()
 
 
 async def _nobody() -> Sequence[BootstrapEntry]:

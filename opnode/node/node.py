@@ -197,8 +197,8 @@ class OverlayNode:
             RecordNotFound: nobody holds anything that verifies for this identity.
             PeerUnreachable: there is nobody to ask.
         """
+        await self._parts.joiner.come_back()
         if not self._parts.joiner.is_joined:
-            await trio.lowlevel.checkpoint()
             raise PeerUnreachable("this node is not connected to any other node")
         found = await self._parts.dht.find_all(peer_key(peer_id))
         if not found:

@@ -205,6 +205,43 @@ async def test_a_node_that_lost_all_contacts_joins_again(autojump_clock):
         nursery.cancel_scope.cancel()
 
 
+async def test_a_node_that_fell_out_comes_back_at_once_for_whoever_asks_it(
+    autojump_clock,
+):
+    dht = ScriptedDht()
+    joiner = make_joiner(dht, [entry(LIVE)])
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(joiner.run)
+        await joiner.joined.wait()
+        await trio.sleep(1)
+        dht.known.clear()
+        with trio.fail_after(1):
+            async with trio.open_nursery() as callers:
+                for _ in range(2):
+                    callers.start_soon(joiner.come_back)
+        assert joiner.is_joined
+        nursery.cancel_scope.cancel()
+
+
+async def test_whoever_asks_a_node_that_cannot_come_back_does_not_wait_for_ever(
+    autojump_clock,
+):
+    dht = ScriptedDht()
+    joiner = make_joiner(dht, [entry(LIVE)])
+    with trio.fail_after(0.1):
+        await joiner.come_back()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(joiner.run)
+        await joiner.joined.wait()
+        await trio.sleep(1)
+        dht.alive.clear()
+        dht.known.clear()
+        with trio.fail_after(10):
+            await joiner.come_back()
+        assert not joiner.is_joined
+        nursery.cancel_scope.cancel()
+
+
 async def test_reports_that_nobody_reads_do_not_stop_it(autojump_clock):
     dht = ScriptedDht(alive=())
     joiner = make_joiner(dht, [entry(SILENT)] * 200)
