@@ -16,9 +16,8 @@ from opnode.protocols.nat.mapping import MappingKind
 HOLD_S: Final = 0.1
 """A round trip to an introducer that has not been measured."""
 
-HOLD_SLACK_S: Final = 0.15
-"""What introducer and caller take to pass an answer on, and to begin their checks. With
-20 ms, one call in ten failed where many processes shared two cores."""
+HOLD_SLACK_S: Final = 0.02
+"""What introducer and caller take to pass an answer on, and to begin their checks."""
 
 HOLD_MOST_S: Final = 0.5
 """Longer ways are rare, and callers behind full cones wait for nothing."""
@@ -60,7 +59,7 @@ class Whereabouts:
         return min(max(measured, default=HOLD_S) + HOLD_SLACK_S, HOLD_MOST_S)
 
     def _may_have_random_ports(self) -> bool:
-        """In a network of one server nobody can tell."""
+        """Behind a NAT that only one server has seen nobody can tell (ICE-12)."""
         observed = self._parts.observed
         is_unknown = observed.nat.kind is MappingKind.UNKNOWN and observed.behind_nat
         return is_unknown or observed.nat.kind is MappingKind.RANDOM

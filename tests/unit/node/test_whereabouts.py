@@ -2,6 +2,7 @@ import pytest
 
 from opnode.core.ids import node_id_of
 from opnode.drivers.connection_paths import PathKind
+from opnode.protocols.nat.mapping import MappingKind
 from opnode.testing.overlay import open_overlay
 from opnode.testing.virtual_network import Link
 
@@ -9,7 +10,7 @@ LINK = Link(latency_s=(0.025, 0.025))
 
 
 @pytest.mark.parametrize(
-    ("behind", "hold_s"), [("full", 0.0), ("port", 0.0), ("seq", 0.0), ("sym", 0.2)]
+    ("behind", "hold_s"), [("full", 0.0), ("port", 0.0), ("seq", 0.0), ("sym", 0.07)]
 )
 async def test_only_behind_random_ports_the_one_check_of_a_callee_waits(
     autojump_clock, behind, hold_s
@@ -18,6 +19,17 @@ async def test_only_behind_random_ports_the_one_check_of_a_callee_waits(
         node = await overlay.user(behind=behind)
         # A round trip to the introducer, and a little.
         assert node.connector.ice.hold_s() == pytest.approx(hold_s, abs=0.01)
+
+
+async def test_behind_a_nat_that_a_lone_server_cannot_tell_the_check_waits_as_well(
+    autojump_clock,
+):
+    async with open_overlay(1, public=True, link=LINK) as overlay:
+        node = await overlay.user(behind="sym")
+        assert node._parts.observed.nat.kind is MappingKind.UNKNOWN
+        assert node.connector.ice.hold_s() == pytest.approx(0.07, abs=0.01)
+        open_node = await overlay.user()
+        assert open_node.connector.ice.hold_s() == 0.0
 
 
 async def test_a_callee_with_random_ports_meets_a_caller_who_lets_in_known_hosts(
