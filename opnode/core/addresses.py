@@ -10,6 +10,7 @@ from opnode.core.errors import ConfigError, RemoteProtocolError
 
 _IPV4_SIZE = 4
 _IPV6_SIZE = 16
+_IPV6_SITE_SIZE = 8
 _PORT_SIZE = 2
 _MAX_PORT = 65535
 _PORT_DIGITS = 5
@@ -179,6 +180,15 @@ def subnet_group(host: str) -> bytes:
     """
     packed = host_bytes(host)
     return packed[:3] if len(packed) == _IPV4_SIZE else packed[:6]
+
+
+def site_of(host: str) -> bytes:
+    """Return what one customer of a provider has: an IPv4 address or an IPv6 /64.
+
+    Whoever has one address of a /64 has them all (RFC 4291 §2.5.4), so a limit counts
+    for the site. Four bytes for IPv4 and eight for IPv6.
+    """
+    return host_bytes(host)[:_IPV6_SITE_SIZE]
 
 
 # Asked for every contact that is named and every reply: 0.1 instead of 1 µs.

@@ -9,7 +9,7 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
-from opnode.core.addresses import Endpoint, host_bytes
+from opnode.core.addresses import Endpoint, site_of
 from opnode.core.crypto import constant_time_equal
 
 SESSION_LENGTH: Final = 8
@@ -17,8 +17,6 @@ FRAME_PREFIX: Final = 1 + SESSION_LENGTH
 """A frame is the byte 0xD0, the session, and the datagram that is carried."""
 
 _MEMBERS: Final = 2
-_IPV6_SITE: Final = 8
-"""Bytes of the /64 that one household or host has: its addresses cost it nothing."""
 
 
 class RelayEnd(enum.IntEnum):
@@ -117,7 +115,7 @@ class Place(NamedTuple):
     @property
     def site(self) -> bytes:
         """For whom a limit counts: an IPv4 address, or the /64 of an IPv6 one."""
-        return host_bytes(self.host)[:_IPV6_SITE]
+        return site_of(self.host)
 
 
 class Ended(NamedTuple):

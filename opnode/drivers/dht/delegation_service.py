@@ -9,7 +9,7 @@ from typing import Final
 
 import trio
 
-from opnode.core.addresses import host_bytes
+from opnode.core.addresses import site_of
 from opnode.core.errors import NetworkError, RefusalCode
 from opnode.core.ids import Contact
 from opnode.core.records import SignedRecord
@@ -32,8 +32,6 @@ from opnode.protocols.rpc.messages import (
 _LIST_OVERHEAD: Final = 8
 _RECORD_OVERHEAD: Final = 3
 _CONTACT_OVERHEAD: Final = 2
-# An IPv6 customer of a provider has a /64 (RFC 4291 section 2.5.4).
-_HOST_BYTES: Final = 8
 
 Outcome = tuple[Sequence[SignedRecord], Sequence[Contact]]
 """What a lookup brought: records, and the closest nodes, nearest first."""
@@ -100,7 +98,7 @@ class DelegationService:
         """Refuse what is too much; who joins a lookup under way costs nobody else."""
         config = self._config
         now = trio.current_time()
-        host = host_bytes(request.host)[:_HOST_BYTES]
+        host = site_of(request.host)
         if not self._hosts.take(host, 1.0 / config.asks_per_s, now):
             raise Refuse(RefusalCode.BUSY, "too many lookups for this address")
         if waiting is not None:

@@ -21,7 +21,7 @@ from trio_websocket import (
     wrap_server_stream,
 )
 
-from opnode.core.addresses import Endpoint, host_bytes, is_loopback
+from opnode.core.addresses import Endpoint, is_loopback, site_of
 from opnode.core.crypto import sha256
 from opnode.core.errors import ConfigError
 from opnode.drivers.socket_hub import SocketHub
@@ -39,8 +39,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-# Whoever has one IPv6 address has its /64 (RFC 4291 section 2.5.4).
-_HOST_BYTES: Final = 8
 _CLOSE_S: Final = 1.0
 
 Listener: TypeAlias = trio.SocketListener | trio.SSLListener[trio.SocketStream]
@@ -160,13 +158,13 @@ class WebSocketGateway:
         config = self._config
         if self._strangers.total() >= config.max_strangers:
             return True
-        of_host = self._strangers[_host_of(remote)]
+        of_host = self._strangers[site_of(remote.host)]
         return of_host >= config.strangers_per_host and not is_loopback(remote.host)
 
     async def _meet(
         self, nursery: trio.Nursery, stream: trio.abc.Stream, remote: Endpoint
     ) -> None:
-        host = _host_of(remote)
+        host = site_of(remote.host)
         self._strangers[host] += 1
         connection: WebSocketConnection | None = None
         try:
@@ -211,7 +209,7 @@ class WebSocketGateway:
             return CloseCode.NO_PEERS, "this gateway knows no other node now"
         if len(self._clients) >= self._config.max_clients:
             return CloseCode.FULL, "too many clients"
-        full = self._hosts[_host_of(remote)] >= self._config.max_per_host
+        full = self._hosts[site_of(remote.host)] >= self._config.max_per_host
         if full and not is_loopback(remote.host):
             return CloseCode.HOST_FULL, "too many clients of one host"
         return None
@@ -219,7 +217,7 @@ class WebSocketGateway:
     async def _carry(self, connection: WebSocketConnection, remote: Endpoint) -> None:
         carrier = WebSocketCarrier(connection, self._config.carrier)
         name = self._hub.add_carrier(carrier, remote)
-        host = _host_of(remote)
+        host = site_of(remote.host)
         self._clients[name] = carrier
         self._hosts[host] += 1
         self._served += 1
@@ -317,10 +315,6 @@ def _remote(stream: ByteStream) -> Endpoint:
     host = str(name[0]).partition("%")[0]
     bracketed = f"[{host}]" if ":" in host else host
     return Endpoint.parse(f"{bracketed}:{name[1]}")
-
-
-def _host_of(remote: Endpoint) -> bytes:
-    return host_bytes(remote.host)[:_HOST_BYTES]
 
 
 def _always() -> bool:

@@ -10,12 +10,10 @@ from collections import Counter, OrderedDict
 from dataclasses import dataclass
 from typing import Final, NoReturn
 
-from opnode.core.addresses import Endpoint, host_bytes, is_public
+from opnode.core.addresses import Endpoint, is_public, site_of
 from opnode.core.errors import ConfigError, IntroductionRefused, RefusalCode
 from opnode.protocols.introductions.parts import MAX_PART
 
-# Whoever has one IPv6 address has its /64 (RFC 4291 section 2.5.4).
-_SOURCE_BYTES: Final = 8
 # A sweep of a full table takes a millisecond; once a second it is a thousandth.
 _SWEEP_INTERVAL_S: Final = 1.0
 # Around what is sealed: 28 bytes of IPv4 and UDP, 48 of the RPC, handle and lengths.
@@ -182,7 +180,7 @@ class IntroducerDesk:
         held = self._registrations.get(handle)
         if held is None and len(self._registrations) >= self._config.max_registrations:
             self._refuse(RefusalCode.BUSY, "no room for another registration")
-        host = _host_of(seen_at or endpoint)
+        host = site_of((seen_at or endpoint).host)
         same_host = held is not None and held.host == host
         if (
             not same_host
@@ -302,7 +300,7 @@ class IntroducerDesk:
         self._source(source).bytes.take(size)
 
     def _source(self, endpoint: Endpoint) -> _Source:
-        key = _host_of(endpoint)
+        key = site_of(endpoint.host)
         known = self._sources.get(key)
         if known is not None:
             self._sources.move_to_end(key)
@@ -324,8 +322,3 @@ class IntroducerDesk:
     def _refuse(self, code: RefusalCode, why: str) -> NoReturn:
         self._refused[code] += 1
         raise IntroductionRefused(code, why)
-
-
-def _host_of(endpoint: Endpoint) -> bytes:
-    """What one customer of a provider has: an IPv4 address or an IPv6 /64."""
-    return host_bytes(endpoint.host)[:_SOURCE_BYTES]

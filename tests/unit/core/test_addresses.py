@@ -18,6 +18,7 @@ from opnode.core.addresses import (
     network_of,
     pack,
     public_subnet,
+    site_of,
     subnet_group,
     unpack_untrusted,
 )
@@ -307,3 +308,9 @@ def test_only_addresses_that_no_router_passes_on_are_of_a_link():
     assert is_link_local("fe80::1")
     assert not is_link_local("192.168.1.2")
     assert not is_link_local("fd00::1")
+
+
+def test_a_site_is_an_ipv4_address_or_the_64_of_an_ipv6_one():
+    assert site_of("1.2.3.4") == bytes([1, 2, 3, 4])
+    assert site_of("2606:4700:1:2::3") == site_of("2606:4700:1:2:ffff::9")
+    assert site_of("2606:4700:1:2::3") != site_of("2606:4700:1:3::3")
