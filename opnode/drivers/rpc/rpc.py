@@ -264,10 +264,6 @@ class Rpc:
         """Forget what this node told of us, as when we reach it another way now."""
         self._asker.forget_peer(endpoint)
 
-    def last_observed(self, endpoint: Endpoint) -> Endpoint | None:
-        """Our address as that node last saw it; nothing is asked."""
-        return self._asker.observed_by(endpoint)
-
     def round_trip_to(self, endpoint: Endpoint) -> float | None:
         """Seconds to this address and back, smoothed; None if nothing was measured."""
         return self._asker.round_trip_to(endpoint)

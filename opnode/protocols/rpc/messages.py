@@ -52,7 +52,6 @@ TOKEN_LENGTH: Final = 8
 TRANSACTION_ID_LENGTH: Final = 8
 NETWORK_ID_LENGTH: Final = 8
 HANDLE_LENGTH: Final = 16
-SESSION_LENGTH: Final = 8
 
 _Bytes8 = Annotated[bytes, msgspec.Meta(min_length=8, max_length=8)]
 _Bytes16 = Annotated[bytes, msgspec.Meta(min_length=16, max_length=16)]

@@ -31,7 +31,6 @@ MAX_DATAGRAM_SIZE: Final = BASE_PACKET_SIZE - OVERHEAD - DATAGRAM_HEADER_SIZE
 MAX_REASON_SIZE: Final = 256
 MAX_ACK_RANGES: Final = 64
 MAX_KEY_SHARE_PART: Final = 640
-PATH_TOKEN_SIZE: Final = 8
 MAX_OFFSET: Final = (1 << 62) - 1
 
 # What both ends may send before the first credit frame of the other arrives.
@@ -93,8 +92,6 @@ DATA_FIN_TYPE = int(FrameType.DATA_FIN)
 _ACK_TYPE = int(FrameType.ACK)
 _ONE_BYTE = tuple(bytes((value,)) for value in range(256))
 _ACK_ECN_TYPE = int(FrameType.ACK_ECN)
-# A packet that holds a PING and nothing else.
-PROBE_SIZE: Final = OVERHEAD + _PING.size
 # The longest control frame but KEY_SHARE is a RESET.
 _CONTROL_SIZE = _RESET.size
 

@@ -126,11 +126,6 @@ class PathModel:
         return min(self.filter.most, self.bandwidth_low)
 
     @property
-    def latest_rate(self) -> float:
-        """The best rate of this loss round in bytes per second."""
-        return self._rate_latest
-
-    @property
     def latest_inflight(self) -> int:
         """The most bytes delivered in one round trip of this loss round."""
         return self._inflight_latest
