@@ -29,10 +29,16 @@ class WebSocketService:
     """A gateway, from ``open`` on; ``close`` ends its listening."""
 
     def __init__(
-        self, hub: SocketHub, rpc: Rpc, offer: WebSocketOffer, listeners: list[Listener]
+        self,
+        hub: SocketHub,
+        rpc: Rpc,
+        offer: WebSocketOffer,
+        listeners: list[Listener],
+        bound: Endpoint,
     ) -> None:
-        """Use ``open``."""
+        """Serve the listeners, which are bound to this TCP address; see ``open``."""
         self._offer = offer
+        self._bound = bound
         self._listeners = listeners
         # Whom no authority vouches for is known by its certificate alone.
         self._pin = self_signed_pin(offer.certificate) if offer.certificate else b""
@@ -50,19 +56,14 @@ class WebSocketService:
             ConfigError: the address cannot be bound, or the certificate not be read.
         """
         listeners = await open_listeners(offer.listen, offer.certificate, offer.key)
-        return cls(hub, rpc, offer, listeners)
-
-    @property
-    def listening_at(self) -> Endpoint:
-        """The TCP address and port that it is bound to."""
-        return bound_to(self._listeners[0])
+        return cls(hub, rpc, offer, listeners, bound_to(listeners[0]))
 
     def url(self, host: str) -> GatewayUrl:
         """Where others reach it if they see us at this host."""
         if self._offer.public_url is not None:
             return self._offer.public_url
         scheme = "ws" if self._offer.certificate is None else "wss"
-        return GatewayUrl(scheme, host, self.listening_at.port, "/", self._pin)
+        return GatewayUrl(scheme, host, self._bound.port, "/", self._pin)
 
     def watch_peers(self, has_peers: Callable[[], bool]) -> None:
         """Let nobody in while this says that we know no other node."""

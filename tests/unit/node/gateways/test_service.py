@@ -12,10 +12,7 @@ from opnode.protocols.websocket import GatewayUrl
 from tests.unit.drivers.rpc.wires import Net
 
 
-@pytest.fixture
-def bound(monkeypatch):
-    at = property(lambda _: Endpoint("0.0.0.0", 8443))
-    monkeypatch.setattr(WebSocketService, "listening_at", at)
+BOUND = Endpoint("0.0.0.0", 8443)
 
 
 @pytest.mark.parametrize(
@@ -27,15 +24,15 @@ def bound(monkeypatch):
     ],
 )
 async def test_others_are_told_the_public_address_or_the_one_that_they_see(
-    bound, autojump_clock, nursery, certificate, public_url, expected
+    autojump_clock, nursery, certificate, public_url, expected
 ):
     rpc = await Net(nursery).rpc(1)
     offer = WebSocketOffer(
-        listen=Endpoint("0.0.0.0", 8443),
+        listen=Endpoint("0.0.0.0", 0),
         certificate=Path(certificate) if certificate else None,
         public_url=GatewayUrl.parse(public_url) if public_url else None,
     )
-    service = WebSocketService(None, rpc, offer, [])
+    service = WebSocketService(None, rpc, offer, [], BOUND)
     assert str(service.url("192.0.2.1")) == expected
 
 
@@ -43,9 +40,8 @@ async def test_every_datagram_says_that_a_gateway_is_one(autojump_clock, nursery
     net = Net(nursery)
     rpc, other = await net.rpc(1), await net.rpc(2)
     assert not rpc.services
-    service = WebSocketService(
-        None, rpc, WebSocketOffer(listen=Endpoint("0.0.0.0", 0)), []
-    )
+    offer = WebSocketOffer(listen=BOUND)
+    service = WebSocketService(None, rpc, offer, [], BOUND)
     assert rpc.services is Service.WEBSOCKET
     assert service.statistics().clients == 0
     assert not other.services
