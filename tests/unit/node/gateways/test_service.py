@@ -11,7 +11,6 @@ from opnode.protocols.rpc.messages import Service
 from opnode.protocols.websocket import GatewayUrl
 from tests.unit.drivers.rpc.wires import Net
 
-
 BOUND = Endpoint("0.0.0.0", 8443)
 
 
