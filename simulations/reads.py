@@ -57,6 +57,15 @@ class Reads(msgspec.Struct, frozen=True, kw_only=True):
     s_max: float
 
 
+class Judged(NamedTuple):
+    """One read: how long it took, and whether it brought what `Reads` counts."""
+
+    seconds: float
+    found: bool
+    older: bool
+    forged: bool
+
+
 def draft(network: DhtNetwork, label: str, versions: int = 1) -> Publication:
     """Sign a peer file of an owner of its own, so many times; nothing is stored."""
     identity = Identity(seeded_signing_key(label))
@@ -133,25 +142,38 @@ async def read_many(
     gets: int,
 ) -> Reads:
     """Read so many times, each from a random asker, the records in turn."""
-    seconds: list[float] = []
-    found = older = forged = 0
+    judged = []
     for number in range(gets):
         publication = publications[number % len(publications)]
         asker = network.rng.choice(askers)
-        started_at = trio.current_time()
-        records = await read(asker.dht, publication)
-        seconds.append(trio.current_time() - started_at)
-        wires = {record.wire for record in records}
-        genuine = [version.wire for version in publication.versions]
-        found += genuine[-1] in wires
-        older += not wires.isdisjoint(genuine[:-1])
-        forged += not wires.issubset(genuine)
+        judged.append(await read_once(asker, publication, read))
+    return summary(judged)
+
+
+async def read_once(asker: DhtNode, publication: Publication, read: Read) -> Judged:
+    """Read, and judge what came."""
+    started_at = trio.current_time()
+    records = await read(asker.dht, publication)
+    wires = {record.wire for record in records}
+    genuine = [version.wire for version in publication.versions]
+    return Judged(
+        seconds=trio.current_time() - started_at,
+        found=genuine[-1] in wires,
+        older=not wires.isdisjoint(genuine[:-1]),
+        forged=not wires.issubset(genuine),
+    )
+
+
+def summary(judged: Sequence[Judged]) -> Reads:
+    """What many reads brought, at least one."""
+    seconds = [one.seconds for one in judged]
+    found = sum(one.found for one in judged)
     return Reads(
-        gets=gets,
+        gets=len(judged),
         found=found,
-        success=found / gets,
-        older=older,
-        forged=forged,
+        success=found / len(judged),
+        older=sum(one.older for one in judged),
+        forged=sum(one.forged for one in judged),
         s_median=quantile(seconds, 0.5),
         s_p90=quantile(seconds, 0.9),
         s_p99=quantile(seconds, 0.99),
