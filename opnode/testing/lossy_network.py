@@ -7,20 +7,12 @@ reorder anything: `opnode.testing.virtual_network` does that.
 import math
 import random
 
-from opnode.core.addresses import Endpoint
 from opnode.core.errors import ConfigError
-from opnode.core.interfaces import InterfaceAddress
-from opnode.drivers.network.changes import Addresses
-from opnode.drivers.network.network import (
-    Buffer,
-    DatagramSocket,
-    Network,
-    Received,
-    SocketStatistics,
-)
+from opnode.drivers.network.network import Buffer, DatagramSocket, Network
+from opnode.testing.filtered_network import FilteredNetwork, FilteredSocket
 
 
-class LossyNetwork:
+class LossyNetwork(FilteredNetwork):
     """A `Network` whose sockets lose what they send and what they receive."""
 
     def __init__(self, inner: Network, rng: random.Random, loss: float) -> None:
@@ -36,89 +28,22 @@ class LossyNetwork:
         """
         if not 0 <= loss < 1:
             raise ConfigError("loss", loss, "a probability from 0 to below 1")
-        self._inner = inner
-        self._rng = rng
-        self._loss = loss
-
-    async def bind(self, endpoint: Endpoint) -> DatagramSocket:
-        """See `Network.bind`."""
-        return LossySocket(await self._inner.bind(endpoint), self._rng, self._loss)
-
-    def interface_addresses(self) -> tuple[InterfaceAddress, ...]:
-        """See `Network.interface_addresses`."""
-        return self._inner.interface_addresses()
-
-    async def wait_changed(self, known: Addresses) -> Addresses:
-        """See `Network.wait_changed`."""
-        return await self._inner.wait_changed(known)
-
-    def has_route(self, endpoint: Endpoint) -> bool:
-        """See `Network.has_route`."""
-        return self._inner.has_route(endpoint)
-
-    async def resolve(self, host: str, port: int) -> tuple[Endpoint, ...]:
-        """See `Network.resolve`."""
-        return await self._inner.resolve(host, port)
+        super().__init__(inner, lambda socket: LossySocket(socket, rng, loss))
 
 
-class LossySocket:
+class LossySocket(FilteredSocket):
     """A `DatagramSocket` that loses datagrams both ways."""
 
     def __init__(self, inner: DatagramSocket, rng: random.Random, loss: float) -> None:
         """See `LossyNetwork`."""
-        self._inner = inner
         self._out = _Losses(rng, loss)
         self._in = _Losses(rng, loss)
-
-    @property
-    def local(self) -> Endpoint:
-        """See `DatagramSocket.local`."""
-        return self._inner.local
-
-    @property
-    def max_segments(self) -> int:
-        """See `DatagramSocket.max_segments`."""
-        return self._inner.max_segments
+        super().__init__(inner, outgoing=self._out.remove, incoming=self._in.remove)
 
     @property
     def lost(self) -> int:
         """Datagrams lost so far, both ways."""
         return self._out.count + self._in.count
-
-    def receive(self) -> Received | None:
-        """See `DatagramSocket.receive`."""
-        while (received := self._inner.receive()) is not None:
-            buffer, segment_size, source, ecn = received
-            left = self._in.remove(buffer, segment_size)
-            if left is None:
-                continue
-            return Received(memoryview(left), segment_size, source, ecn)
-        return None
-
-    def send(
-        self, data: Buffer, destination: Endpoint, segment_size: int = 0, ecn: int = 0
-    ) -> bool:
-        """See `DatagramSocket.send`."""
-        left = self._out.remove(data, segment_size)
-        if left is None:
-            return True
-        return self._inner.send(left, destination, segment_size, ecn)
-
-    async def wait_readable(self) -> None:
-        """See `DatagramSocket.wait_readable`."""
-        await self._inner.wait_readable()
-
-    async def wait_writable(self) -> None:
-        """See `DatagramSocket.wait_writable`."""
-        await self._inner.wait_writable()
-
-    def close(self) -> None:
-        """See `DatagramSocket.close`."""
-        self._inner.close()
-
-    def statistics(self) -> SocketStatistics:
-        """See `DatagramSocket.statistics`; what was lost on its way out is missing."""
-        return self._inner.statistics()
 
 
 class _Losses:
