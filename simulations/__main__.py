@@ -11,6 +11,7 @@ _COMMANDS: Final[Mapping[str, str]] = {
     "list": "simulations.command.listing:listing",
     "run": "simulations.command.run:run",
     "replay": "simulations.command.replay:replay",
+    "sweep": "simulations.command.sweep:sweep",
     "natlab": "simulations.natlab.command:natlab",
 }
 

@@ -9,6 +9,7 @@ the end, which a full disk can leave, is told and skipped.
 """
 
 import hashlib
+import io
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -72,15 +73,23 @@ class ResultsDirectory:
         Raises:
             ConfigError: the disk refuses it.
         """
-        key = run_key(outcome)
+        self.keep(outcome, {name: parquet(rows) for name, rows in series.items()})
+
+    def keep(self, line: Line, series: Mapping[str, bytes]) -> None:
+        """Keep a run whose series are Parquet already.
+
+        Raises:
+            ConfigError: the disk refuses it.
+        """
+        key = run_key(line)
         try:
             files = {
-                name: self._write_series(f"{name}-{key}", rows)
-                for name, rows in series.items()
+                name: self._write_series(f"{name}-{key}", data)
+                for name, data in series.items()
             }
-            line = msgspec.json.encode(msgspec.structs.replace(outcome, series=files))
+            text = msgspec.json.encode(msgspec.structs.replace(line, series=files))
             with self._lines.open("ab") as file:
-                file.write(self._separator() + line + b"\n")
+                file.write(self._separator() + text + b"\n")
                 file.flush()
                 os.fsync(file.fileno())
         except OSError as error:
@@ -95,12 +104,17 @@ class ResultsDirectory:
             file.seek(-1, os.SEEK_END)
             return b"" if file.read(1) == b"\n" else b"\n"
 
-    def _write_series(self, name: str, rows: list[Row]) -> str:
+    def _write_series(self, name: str, data: bytes) -> str:
         place = f"series/{name}.parquet"
-        polars.DataFrame(rows, infer_schema_length=None).write_parquet(
-            self.path / place
-        )
+        (self.path / place).write_bytes(data)
         return place
+
+
+def parquet(rows: list[Row]) -> bytes:
+    """The rows of a series as a Parquet file."""
+    file = io.BytesIO()
+    polars.DataFrame(rows, infer_schema_length=None).write_parquet(file)
+    return file.getvalue()
 
 
 def read_results(path: Path) -> Read:
@@ -127,8 +141,13 @@ def read_results(path: Path) -> Read:
 
 def run_key(line: Line) -> str:
     """A short name of a run: the same for the same scenario, parameters and commit."""
-    parts: dict[str, Cell] = dict(sorted(line.parameters.items()))
-    text = msgspec.json.encode([line.scenario, parts, line.commit])
+    return run_key_of(line.scenario, line.parameters, line.commit)
+
+
+def run_key_of(scenario: str, parameters: Mapping[str, Cell], commit: str) -> str:
+    """`run_key` of a run of which there is no line yet."""
+    parts: dict[str, Cell] = dict(sorted(parameters.items()))
+    text = msgspec.json.encode([scenario, parts, commit])
     return hashlib.sha256(text).hexdigest()[: 2 * _NAME_BYTES]
 
 

@@ -20,7 +20,7 @@ from simulations.parameters import command_of, values_of
 from simulations.run_context import Cell, Run
 from simulations.scenario import Found_co, Measured, Scenario
 
-_LIBRARIES: Final = (*provenance.LIBRARIES, "numpy")
+LIBRARIES: Final = (*provenance.LIBRARIES, "numpy")
 _KB_PER_MB: Final = 1024
 
 
@@ -118,7 +118,7 @@ def attempt(
         parameters=values_of(scenario),
         seed=scenario.seed,
         commit=provenance.commit(),
-        versions=provenance.versions(_LIBRARIES),
+        versions=provenance.versions(LIBRARIES),
         command=command_of(scenario),
         status=status,
         error=error,

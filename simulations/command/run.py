@@ -12,8 +12,8 @@ import click
 import msgspec
 
 from simulations.command.progress import shown_progress
+from simulations.command.scenario_group import ScenarioGroup
 from simulations.parameters import AnyScenario, Parameter, build, parameters_of
-from simulations.registry import SCENARIOS, load
 from simulations.results import ResultsDirectory, run_key
 from simulations.run_context import Cell, Run
 from simulations.runs import Outcome, Status, attempt, prepare_process
@@ -24,24 +24,9 @@ _MISSED: Final = 1
 _INTERRUPTED: Final = 130
 
 
-class _Scenarios(click.Group):
-    """Every scenario is a command, loaded when it is asked for."""
-
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        del ctx
-        return list(SCENARIOS)
-
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command:
-        del ctx
-        return _command(load(cmd_name))
-
-    def format_commands(
-        self, ctx: click.Context, formatter: click.HelpFormatter
-    ) -> None:
-        """Name them only: what each asks is in `list`."""
-        del ctx
-        with formatter.section("Scenarios"):
-            formatter.write_text(", ".join(SCENARIOS))
+class _Scenarios(ScenarioGroup):
+    def command_for(self, kind: type[AnyScenario]) -> click.Command:
+        return _command(kind)
 
 
 @click.group(cls=_Scenarios, subcommand_metavar="SCENARIO [OPTIONS]")
