@@ -47,6 +47,18 @@ class KnownContact(NamedTuple):
     silent_s: float
 
 
+class Part(NamedTuple):
+    """A part of the network, as a region around one of its ids.
+
+    Attributes:
+        target: 20 bytes, drawn anew each time.
+        radius: distances below it are of the part.
+    """
+
+    target: bytes
+    radius: int
+
+
 class Contacts:
     """The nodes that this node knows.
 
@@ -208,26 +220,24 @@ class Contacts:
         size = self.network_size
         return len(self.table) >= (enough if size is None else min(enough, size / 2))
 
-    def thin_targets(self) -> list[bytes]:
-        """A random id of each far part of the network in which we know few contacts.
+    def thin_part(self, part: int) -> Part | None:
+        """This part of the network, if we know few contacts in it.
 
-        The parts are the half without us, of ours the quarter without us, and so on.
-        Whoever joins meets its own neighbourhood alone. A network in which everybody
+        Part 0 is the half without us, part 1 of our half the quarter without us, and
+        so on. Whoever joins meets its own neighbourhood alone. A network in which all
         did no more would fall apart into halves that do not know each other.
         """
         own = int.from_bytes(self._rpc.node_id, "big")
-        known = Counter(
-            (own ^ entry.long_id).bit_length() for entry in self.table.entries()
+        bits = _ID_BITS - part
+        lowest = 1 << bits - 1
+        known = sum(
+            (own ^ entry.long_id).bit_length() == bits for entry in self.table.entries()
         )
-        size = self.network_size or 0.0
-        targets = []
-        for part in range(self._config.joined_parts):
-            bits = _ID_BITS - part
-            expected = size / 2 ** (part + 1)
-            if known[bits] < min(self._config.met, expected) / 2:
-                other = own ^ (1 << bits - 1 | self._rng.getrandbits(bits - 1))
-                targets.append(other.to_bytes(20, "big"))
-        return targets
+        expected = (self.network_size or 0.0) / 2 ** (part + 1)
+        if known >= min(self._config.met, expected) / 2:
+            return None
+        other = own ^ (lowest | self._rng.getrandbits(bits - 1))
+        return Part(other.to_bytes(20, "big"), lowest)
 
     def read_untrusted(
         self, reporter: Endpoint, packed: Iterable[bytes]

@@ -278,8 +278,10 @@ class Dht:
         search.waits_for_stragglers = True
         await self._lookups.run(search, own)
         # Kademlia §2.3: then what is farther away than our neighbourhood.
-        for target in self._contacts.thin_targets():
-            await self._lookups.meet_around(target)
+        for number in range(self._config.joined_parts):
+            part = self._contacts.thin_part(number)
+            if part is not None:
+                await self._lookups.meet_some(part)
 
     async def closest_nodes(self, key: bytes) -> list[Contact]:
         """The k closest nodes to ``key`` that answered, nearest first.

@@ -17,7 +17,7 @@ from opnode.core.errors import RequestRefused
 from opnode.core.ids import Contact, distance
 from opnode.drivers.dht.batch import Batch
 from opnode.drivers.dht.config import DhtConfig
-from opnode.drivers.dht.contacts import Contacts
+from opnode.drivers.dht.contacts import Contacts, Part
 from opnode.drivers.dht.search import Errand, Search
 from opnode.drivers.dht.suspects import Suspects
 from opnode.drivers.dht.tracing import Recorder
@@ -140,20 +140,20 @@ class Lookups:
         await self.run(search, key)
         return search.lookup.closest()
 
-    async def meet_around(self, target: bytes) -> None:
-        """Meet a few nodes near an id, for the routing table's sake.
+    async def meet_some(self, part: Part) -> None:
+        """Meet a few nodes of a part of the network, for the routing table's sake.
 
-        A narrow lookup: it says nothing about the size of the network.
+        It ends with them: it says nothing about the size of the network.
         """
-        lookup = Lookup(
-            self._contacts.table.nearest(target, self._config.lookup.k),
-            Region(target),
-            replace(self._config.lookup, k=self._config.met),
-            suspects=self._suspects,
-        )
+        config = replace(self._config.lookup, k=self._config.met)
+        seeds = self._contacts.table.nearest(part.target, self._config.lookup.k)
+        region = Region(part.target, part.radius, points=config.paths, rng=self._rng)
+        lookup = Lookup(seeds, region, config, suspects=self._suspects)
+        lookup.asks_region_at_once = True
+        lookup.members_wanted = self._config.met
         read = self._contacts.read_untrusted
         search = Search(self._rpc, lookup, FindNodes(), read, self._suspects)
-        self._contacts.table.visited(target, trio.current_time())
+        self._contacts.table.visited(part.target, trio.current_time())
         try:
             with trio.move_on_after(self._config.lookup_deadline_s):
                 await search.run()

@@ -100,6 +100,8 @@ class Lookup:
         asks_region_at_once: its members are to be asked anyway, so alpha does not
             count there, and others are asked when the members that are known have
             answered. For puts and whole reads; a search may end at the first.
+        members_wanted: so many answers of members are enough, and no more members are
+            asked than are missing; None where all are wanted.
     """
 
     def __init__(
@@ -120,6 +122,7 @@ class Lookup:
         """
         self.region = region
         self.asks_region_at_once = False
+        self.members_wanted: int | None = None
         self._config = config or LookupConfig()
         self._suspects = suspects
         self._pace = Pace(self._config.alpha, self._config.alpha_most)
@@ -166,6 +169,8 @@ class Lookup:
         """
         if len(self._asked) >= self._config.queries:
             return not self._in_flight
+        if self._has_enough(_ANSWERED):
+            return True
         if self._open_inside:
             return False
         self._deal()
@@ -247,6 +252,8 @@ class Lookup:
 
     def _pick(self) -> Candidate | None:
         """Who is next: paths take turns, members of the region go first in each."""
+        if self._has_enough(_ANSWERED, _ASKED):
+            return None
         has_room = may_go_inside = self._in_flight < self._pace.alpha
         if self.asks_region_at_once:
             may_go_inside = self._in_flight < self._config.region_alpha
@@ -268,6 +275,14 @@ class Lookup:
                 if candidate.state in _ASKABLE:
                     return candidate
         return None
+
+    def _has_enough(self, *states: CandidateState) -> bool:
+        """Whether all members that are wanted are in one of these states."""
+        if self.members_wanted is None:
+            return False
+        members = [asked for asked in self._asked if asked.is_inside]
+        met = sum(member.state in states for member in members)
+        return met >= self.members_wanted
 
     def _next_member(self, path: _Path) -> Candidate | None:
         while candidate := path.next_member():

@@ -381,3 +381,38 @@ def test_a_path_goes_on_though_another_one_fills_the_closest():
     lookup = lookup_from(contacts_at(100, 200), config)
     asked = drain(lookup, lambda contact: known.get(contact, []))
     assert set(contacts_at(150, 120)) <= set(asked)
+
+
+def test_no_more_members_are_asked_than_are_wanted():
+    lookup = lookup_from(contacts_at(1, 2, 3, 4, 5, 6), radius=100)
+    lookup.asks_region_at_once, lookup.members_wanted = True, 3
+    first = ask(lookup)
+    assert len(first) == 3
+    lookup.heard(first[0], contacts_at(7, 8))
+    lookup.heard(first[1], [])
+    assert ask(lookup) == []
+    assert not lookup.finished
+    lookup.heard(first[2], [])
+    assert lookup.finished
+
+
+def test_another_member_is_asked_for_each_that_does_not_answer():
+    lookup = lookup_from(contacts_at(1, 2, 3, 4, 5, 6), radius=100)
+    lookup.asks_region_at_once, lookup.members_wanted = True, 2
+    silent, late = ask(lookup)
+    lookup.failed(silent)
+    lookup.slow(late)
+    others = ask(lookup)
+    assert len(others) == 2
+    lookup.heard(others[0], [])
+    assert not lookup.finished
+    lookup.heard(late, [])
+    assert lookup.finished
+
+
+def test_where_there_are_fewer_members_than_wanted_it_ends_with_all_of_them():
+    lookup = lookup_from(contacts_at(1, 2), radius=100)
+    lookup.asks_region_at_once, lookup.members_wanted = True, 8
+    drain(lookup, lambda _: contacts_at(3))
+    assert lookup.finished
+    assert lookup.closest() == contacts_at(1, 2, 3)
