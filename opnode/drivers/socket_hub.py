@@ -251,9 +251,7 @@ class SocketHub:
                 self._writers = nursery
             task_status.started()
             try:
-                while True:
-                    await self._socket.wait_readable()
-                    self._drain()
+                await self._socket.watch(self._drain)
             except trio.ClosedResourceError:
                 nursery.cancel_scope.cancel()
 

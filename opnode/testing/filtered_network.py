@@ -5,6 +5,7 @@ networks that are made from it say so, each by its filter.
 """
 
 from collections.abc import Callable
+from typing import NoReturn
 
 from opnode.core.addresses import Endpoint
 from opnode.core.interfaces import InterfaceAddress
@@ -63,6 +64,10 @@ class FilteredSocket:
     async def wait_readable(self) -> None:
         """See `DatagramSocket.wait_readable`."""
         await self._inner.wait_readable()
+
+    async def watch(self, on_readable: Callable[[], None]) -> NoReturn:
+        """See `DatagramSocket.watch`."""
+        await self._inner.watch(on_readable)
 
     async def wait_writable(self) -> None:
         """See `DatagramSocket.wait_writable`."""

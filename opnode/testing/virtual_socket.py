@@ -6,7 +6,8 @@ travel: the network or NAT that it is plugged into does (`Wire`).
 
 import heapq
 import math
-from typing import NamedTuple, Protocol
+from collections.abc import Callable
+from typing import NamedTuple, NoReturn, Protocol
 
 import trio
 
@@ -17,6 +18,7 @@ from opnode.drivers.network.network import (
     SocketStatistics,
     segments_of,
 )
+from opnode.testing.clock import call_as, virtual_clock
 
 LAST_PORT = 65_535
 _MAX_DATAGRAM = 65_507
@@ -78,7 +80,10 @@ class VirtualSocket:
         self._queued_bytes = 0
         self._closed = False
         self._stalled = False
+        # Tasks that wait: by their deadlines, or parked where the clock has alarms.
         self._sleepers: set[trio.CancelScope] = set()
+        self._parked = trio.lowlevel.ParkingLot()
+        self._watcher: _Watcher | None = None
         self._writable = trio.lowlevel.ParkingLot()
         self._datagrams_in = self._bytes_in = 0
         self._datagrams_out = self._bytes_out = 0
@@ -154,13 +159,17 @@ class VirtualSocket:
         self._wire.settle()
         if self._arrivals and self._arrivals[0][0] <= trio.current_time():
             await trio.lowlevel.checkpoint()
+        clock = virtual_clock()
         # Sleeping is a checkpoint too; a second one costs a tenth of a simulation.
         while not self._closed:
-            due_at = self._wire.settle()
-            if self._arrivals:
-                due_at = min(due_at, self._arrivals[0][0])
+            due_at = self._due_at()
             if due_at <= trio.current_time():
                 return
+            if clock is not None:
+                if due_at != math.inf:
+                    clock.call_at(due_at, self._ring)
+                await self._parked.park()
+                continue
             with trio.CancelScope(deadline=due_at) as scope:
                 self._sleepers.add(scope)
                 try:
@@ -168,6 +177,26 @@ class VirtualSocket:
                 finally:
                     self._sleepers.discard(scope)
         self._check_open()
+
+    async def watch(self, on_readable: Callable[[], None]) -> NoReturn:
+        """See `DatagramSocket.watch`; no task is switched under a `VirtualClock`."""
+        clock = virtual_clock()
+        if clock is None:
+            while True:
+                await self.wait_readable()
+                on_readable()
+        self._check_open()
+        assert self._watcher is None
+        self._watcher = _Watcher(on_readable, trio.lowlevel.current_task())
+        try:
+            clock.call_at(max(self._due_at(), trio.current_time()), self._ring)
+            while not self._closed:
+                await self._parked.park()
+                self._watcher.unwrap()
+        finally:
+            self._watcher = None
+        self._check_open()
+        raise AssertionError
 
     async def wait_writable(self) -> None:
         """See `DatagramSocket.wait_writable`."""
@@ -186,6 +215,7 @@ class VirtualSocket:
         self.forget_arrivals()
         for scope in self._sleepers:
             scope.deadline = -math.inf
+        self._parked.unpark_all()
         self._writable.unpark_all()
 
     def statistics(self) -> SocketStatistics:
@@ -221,6 +251,10 @@ class VirtualSocket:
         """Let whoever waits look again then, if not earlier."""
         for scope in self._sleepers:
             scope.deadline = min(scope.deadline, at)
+        if self._watcher is not None or self._parked:
+            clock = virtual_clock()
+            if clock is not None and at != math.inf:
+                clock.call_at(at, self._ring)
 
     def move(self, host: str) -> None:
         """Send from another address from now on, like a socket bound to them all."""
@@ -235,6 +269,54 @@ class VirtualSocket:
         """Report `wildcard` as the bound address, like a socket bound to it."""
         self._shown = Endpoint(wildcard, self._endpoint.port)
 
+    def _ring(self) -> None:
+        """An alarm of the clock: something arrived, if it was not taken meanwhile."""
+        watcher = self._watcher
+        if watcher is None:
+            self._parked.unpark_all()
+            return
+        now = trio.current_time()
+        if self._due_at() > now:
+            return
+        if not watcher.call():
+            self._parked.unpark_all()
+        elif not self._closed and self._arrivals and self._arrivals[0][0] <= now:
+            # It takes so many at once; then others have their turn.
+            self.wake_at(now)
+
+    def _due_at(self) -> float:
+        """When there may be something to receive."""
+        due_at = self._wire.settle()
+        if self._arrivals and self._arrivals[0][0] < due_at:
+            return self._arrivals[0][0]
+        return due_at
+
     def _check_open(self) -> None:
         if self._closed:
             raise trio.ClosedResourceError(f"UDP socket {self._shown} is closed")
+
+
+class _Watcher:
+    """Who is called when something arrives, as if its task had been woken for that."""
+
+    __slots__ = ("_error", "_on_readable", "_task")
+
+    def __init__(
+        self, on_readable: Callable[[], None], task: trio.lowlevel.Task
+    ) -> None:
+        self._on_readable = on_readable
+        self._task = task
+        self._error: Exception | None = None
+
+    def call(self) -> bool:
+        """Whether that went well; else the task is to be woken."""
+        try:
+            call_as(self._task, self._on_readable)
+        except Exception as error:  # noqa: BLE001 - raised again where it belongs
+            self._error = error
+        return self._error is None
+
+    def unwrap(self) -> None:
+        """Raise what the call raised."""
+        if self._error is not None:
+            raise self._error

@@ -13,9 +13,9 @@ import logging
 import mmap
 import socket
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol, TypeAlias
+from typing import NamedTuple, NoReturn, Protocol, TypeAlias
 
 import ifaddr
 import trio
@@ -127,6 +127,10 @@ class DatagramSocket(Protocol):
 
     async def wait_readable(self) -> None:
         """Block until `receive` is worth calling."""
+        ...
+
+    async def watch(self, on_readable: Callable[[], None]) -> NoReturn:
+        """Call this, as part of the task, whenever `receive` is worth calling."""
         ...
 
     async def wait_writable(self) -> None:
@@ -385,6 +389,12 @@ class SystemSocket:
             await trio.lowlevel.checkpoint()
             return
         await trio.lowlevel.wait_readable(self._raw.fileno())
+
+    async def watch(self, on_readable: Callable[[], None]) -> NoReturn:
+        """See `DatagramSocket.watch`."""
+        while True:
+            await self.wait_readable()
+            on_readable()
 
     async def wait_writable(self) -> None:
         """See `DatagramSocket.wait_writable`."""

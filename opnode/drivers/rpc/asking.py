@@ -96,6 +96,10 @@ class Asker:
             self._wakes_at = math.inf if due_at is None else due_at
             with trio.CancelScope(deadline=self._wakes_at) as self._timer:
                 await trio.sleep_forever()
+            due_at = self._transactions.next_deadline()
+            if due_at is None or due_at > trio.current_time():
+                # Answered meanwhile, as nearly all are.
+                continue
             # A busy machine is no dead node: first hear who answered meanwhile.
             await trio.lowlevel.checkpoint()
             await trio.lowlevel.checkpoint()
