@@ -4,19 +4,23 @@ Owns callers, callees that take every call, and the judgement of a call. Refuses
 what is done to the network meanwhile.
 """
 
-from contextlib import aclosing
+import contextlib
 from typing import Final
 
 import msgspec
 import trio
 
 from opnode.core.errors import NetworkError
-from opnode.core.ids import PeerId
+from opnode.core.ids import PeerId, short
 from opnode.node.node import OverlayNode
+from simulations.checkers.endings import EndingChecker
 from simulations.quantiles import quantile
 
 CALL_S: Final = 15.0
 """A call that takes longer failed: nobody waits that long."""
+
+_HANG_UP_S: Final = 15.0
+"""Saying goodbye over a path that is dead takes a few retransmissions."""
 
 
 class Calls(msgspec.Struct, frozen=True, kw_only=True):
@@ -36,15 +40,20 @@ async def take_calls(node: OverlayNode) -> None:
 
 
 async def call(caller: OverlayNode, callee: PeerId) -> float | None:
-    """Call and hang up; the seconds until the connection, None when it failed."""
+    """Call and hang up; the seconds until the connection, None when it failed.
+
+    Raises:
+        ViolationError: it did not end in its time.
+    """
+    endings = EndingChecker(CALL_S + _HANG_UP_S)
     began_at = trio.current_time()
-    with trio.move_on_after(CALL_S):
-        try:
-            async with aclosing(await caller.connect(callee)):
-                return trio.current_time() - began_at
-        except NetworkError:
-            return None
-    return None
+    number = endings.begin(began_at, f"a call to {short(callee)}")
+    took_s = None
+    with trio.move_on_after(CALL_S), contextlib.suppress(NetworkError):
+        async with contextlib.aclosing(await caller.connect(callee)):
+            took_s = trio.current_time() - began_at
+    endings.end(trio.current_time(), number)
+    return took_s
 
 
 def calls_of(seconds: list[float | None]) -> Calls:

@@ -14,7 +14,7 @@ from opnode.core.ids import StorageKey, peer_key
 from opnode.core.peerfile import Identity, build_peer_file
 from opnode.core.records import SignedRecord
 from opnode.drivers.dht.dht import Dht
-from opnode.testing.dht_nodes import DhtNetwork, DhtNode
+from opnode.testing.dht_nodes import DhtAudit, DhtNetwork, DhtNode
 from opnode.testing.keys import seeded_signing_key
 from simulations.quantiles import quantile
 
@@ -23,10 +23,11 @@ _HOUR_OF_LOOKUPS: Final = 8
 
 
 class Publication(NamedTuple):
-    """The versions of one peer file, oldest first."""
+    """The versions of one peer file, oldest first; the audit judges every read."""
 
     key: StorageKey
     versions: tuple[SignedRecord, ...]
+    audit: DhtAudit | None = None
 
     def up_to(self, version: int) -> "Publication":
         """The same owner before later versions were made."""
@@ -70,13 +71,18 @@ def draft(network: DhtNetwork, label: str, versions: int = 1) -> Publication:
     """Sign a peer file of an owner of its own, so many times; nothing is stored."""
     identity = Identity(seeded_signing_key(label))
     now = network.wall_clock()
-    return Publication(
+    publication = Publication(
         peer_key(identity.peer_id),
         tuple(
             build_peer_file(identity, wall_now=now + seq, seq=seq)
             for seq in range(1, versions + 1)
         ),
+        network.audit,
     )
+    if network.audit is not None:
+        for version in publication.versions:
+            network.audit.signed(publication.key, version)
+    return publication
 
 
 async def publish(
@@ -154,6 +160,9 @@ async def read_once(asker: DhtNode, publication: Publication, read: Read) -> Jud
     """Read, and judge what came."""
     started_at = trio.current_time()
     records = await read(asker.dht, publication)
+    if (audit := publication.audit) is not None:
+        is_complete = read is read_latest
+        audit.read(asker, publication.key, records, is_complete=is_complete)
     wires = {record.wire for record in records}
     genuine = [version.wire for version in publication.versions]
     return Judged(

@@ -4,12 +4,15 @@ Owns their construction, addresses, joining and end. Refuses to know what is sto
 """
 
 import random
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import trio
 
 from opnode.core.addresses import Endpoint
 from opnode.core.ids import Contact, NodeId, distance, node_id_of
+from opnode.core.records import SignedRecord
 from opnode.drivers.dht.config import DhtConfig
 from opnode.drivers.dht.dht import Dht
 from opnode.drivers.rpc.config import RpcConfig
@@ -47,6 +50,25 @@ class DhtNode:
         return Contact(self.rpc.node_id, self.hub.local)
 
 
+class DhtAudit(Protocol):
+    """Is told what owners sign and what readers accept."""
+
+    def signed(self, key: bytes, record: SignedRecord) -> None:
+        """An owner signed this, to be stored under this key."""
+        ...
+
+    def read(
+        self,
+        reader: DhtNode,
+        key: bytes,
+        records: Sequence[SignedRecord],
+        *,
+        is_complete: bool,
+    ) -> None:
+        """A read brought these; one that is complete asked the whole region."""
+        ...
+
+
 class DhtNetwork:
     """Nodes that run in a nursery of the caller's.
 
@@ -73,6 +95,7 @@ class DhtNetwork:
         self.network = VirtualNetwork(self.rng, link)
         self.wall_clock = VirtualWallClock()
         self.nodes: list[DhtNode] = []
+        self.audit: DhtAudit | None = None
         self._stores: list[RecordStore] = []
         self.nursery = nursery
         self._seed = seed

@@ -16,6 +16,7 @@ from opnode.testing.overlay import Overlay, open_overlay
 from opnode.testing.seeded_secrets import seeded_secrets
 from opnode.testing.virtual_network import Link, VirtualNetwork
 from simulations.backends.datagram_words import in_words
+from simulations.backends.real_checks import DhtChecks
 from simulations.run_context import Run
 from simulations.scenario import Found_co, Measured, Scenario, parameter
 
@@ -81,6 +82,9 @@ class DhtScenario(RealScenario[Found_co], frozen=True, kw_only=True):
                 for grown in range(self.nodes):
                     await network.grow(1, pause_s=_PAUSE_S)
                     run.progress(grown + 1, self.nodes, "nodes")
+                checks = DhtChecks(network, self.seed)
+                network.audit = checks
+                nursery.start_soon(checks.watch)
                 if self.maintained:
                     network.maintain()
                 figures = await self.measure(network, run)
