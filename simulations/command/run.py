@@ -82,6 +82,7 @@ def _option(kind: type[AnyScenario], known: Parameter) -> click.Option:
 
 def _run(
     kind: type[AnyScenario],
+    /,
     directory: Path | None,
     trace: Path | None,
     **given: Cell | None,
