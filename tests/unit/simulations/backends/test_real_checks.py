@@ -12,7 +12,7 @@ from simulations.reads import draft, publish, read_latest, read_many
 
 
 @pytest.fixture
-async def network(autojump_clock, nursery):
+async def network(nursery):
     network = DhtNetwork(nursery, 1)
     await network.grow(5)
     network.audit = DhtChecks(network, 1)
@@ -30,7 +30,9 @@ async def test_genuine_reads_and_holders_pass_and_sizes_are_measured(network):
     assert 0 < network.audit.bounds.fullest["records held"] < 1
 
 
-async def test_a_holder_with_what_nobody_signed_is_found_within_minutes(network):
+async def test_a_holder_with_what_nobody_signed_is_found_within_minutes(
+    network, autojump_clock
+):
     draft(network, "owner")
     identity = Identity(seeded_signing_key("owner"))
     other = build_peer_file(identity, wall_now=network.wall_clock(), seq=9)
