@@ -89,7 +89,7 @@ class NatTimersScenario(OverlayScenario[NatTimersFigures], frozen=True, kw_only=
         "Always: the keep-alive follows the measured lifetime of a binding."
     )
 
-    users: Annotated[int, parameter("Users for each timer", low=1, high=1000)] = 8
+    users: Annotated[int, parameter("Users for each timer", low=2, high=1000)] = 8
     hours: Annotated[
         float, parameter("Time after the start", unit="h", low=0, high=1000)
     ] = 2.0
