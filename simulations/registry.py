@@ -26,6 +26,7 @@ SCENARIOS: Final = {
     "cascade": "simulations.scenarios.cascade:CascadeScenario",
     "moving": "simulations.scenarios.moving:MovingScenario",
     "chord": "simulations.scenarios.chord.scenario:ChordScenario",
+    "crowd": "simulations.scenarios.crowd:CrowdScenario",
 }
 
 

@@ -3,11 +3,15 @@
 The askers have run a few lookups before, as everybody has after an hour. The attackers
 join like everybody, then turn: silent ones answer PING alone, active ones name only
 each other and take what is stored. Then the owner, one of the askers, publishes for the
-first time and all of them look for it.
+first time and all of them look for it. On `event` the shipped lookup runs among as many
+nodes as wanted (`simulations.scenarios.ground_ids`), and ``alarmed`` is the share of
+the lookups at an attacked key.
 """
 
 from typing import Annotated, ClassVar, Final
 
+from opnode.core.errors import ConfigError
+from opnode.protocols.lookup.config import LookupConfig
 from opnode.testing.adversaries import Gang, Lie, plant
 from opnode.testing.dht_nodes import DhtNetwork
 from simulations.backends.real import DhtScenario
@@ -21,9 +25,12 @@ from simulations.reads import (
     settle,
 )
 from simulations.run_context import Run
-from simulations.scenario import Figures, parameter
+from simulations.scenario import Backend, Figures, Measured, parameter
+from simulations.scenarios.ground_ids.drill import Attack, Drill
+from simulations.scenarios.ground_ids.oracle import Oracle
 
 _SUCCESS: Final = 0.99
+_MOST_REAL: Final = 20_000
 
 
 class SybilFigures(Figures, frozen=True, kw_only=True):
@@ -52,12 +59,47 @@ class SybilScenario(DhtScenario[SybilFigures], frozen=True, kw_only=True):
         "No: records lie in a region sized by the density, not at the k nearest."
     )
 
+    backends: ClassVar[tuple[Backend, ...]] = (Backend.REAL, Backend.EVENT)
+
+    nodes: Annotated[int, parameter("Nodes of the DHT", low=1, high=1_000_000)] = 50
     sybils: Annotated[int, parameter("Ids next to each key", low=0, high=1000)] = 20
     active: Annotated[
         bool, parameter("They answer with each other in place of dropping requests")
     ] = False
     keys: Annotated[int, parameter("Keys attacked, one after the other", low=1)] = 3
     askers: Annotated[int, parameter("Nodes that read", low=1)] = 50
+
+    def check(self) -> None:
+        """See `Scenario.check`."""
+        if self.backend is Backend.REAL and self.nodes > _MOST_REAL:
+            raise ConfigError("nodes", str(self.nodes), f"{_MOST_REAL} on `real`")
+        if self.askers > self.nodes:
+            raise ConfigError("askers", str(self.askers), f"at most {self.nodes} nodes")
+
+    def perform(self, run: Run) -> Measured[SybilFigures]:
+        """See `Scenario.perform`."""
+        if self.backend is Backend.REAL:
+            # Named, as classes made anew for their slots have no way up of their own.
+            return DhtScenario.perform(self, run)
+        attack = Attack(
+            sybils=self.sybils,
+            active=self.active,
+            keys=self.keys,
+            askers=self.askers,
+            gets=self.askers,
+        )
+        drill = Drill(Oracle(self.nodes, LookupConfig().k, self.seed), attack, run)
+        found = drill.perform()
+        run.fold(drill.loop.digest())
+        figures = SybilFigures(
+            met=min(found.first.success, found.latest.success) >= _SUCCESS,
+            put=found.put,
+            honest_holders_mean=found.holders_mean,
+            alarmed=found.alarmed,
+            first=found.first,
+            latest=found.latest,
+        )
+        return Measured(figures, drill.loop.count, drill.loop.now)
 
     async def measure(self, network: DhtNetwork, run: Run) -> SybilFigures:
         """Plant, turn, publish, read; for every key anew."""

@@ -2,6 +2,7 @@
 
 import pytest
 
+from simulations.scenario import Backend
 from simulations.scenarios.sybil import SybilScenario
 
 
@@ -19,3 +20,17 @@ def test_sybils_hide_no_record_among_many_nodes(checked, sybils, active):
             nodes=200, seed=1, public=True, active=active, sybils=sybils, keys=1
         )
     )
+
+
+@pytest.mark.parametrize("active", [False, True])
+def test_sybils_hide_no_record_among_ten_thousand(checked, active):
+    checked(
+        SybilScenario(
+            backend=Backend.EVENT, nodes=10_000, sybils=50, active=active, askers=10
+        )
+    )
+
+
+def test_a_drill_repeats_itself(checked):
+    scenario = SybilScenario(backend=Backend.EVENT, nodes=2000, askers=5, keys=1)
+    assert checked(scenario).digest == checked(scenario).digest
