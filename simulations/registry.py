@@ -31,16 +31,26 @@ SCENARIOS: Final = {
 
 
 def load(name: str) -> type[Scenario[Figures]]:
-    """The scenario of this name.
+    """The scenario of this name, or one of your own as ``module:Class``.
+
+    The ``name`` of your own is its place too, so that commands, sweeps and traces find
+    it again.
 
     Raises:
         ConfigError: there is none.
     """
-    place = SCENARIOS.get(name)
+    place = name if ":" in name else SCENARIOS.get(name)
     if place is None:
         near = difflib.get_close_matches(name, SCENARIOS, n=1)
         expected = f"{near[0]!r}?" if near else "a name that `list` shows"
         raise ConfigError("scenario", repr(name), expected)
-    module, attribute = place.split(":")
-    kind: type[Scenario[Figures]] = getattr(importlib.import_module(module), attribute)
+    module, _, attribute = place.partition(":")
+    try:
+        kind = getattr(importlib.import_module(module), attribute)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise ConfigError("scenario", f"{name!r} ({error})", "module:Class") from error
+    if not (isinstance(kind, type) and issubclass(kind, Scenario)):
+        raise ConfigError("scenario", repr(name), "a class derived from Scenario")
+    if kind.name != name:
+        raise ConfigError("name of the scenario", repr(kind.name), repr(name))
     return kind

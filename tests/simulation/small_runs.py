@@ -5,6 +5,7 @@ prints a line of JSON: digest and figures by name.
 """
 
 import json
+import sys
 
 import msgspec
 
@@ -38,7 +39,7 @@ def main() -> None:
         outcome = run(build(load(scenario), {**values, "backend": backend}))
         figures = msgspec.to_builtins(outcome.figures)
         found[name] = {"digest": outcome.digest, "figures": figures}
-    print(json.dumps(found))
+    sys.stdout.write(json.dumps(found))
 
 
 if __name__ == "__main__":
