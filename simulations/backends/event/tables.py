@@ -21,16 +21,24 @@ from typing import Final, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from simulations.backends.event.population import ID_BITS, Ids, Nodes, Population
+from simulations.backends.event.population import (
+    ID_BITS,
+    Ids,
+    Nodes,
+    Population,
+    Seconds,
+)
 
 Seats = npt.NDArray[np.int64]
 Mask = npt.NDArray[np.bool_]
 
 EMPTY: Final = -1
-_SMALL: Final = 64
-"""Ranges of so few nodes are shuffled whole; of larger ones some nodes are drawn."""
+_WIDTHS: Final = (5, 13, 25, 41, 65)
+"""Ranges of fewer nodes than the last are shuffled whole, of larger ones some drawn."""
 _SPARE: Final = 12
 """Drawn beyond what is wanted, since some are drawn twice or known already."""
+_TRIES: Final = 6
+"""Drawn for a place that became free; one that finds nobody waits for a look around."""
 _CHUNK: Final = 1 << 15
 """Buckets filled at once: 64 candidates each are 17 MB."""
 _ONE: Final = np.uint64(1)
@@ -145,6 +153,12 @@ class Tables:
         """Whether a node has a table."""
         return node < len(self.seat_of) and bool(self.seat_of[node] != EMPTY)
 
+    def are_seated(self, count: int) -> Mask:
+        """For each of so many nodes, by number, whether it has a table."""
+        self._know(count)
+        seated: Mask = self.seat_of[:count] != EMPTY
+        return seated
+
     def contacts_of(self, node: int) -> Nodes:
         """All contacts of a node."""
         row = self.contacts[self.seat_of[node]].ravel()
@@ -192,21 +206,46 @@ class Tables:
         return self.fill_buckets(seats, depths, now, living)
 
     def fill_buckets(
-        self, seats: Seats, depths: Seats, now: float, living: Living
+        self,
+        seats: Seats,
+        depths: Seats,
+        now: float,
+        living: Living,
+        *,
+        heard_by: Seconds | None = None,
     ) -> tuple[Seats, Nodes]:
         """Fill the free places of these buckets, each named once, as `fill` does.
 
         Contacts are distinct, and any that the bucket may have are equally likely;
         the owner itself is none.
+
+        Args:
+            seats: of the buckets.
+            depths: theirs; as many.
+            now: since when they are known.
+            living: who may be met.
+            heard_by: for each bucket the last time that its owner looked around there:
+                only those are found who were there then, and only where there were
+                more than had room.
         """
-        places, contacts = [], []
+        places, contacts = [np.empty(0, np.int64)], [np.empty(0, np.int64)]
         ranges = self._ranges(seats, depths, living)
-        is_small = ranges.size <= _SMALL
-        for chosen in (np.flatnonzero(is_small), np.flatnonzero(~is_small)):
+        if heard_by is None:
+            # Work is as wide as the widest range, so ranges of a kind go together.
+            kinds = np.digitize(ranges.size, _WIDTHS)
+        else:
+            kinds = np.where(ranges.size > self.k, len(_WIDTHS), -1)
+        for kind in range(len(_WIDTHS) + 1):
+            chosen = np.flatnonzero(kinds == kind)
             for start in range(0, len(chosen), _CHUNK):
                 some = chosen[start : start + _CHUNK]
                 part = _Ranges(ranges.first[some], ranges.size[some])
-                drawn = self._draw(part, living)
+                if heard_by is None:
+                    drawn = self._draw(part, living)
+                else:
+                    drawn = self._draw_some(part, living, _TRIES)
+                    is_late = self._people.starts[drawn] > heard_by[some, None]
+                    drawn[is_late] = EMPTY
                 place, contact = self._place(seats[some], depths[some], drawn)
                 places.append(place)
                 contacts.append(contact)
@@ -214,6 +253,37 @@ class Tables:
         self.contacts.reshape(-1)[place] = contact
         self.since.reshape(-1)[place] = now
         return place, contact
+
+    def offer(self, nodes: Nodes, contacts: Nodes, now: float) -> tuple[Seats, Nodes]:
+        """Enter each contact at its node where its bucket has room and lacks it.
+
+        Returns:
+            The places that were taken, and by whom, as `fill` does.
+        """
+        seats = self.seat_of[nodes]
+        ids = self._people.ids
+        depths = np.minimum(shared_bits(ids[nodes], ids[contacts]), self.depths - 1)
+        buckets = seats * self.depths + depths
+        is_open = (seats != EMPTY) & (nodes != contacts)
+        buckets, contacts = buckets[is_open], contacts[is_open]
+        places, taken = [np.empty(0, np.int64)], [np.empty(0, np.int64)]
+        rows = self.contacts.reshape(-1, self.k)
+        while len(buckets):
+            # One for each bucket at a time, so that no two take the same place.
+            _, first = np.unique(buckets, return_index=True)
+            row = rows[buckets[first]]
+            has_room = (row == EMPTY).any(axis=1)
+            has_room &= ~(row == contacts[first, None]).any(axis=1)
+            chosen = first[has_room]
+            free = np.argmax(row[has_room] == EMPTY, axis=1)
+            place = buckets[chosen] * self.k + free
+            self.contacts.reshape(-1)[place] = contacts[chosen]
+            places.append(place)
+            taken.append(contacts[chosen])
+            buckets, contacts = np.delete(buckets, first), np.delete(contacts, first)
+        place = np.concatenate(places)
+        self.since.reshape(-1)[place] = now
+        return place, np.concatenate(taken)
 
     def counts(self) -> npt.NDArray[np.int64]:
         """Contacts in each bucket; shape (seats, depths)."""
@@ -253,20 +323,21 @@ class Tables:
         widest = int(ranges.size.max(initial=0))
         if not widest:
             return np.full((count, 1), EMPTY, np.int64)
-        if widest <= _SMALL:
-            keys = self._generator.random((count, widest), dtype=np.float32)
-            columns = np.arange(widest)
-            keys[columns >= ranges.size[:, None]] = 2.0
-            offsets = np.argsort(keys, axis=1)
-            is_valid = offsets < ranges.size[:, None]
-        else:
-            shape = (count, self.k + _SPARE)
-            offsets = (self._generator.random(shape) * ranges.size[:, None]).astype(
-                np.int64
-            )
-            is_valid = np.ones(shape, np.bool_)
+        if widest >= _WIDTHS[-1]:
+            return self._draw_some(ranges, living, self.k + _SPARE)
+        keys = self._generator.random((count, widest), dtype=np.float32)
+        keys[np.arange(widest) >= ranges.size[:, None]] = 2.0
+        offsets = np.argsort(keys, axis=1)
+        is_valid = offsets < ranges.size[:, None]
         at = np.where(is_valid, ranges.first[:, None] + offsets, 0)
         return np.where(is_valid, living.nodes[at], EMPTY)
+
+    def _draw_some(self, ranges: _Ranges, living: Living, count: int) -> Nodes:
+        """So many candidates for each bucket, none of whose ranges is empty."""
+        drawn = self._generator.random((len(ranges.first), count))
+        offsets = (drawn * ranges.size[:, None]).astype(np.int64)
+        candidates: Nodes = living.nodes[ranges.first[:, None] + offsets]
+        return candidates
 
     def _place(self, seats: Seats, depths: Seats, drawn: Nodes) -> tuple[Seats, Nodes]:
         """Match candidates with free places; those that fit."""
@@ -282,6 +353,16 @@ class Tables:
         first = (seats * self.depths + depths) * self.k
         places = (first[:, None] + free)[is_taken]
         return places, np.take_along_axis(drawn, order, axis=1)[is_taken]
+
+
+def shared_bits(ones: Ids, others: Ids) -> Seats:
+    """How many leading bits each pair of ids shares; 64 where they are the same."""
+    away = ones ^ others
+    # Halves, since a float holds no 64 bits; its exponent is the number of bits.
+    upper = np.frexp((away >> np.uint64(32)).astype(np.float64))[1]
+    lower = np.frexp((away & np.uint64(0xFFFF_FFFF)).astype(np.float64))[1]
+    length = np.where(upper > 0, upper + 32, lower)
+    return ID_BITS - length.astype(np.int64)
 
 
 def _is_repeated(drawn: Nodes) -> Mask:
