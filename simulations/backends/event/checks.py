@@ -51,12 +51,12 @@ class CheckLaw:
         Args:
             config: pauses by age.
             horizon_s: no contact is followed for longer than this.
-            fixed_s: the pause whatever the age, in place of the shipped ones.
+            fixed_s: the pause for all pairs and ages, in place of the shipped ones.
         """
         config = config or RoutingConfig()
         rows = []
         for jitter in range(JITTERS):
-            pace = 1 + jitter / _JITTER_SPAN
+            pace = 1 + jitter / _JITTER_SPAN if fixed_s is None else 1.0
             times = [0.0]
             while times[-1] < horizon_s:
                 pause_s = config.pause_s(times[-1]) if fixed_s is None else fixed_s
