@@ -12,9 +12,10 @@ from simulations.backends.event.lookups import (
     wide_id,
 )
 from simulations.backends.event.loop import EventLoop
-from simulations.backends.event.network import LogNormalRoundTrips, Network
+from simulations.backends.event.network import Network
 from simulations.backends.event.population import Population
 from simulations.backends.event.tables import Living, Tables, depths_for
+from simulations.model.round_trips import LogNormalRoundTrips
 
 COUNT = 1000
 

@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 
 from simulations.backends.event.loop import EventLoop
-from simulations.backends.event.network import (
+from simulations.backends.event.network import Network
+from simulations.backends.event.population import Population
+from simulations.model.round_trips import (
     LogNormalRoundTrips,
-    Network,
     RoundTripLaw,
     UniformRoundTrips,
 )
-from simulations.backends.event.population import Population
 
 
 def _network(law: RoundTripLaw) -> Network:
