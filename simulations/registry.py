@@ -25,6 +25,7 @@ SCENARIOS: Final = {
     "nat-table": "simulations.scenarios.nat_table:NatTableScenario",
     "cascade": "simulations.scenarios.cascade:CascadeScenario",
     "moving": "simulations.scenarios.moving:MovingScenario",
+    "hops": "simulations.scenarios.hops.scenario:HopsScenario",
     "chord": "simulations.scenarios.chord.scenario:ChordScenario",
     "crowd": "simulations.scenarios.crowd:CrowdScenario",
 }

@@ -23,6 +23,7 @@ SMALL = {
     "nat-timers real": {"servers": 4, "users": 2, "hours": 0.1},
     "nat-table real": {"servers": 4, "users": 3, "calls": 3},
     "cascade real": {"servers": 4, "users": 3},
+    "hops vector": {"nodes": 500, "lookups": 50},
     "chord event": {"users": 20, "hours": 0.1, "warm_up_h": 0.1},
     "clock-skew real": {"nodes": 15, "writers": 1, "readers": 1},
     "flash-crowd real": {"nodes": 15, "crowd": 5},

@@ -1,0 +1,1 @@
+"""How many hops and rounds a lookup takes, on each backend."""

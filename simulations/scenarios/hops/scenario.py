@@ -1,0 +1,88 @@
+"""How many hops and rounds does a lookup take, in networks of what size?
+
+Owns the parameters. Refuses to know the engines: each has a file of its own.
+"""
+
+import enum
+from typing import Annotated, ClassVar
+
+from opnode.core.errors import ConfigError
+from simulations.model.round_trips import (
+    LogNormalRoundTrips,
+    RoundTripLaw,
+    UniformRoundTrips,
+)
+from simulations.run_context import Run
+from simulations.scenario import Backend, Measured, Scenario, parameter
+from simulations.scenarios.hops import on_vector
+from simulations.scenarios.hops.question import HopsFigures, Question
+
+
+class Law(enum.StrEnum):
+    """How long a question and its answer take."""
+
+    UNIFORM = "uniform"
+    """Each way 10 to 120 ms, as on the network of ``real``."""
+
+    LOG_NORMAL = "log-normal"
+    """Median 100 ms, sigma 0.5, as measured over the Internet."""
+
+    def law(self) -> RoundTripLaw:
+        """The law itself."""
+        return UniformRoundTrips() if self is Law.UNIFORM else LogNormalRoundTrips()
+
+
+class HopsScenario(Scenario[HopsFigures], frozen=True, kw_only=True):
+    """Greedy paths and iterative lookups where everybody answers."""
+
+    name: ClassVar[str] = "hops"
+    question: ClassVar[str] = (
+        "How many hops, rounds and seconds does a lookup take among how many nodes?"
+    )
+    expected: ClassVar[str] = (
+        "A hop gains 1 + sum(1-(1-2^-j)^k) bits: 5.7 for k = 20, so 10^7 nodes are 4.3 "
+        "hops apart; three questions at a time know the nearest node in 3 rounds."
+    )
+    backends: ClassVar[tuple[Backend, ...]] = (Backend.VECTOR,)
+
+    backend: Backend = Backend.VECTOR
+    nodes: Annotated[
+        int, parameter("Nodes", low=2, high=200_000_000, drawn="uniform ids of 64 bits")
+    ] = 100_000
+    k: Annotated[
+        int, parameter("Contacts in a bucket, and of a reply", low=1, high=256)
+    ] = 20
+    alpha: Annotated[int, parameter("Nodes asked at once", low=1, high=256)] = 3
+    lookups: Annotated[
+        int,
+        parameter(
+            "Paths, and lookups",
+            low=1,
+            high=10_000_000,
+            drawn="askers and targets uniform",
+        ),
+    ] = 20_000
+    round_trips: Annotated[
+        Law,
+        parameter(
+            "How long an answer takes",
+            unit="s",
+            drawn="uniform: twice 10 to 120 ms; log-normal: median 100 ms, sigma 0.5",
+        ),
+    ] = Law.UNIFORM
+
+    def check(self) -> None:
+        """Nobody can ask more nodes at once than it remembers."""
+        if self.alpha > self.k:
+            raise ConfigError("--alpha", str(self.alpha), f"at most --k, here {self.k}")
+
+    def perform(self, run: Run) -> Measured[HopsFigures]:
+        """See `Scenario.perform`."""
+        asked = Question(
+            nodes=self.nodes,
+            k=self.k,
+            alpha=self.alpha,
+            lookups=self.lookups,
+            law=self.round_trips.law(),
+        )
+        return on_vector.measure(asked, run)
