@@ -5,7 +5,7 @@ table, what is asked and what its answers mean, and when a search is due.
 """
 
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol, TypeAlias
 
 import trio
 
@@ -21,6 +21,8 @@ from opnode.protocols.rpc.messages import (
     FindNode,
     FindValue,
     Nodes,
+    Ping,
+    Pong,
     Reply,
     Request,
     Store,
@@ -34,10 +36,12 @@ if TYPE_CHECKING:
 ContactReader = Callable[[Endpoint, Iterable[bytes]], list[Contact]]
 """Turns the packed contacts that a node named into those worth asking."""
 
+_Answer: TypeAlias = Nodes | Values | Stored | Pong
 _REPLIES: Final[dict[type, type]] = {
     FindNode: Nodes,
     FindValue: Values,
     Store: Stored,
+    Ping: Pong,
 }
 
 
@@ -45,7 +49,7 @@ class Errand(Protocol):
     """What a search asks, and what it makes of the answers. All must be quick."""
 
     def question(self, query: Query) -> Request:
-        """What to ask this contact: FIND_NODE, FIND_VALUE or STORE."""
+        """What to ask this contact: FIND_NODE, FIND_VALUE, STORE; PING to meet it."""
         ...
 
     def answered(self, contact: Contact, asked: Request, reply: Reply) -> bool:
@@ -91,7 +95,7 @@ class Search:
         self._suspects = suspects
         self._under_way: dict[_Step, Exchange] = {}
         self._seen: set[bytes] = set()
-        self._held_back: list[tuple[Contact, Nodes | Values | Stored]] = []
+        self._held_back: list[tuple[Contact, _Answer]] = []
         self._extra = 0
         self._is_closed = False
         self._is_paced = False
@@ -156,7 +160,7 @@ class Search:
             if not step.is_extra:
                 self.lookup.failed(contact)
         else:
-            assert isinstance(body, Nodes | Values | Stored)
+            assert isinstance(body, Nodes | Values | Stored | Pong)
             if self._errand.answered(contact, asked, body) and not self._is_paced:
                 self.is_stopped = True
                 self._done.set()
@@ -191,16 +195,17 @@ class Search:
                 self.lookup.failed(contact)
         self.advance()
 
-    def _take(self, contact: Contact, body: Nodes | Values | Stored) -> None:
+    def _take(self, contact: Contact, body: _Answer) -> None:
         """Learn from an answer; of a search that is over perhaps only later."""
         if self.is_stopped:
             self._held_back.append((contact, body))
         else:
             self._hear(contact, body)
 
-    def _hear(self, contact: Contact, body: Nodes | Values | Stored) -> None:
+    def _hear(self, contact: Contact, body: _Answer) -> None:
         known = self.lookup.known
-        self.lookup.heard(contact, self._named(contact, body.contacts))
+        packed = () if isinstance(body, Pong) else body.contacts
+        self.lookup.heard(contact, self._named(contact, packed))
         if self.recorder is not None:
             records = len(body.records) if isinstance(body, Values) else 0
             named = self.lookup.known - known

@@ -101,7 +101,9 @@ class Lookup:
             count there, and others are asked when the members that are known have
             answered. For puts and whole reads; a search may end at the first.
         members_wanted: so many answers of members are enough, and no more members are
-            asked than are missing; None where all are wanted.
+            asked than are missing; None where all are wanted. Alpha contacts of our own
+            are asked first, and all are waited for, so that no single one of them
+            decides whom we meet.
     """
 
     def __init__(
@@ -155,6 +157,13 @@ class Lookup:
     def known(self) -> int:
         """Candidates heard of so far, whatever became of them."""
         return len(self._candidates) + len(self._seeds) - self._dealt
+
+    @property
+    def knows_enough(self) -> bool:
+        """Whether as many members are known as are wanted: nobody has to name more."""
+        if self.members_wanted is None:
+            return False
+        return self._open_inside + self._members(_ANSWERED) >= self.members_wanted
 
     @property
     def has_stragglers(self) -> bool:
@@ -252,15 +261,7 @@ class Lookup:
 
     def _pick(self) -> Candidate | None:
         """Who is next: paths take turns, members of the region go first in each."""
-        if self._has_enough(_ANSWERED, _ASKED):
-            return None
-        has_room = may_go_inside = self._in_flight < self._pace.alpha
-        if self.asks_region_at_once:
-            may_go_inside = self._in_flight < self._config.region_alpha
-            # Members may name nearer ones than the best of the others.
-            if self._has_members:
-                has_room = may_go_inside
-            has_room = has_room and not self._open_inside
+        may_go_inside, has_room = self._room()
         if not (has_room or may_go_inside):
             return None
         if has_room:
@@ -276,13 +277,32 @@ class Lookup:
                     return candidate
         return None
 
+    def _room(self) -> tuple[bool, bool]:
+        """Whether one more may be asked, inside of the region and outside."""
+        inside = outside = self._in_flight < self._pace.alpha
+        if self.members_wanted is not None:
+            if self._has_enough(_ANSWERED, _ASKED):
+                return False, False
+            if len(self._asked) < self._config.alpha:
+                return inside, outside
+            if any(c.named_by is None and c.state is _ASKED for c in self._asked):
+                return False, False
+        if self.asks_region_at_once:
+            inside = self._in_flight < self._config.region_alpha
+            # Members may name nearer ones than the best of the others.
+            if self._has_members:
+                outside = inside
+            outside = outside and not self._open_inside
+        return inside, outside
+
     def _has_enough(self, *states: CandidateState) -> bool:
         """Whether all members that are wanted are in one of these states."""
-        if self.members_wanted is None:
-            return False
-        members = [asked for asked in self._asked if asked.is_inside]
-        met = sum(member.state in states for member in members)
-        return met >= self.members_wanted
+        wanted = self.members_wanted
+        return wanted is not None and self._members(*states) >= wanted
+
+    def _members(self, *states: CandidateState) -> int:
+        """How many members that were asked are in one of these states."""
+        return sum(asked.is_inside and asked.state in states for asked in self._asked)
 
     def _next_member(self, path: _Path) -> Candidate | None:
         while candidate := path.next_member():

@@ -51,6 +51,23 @@ async def test_buckets_without_a_lookup_are_refreshed_after_an_hour(
     assert node.dht.statistics().lookups > lookups
 
 
+async def test_a_newcomer_meets_far_parts_of_the_network_by_small_questions(
+    autojump_clock, network
+):
+    await network.grow(120, pause_s=60.0)
+    newcomer = await network.add()
+    await newcomer.dht.join([network.nodes[0].hub.local])
+    own = int.from_bytes(newcomer.rpc.node_id)
+    distances = [own ^ int.from_bytes(c.node_id) for c in newcomer.dht.contacts()]
+    # The half without us, and of our half the quarter without us.
+    assert sum(away.bit_length() == 160 for away in distances) >= 8
+    assert sum(away.bit_length() == 159 for away in distances) >= 8
+    lines = newcomer.rpc.statistics().traffic
+    asked = {line.message: line.datagrams_out for line in lines if line.side == "asked"}
+    assert asked["PING"] > 10
+    assert asked["FIND_NODE"] < 45
+
+
 async def test_a_gang_that_fills_what_we_know_of_a_key_does_not_hide_its_region(
     autojump_clock, nursery, network
 ):

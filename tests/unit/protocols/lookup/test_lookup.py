@@ -383,22 +383,43 @@ def test_a_path_goes_on_though_another_one_fills_the_closest():
     assert set(contacts_at(150, 120)) <= set(asked)
 
 
+def meeting_from(seeds, wanted, config=None):
+    """A lookup for so many members of a region, whoever they are."""
+    lookup = lookup_from(seeds, config, radius=100)
+    lookup.asks_region_at_once, lookup.members_wanted = True, wanted
+    return lookup
+
+
 def test_no_more_members_are_asked_than_are_wanted():
-    lookup = lookup_from(contacts_at(1, 2, 3, 4, 5, 6), radius=100)
-    lookup.asks_region_at_once, lookup.members_wanted = True, 3
-    first = ask(lookup)
-    assert len(first) == 3
-    lookup.heard(first[0], contacts_at(7, 8))
-    lookup.heard(first[1], [])
+    lookup = meeting_from(contacts_at(1, 200), 4)
+    for contact, named in zip(ask(lookup), ((2, 3, 4, 5), (6, 7, 8)), strict=True):
+        lookup.heard(contact, contacts_at(*named))
+    asked = ask(lookup)
+    assert len(asked) == 3
+    for contact in asked:
+        assert not lookup.finished
+        lookup.heard(contact, contacts_at(9))
     assert ask(lookup) == []
-    assert not lookup.finished
-    lookup.heard(first[2], [])
     assert lookup.finished
 
 
+def test_nobody_whom_others_name_is_met_before_all_of_our_own_have_answered():
+    lookup = meeting_from(contacts_at(200, 201, 202), 6)
+    first, second, third = ask(lookup)
+    lookup.heard(first, contacts_at(1, 2, 3, 4, 5, 6))
+    assert ask(lookup) == []
+    lookup.heard(second, contacts_at(7, 8, 9))
+    assert ask(lookup) == []
+    lookup.slow(third)
+    # Whoever named many has no more of them met than whoever named few.
+    asked = ask(lookup)
+    assert len(asked) == 6
+    assert len(set(asked).intersection(contacts_at(7, 8, 9))) == 3
+
+
 def test_another_member_is_asked_for_each_that_does_not_answer():
-    lookup = lookup_from(contacts_at(1, 2, 3, 4, 5, 6), radius=100)
-    lookup.asks_region_at_once, lookup.members_wanted = True, 2
+    lookup = meeting_from(contacts_at(200), 2)
+    lookup.heard(*ask(lookup), contacts_at(1, 2, 3, 4))
     silent, late = ask(lookup)
     lookup.failed(silent)
     lookup.slow(late)
@@ -410,9 +431,19 @@ def test_another_member_is_asked_for_each_that_does_not_answer():
     assert lookup.finished
 
 
+def test_it_knows_enough_when_as_many_members_are_known_as_are_wanted():
+    lookup = meeting_from(contacts_at(1, 200, 201), 3)
+    asked = ask(lookup)
+    assert not lookup.knows_enough
+    lookup.heard(asked[0], contacts_at(2))
+    assert not lookup.knows_enough
+    lookup.heard(asked[1], contacts_at(3))
+    assert lookup.knows_enough
+    assert not lookup_from(contacts_at(1), radius=100).knows_enough
+
+
 def test_where_there_are_fewer_members_than_wanted_it_ends_with_all_of_them():
-    lookup = lookup_from(contacts_at(1, 2), radius=100)
-    lookup.asks_region_at_once, lookup.members_wanted = True, 8
+    lookup = meeting_from(contacts_at(1, 2), 8)
     drain(lookup, lambda _: contacts_at(3))
     assert lookup.finished
     assert lookup.closest() == contacts_at(1, 2, 3)
