@@ -103,9 +103,8 @@ class VirtualSocket:
         """See `DatagramSocket.receive`; joins arrivals as a kernel with GRO does."""
         self._check_open()
         self._wire.settle()
-        now = trio.current_time()
         arrivals = self._arrivals
-        if not arrivals or arrivals[0][0] > now:
+        if not arrivals or arrivals[0][0] > (now := trio.current_time()):
             return None
         _, _, data, source, _, ecn = heapq.heappop(arrivals)
         segment_size = size = len(data)
@@ -139,6 +138,15 @@ class VirtualSocket:
         if self._stalled:
             return False
         source = self._endpoint
+        if type(data) is bytes and not segment_size and 0 < len(data) <= _MAX_DATAGRAM:
+            # All but connections send one datagram at a time.
+            if 0 < destination.port <= LAST_PORT:
+                self._datagrams_out += 1
+                self._bytes_out += len(data)
+                self._wire.carry(data, source, destination, ecn)
+            else:
+                self._send_errors += 1
+            return True
         for segment in (
             segments_of(data, segment_size or len(data) or 1)
             if data

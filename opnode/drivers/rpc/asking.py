@@ -160,6 +160,9 @@ class Asker:
         reply = decode_reply_untrusted(data, station.sender.network)
         now = trio.current_time()
         pending = self._transactions.accept_untrusted(reply.transaction_id, source, now)
+        if self._wakes_at != math.inf and not self._transactions:
+            # A wake-up for nothing costs ten times as much, and an idle machine sleep.
+            self._rest()
         if pending is None or pending.context.pending is not pending:
             station.counts["unexpected"] += 1
             station.traffic.other.datagrams_in += 1
@@ -195,6 +198,12 @@ class Asker:
         if not (is_proof or is_for_another):
             self._report(answer, source)
         self._settle(exchange, answer, source)
+
+    def _rest(self) -> None:
+        """Nothing is under way: no timer is needed until something is."""
+        self._wakes_at = math.inf
+        if self._timer is not None:
+            self._timer.deadline = math.inf
 
     def _settle(self, exchange: Exchange, answer: Answer, source: Endpoint) -> None:
         body = answer.body

@@ -119,8 +119,7 @@ class Table(RoutingTable):
 
     def nearest_packed(self, target: bytes, count: int) -> list[bytes]:
         """The nearest contacts that answered lately, as replies name them."""
-        wish = int.from_bytes(target, "big")
-        return [entry.packed for entry in self._sure.nearest(wish, count)]
+        return self._sure.nearest_packed(int.from_bytes(target, "big"), count)
 
     def heard(
         self,
