@@ -61,7 +61,7 @@ class Site:
             raise OSError("connection refused")
         near, far = memory_stream_pair()
         self.streams.setdefault(host, []).append(far)
-        self.network._nursery.start_soon(gateway.serve, far, CLIENT_TCP)
+        self.network.nursery.start_soon(gateway.serve, far, CLIENT_TCP)
         return near
 
     async def lose(self, host):
