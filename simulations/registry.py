@@ -27,6 +27,7 @@ SCENARIOS: Final = {
     "moving": "simulations.scenarios.moving:MovingScenario",
     "hops": "simulations.scenarios.hops.scenario:HopsScenario",
     "chord": "simulations.scenarios.chord.scenario:ChordScenario",
+    "eclipse": "simulations.scenarios.eclipse:EclipseScenario",
     "crowd": "simulations.scenarios.crowd:CrowdScenario",
 }
 
