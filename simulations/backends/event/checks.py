@@ -51,12 +51,14 @@ class CheckLaw:
         Args:
             config: pauses by age.
             horizon_s: no contact is followed for longer than this.
-            fixed_s: the pause for all pairs and ages, in place of the shipped ones.
+            fixed_s: the mean pause whatever the age, in place of the shipped ones.
         """
         config = config or RoutingConfig()
         rows = []
         for jitter in range(JITTERS):
-            pace = 1 + jitter / _JITTER_SPAN if fixed_s is None else 1.0
+            # A fixed pause is that on average, so that policies can be compared.
+            middle = 0.0 if fixed_s is None else JITTERS / 2
+            pace = 1 + (jitter - middle) / _JITTER_SPAN
             times = [0.0]
             while times[-1] < horizon_s:
                 pause_s = config.pause_s(times[-1]) if fixed_s is None else fixed_s

@@ -1,6 +1,7 @@
 """How routing tables keep up with nodes that come and go.
 
-    upkeep = Upkeep(loop, people, tables, UpkeepConfig(horizon_s=86_400.0))
+    config = UpkeepConfig(horizon_s=86_400.0)
+    upkeep = Upkeep(loop, people, tables, config, generator)
     upkeep.begin()                  # tables for all who are there; then by itself
     loop.run_until(86_400.0)
     upkeep.stale_shares()           # of full buckets, and of all others
@@ -115,14 +116,22 @@ class Upkeep:
     """
 
     def __init__(
-        self, loop: EventLoop, people: Population, tables: Tables, config: UpkeepConfig
+        self,
+        loop: EventLoop,
+        people: Population,
+        tables: Tables,
+        config: UpkeepConfig,
+        generator: np.random.Generator,
     ) -> None:
         self.living = Living(people, loop.now)
         self._loop = loop
         self._people = people
         self._tables = tables
         self._config = config
-        self._law = CheckLaw(horizon_s=config.horizon_s, fixed_s=config.check_s)
+        self._generator = generator
+        # Those who are there at first have been known for up to one period.
+        known_s = config.horizon_s + config.refresh_s
+        self._law = CheckLaw(horizon_s=known_s, fixed_s=config.check_s)
         self._due: dict[int, list[_Due]] = {}
         self._refreshes: dict[int, list[Nodes]] = {}
         # When each node last looked around; by its number.
@@ -144,9 +153,15 @@ class Upkeep:
         for start in range(0, len(nodes), _CHUNK):
             some = nodes[start : start + _CHUNK]
             self._tables.seat(some)
-            self._note(*self._tables.fill(some, now, self.living))
+            places, contacts = self._tables.fill(some, now, self.living)
+            # Met at any time within the last period: checks do not fall together.
+            met = now - self._config.refresh_s * self._generator.random(len(places))
+            self._tables.since.reshape(-1)[places] = met
+            self._entered += len(places)
+            self._loop.note(met, contacts)
+            self._expect(places, contacts, met)
         # They looked around at any time within the last period.
-        phases = (self._people.ids[nodes] >> np.uint64(11)).astype(np.float64) / 2**53
+        phases = self._generator.random(len(nodes))
         self._know(len(self._people))
         self._looked_at[nodes] = now - phases * self._config.refresh_s
         self._plan_refreshes(nodes)

@@ -50,6 +50,6 @@ def test_a_contact_that_is_dead_when_it_is_met_goes_at_once() -> None:
 def test_a_fixed_pause_knows_no_age() -> None:
     law = CheckLaw(horizon_s=HORIZON_S, fixed_s=1000.0)
     ends = np.array([1.0, 1001.0, 50_500.0])
-    found_at = law.found_at(np.zeros(3), ends, np.zeros(3, np.int64))
+    found_at = law.found_at(np.zeros(3), ends, np.full(3, 128))
     expected = np.array([1000.0, 2000.0, 51_000.0]) + confirming_s()
     assert found_at.tolist() == pytest.approx(expected.tolist())

@@ -24,7 +24,7 @@ def _world(
     config = UpkeepConfig(
         horizon_s=horizon_s, prefer=prefer, check_s=check_s, round_s=round_s
     )
-    upkeep = Upkeep(loop, people, tables, config)
+    upkeep = Upkeep(loop, people, tables, config, generator)
     upkeep.begin()
     return loop, upkeep, people, tables
 
@@ -89,9 +89,9 @@ def test_a_mass_failure_is_found_out_within_two_hours() -> None:
 def test_contacts_that_stay_are_less_often_dead_than_those_heard_last() -> None:
     shares = []
     for prefer in Prefer:
-        loop, upkeep, _, _ = _world(8, prefer=prefer, check_s=HOUR_S)
+        loop, upkeep, _, _ = _world(12, prefer=prefer, check_s=HOUR_S)
         sampled = []
-        for half_hour in range(6, 17):
+        for half_hour in range(8, 25):
             loop.run_until(half_hour * HOUR_S / 2)
             sampled.append(upkeep.stale_shares().full)
         shares.append(sum(sampled) / len(sampled))
