@@ -29,6 +29,7 @@ SCENARIOS: Final = {
     "chord": "simulations.scenarios.chord.scenario:ChordScenario",
     "eclipse": "simulations.scenarios.eclipse:EclipseScenario",
     "crowd": "simulations.scenarios.crowd:CrowdScenario",
+    "nat-mix": "simulations.scenarios.nat_mix.scenario:NatMixScenario",
 }
 
 

@@ -1,0 +1,1 @@
+"""Users behind a mix of NATs who call each other."""
