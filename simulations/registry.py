@@ -30,6 +30,7 @@ SCENARIOS: Final = {
     "eclipse": "simulations.scenarios.eclipse:EclipseScenario",
     "crowd": "simulations.scenarios.crowd:CrowdScenario",
     "nat-mix": "simulations.scenarios.nat_mix.scenario:NatMixScenario",
+    "ratio": "simulations.scenarios.ratio:RatioScenario",
 }
 
 

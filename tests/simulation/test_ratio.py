@@ -1,0 +1,14 @@
+"""Cost per user and its growth."""
+
+import pytest
+
+from simulations.runs import run
+from simulations.scenarios.ratio import RatioScenario
+
+
+@pytest.mark.slow
+def test_growth_is_logarithmic_and_repeats(checked):
+    scenario = RatioScenario(users=50_000)
+    outcome = checked(scenario)
+    assert outcome.figures.growth_server.exponent_late < 0.1
+    assert outcome.digest == run(scenario).digest
