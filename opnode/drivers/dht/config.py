@@ -182,7 +182,11 @@ class DhtConfig:
             mappings: 2 B/s instead of 100.
         leaf_enough: contacts with which a leaf can do so, or half of a small network.
         max_checks: contacts being verified at once; newcomers beyond it are met later.
-        max_lost: contacts that fell silent and are asked when nobody else is left.
+        max_lost: contacts that fell silent, those known longest. They are asked when
+            nobody else is left, and one of them now and then.
+        lost_check_s: between two that are: after the network was cut in two, half of
+            the nodes have met one of the other side within 10 minutes. 0.3 B/s.
+        lost_kept_s: who was silent for so long is forgotten: a cut lasts hours.
         max_shunned: addresses kept out; a full seeds file has four each.
         max_own: own records that are republished.
         own_per_tick: of them put in one round; all of them then take 20 minutes.
@@ -214,6 +218,8 @@ class DhtConfig:
     leaf_enough: int = 20
     max_checks: int = 32
     max_lost: int = 64
+    lost_check_s: float = 600.0
+    lost_kept_s: float = 259_200.0
     max_shunned: int = 1024
     max_own: int = 1024
     own_per_tick: int = 8

@@ -20,10 +20,11 @@ from opnode.core.addresses import Endpoint, is_loopback, is_public, may_name
 from opnode.core.errors import NetworkError, RemoteProtocolError, RequestTimeout
 from opnode.core.ids import Contact, short
 from opnode.drivers.dht.config import DhtConfig
+from opnode.drivers.dht.lost import Lost
 from opnode.drivers.rpc.exchange import Answer, IncomingRequest
 from opnode.drivers.rpc.rpc import Rpc
 from opnode.protocols.density import Density
-from opnode.protocols.routing import BucketView, Table, TableEntry, fits
+from opnode.protocols.routing import BucketView, Table, fits
 from opnode.protocols.rpc.messages import Ping, unpack_contact_untrusted
 
 logger = logging.getLogger(__name__)
@@ -85,7 +86,7 @@ class Contacts:
         # Being pinged for the table's sake, and whether only because it asked us.
         self._checks: dict[Endpoint, bool] = {}
         self._shunned: dict[Endpoint, None] = {}
-        self._lost: dict[Endpoint, TableEntry] = {}
+        self._lost = Lost(config, rng, now)
         rpc.on_answered = self._answered
         rpc.on_asked = self._asked
         rpc.on_failure = self._missed
@@ -112,13 +113,20 @@ class Contacts:
         """Contacts that fell silent, the last first: where to look when all did."""
         return [
             KnownContact(entry.contact, now - entry.known_at, now - entry.heard_at)
-            for entry in reversed(self._lost.values())
+            for entry in self._lost.entries()
         ]
+
+    def lost_to_ask(self, now: float) -> Contact | None:
+        """Somebody who fell silent long ago and may be back; mostly None.
+
+        A leaf relies on its servers: each question would be a mapping of its NAT.
+        """
+        return None if self._rpc.leaf else self._lost.due(now)
 
     def vouch(self, contact: Contact, age_s: float) -> None:
         """A contact that we have known for so long proved that it is still the same."""
         if contact.endpoint not in self._shunned:
-            self._lost.pop(contact.endpoint, None)
+            self._lost.found(contact.endpoint)
             now = trio.current_time()
             self.table.heard(contact, now, known_at=now - age_s)
 
@@ -265,7 +273,7 @@ class Contacts:
         if answer.leaf:
             self.table.remove_at(contact.endpoint)
         elif contact.endpoint not in self._shunned:
-            self._lost.pop(contact.endpoint, None)
+            self._lost.found(contact.endpoint)
             is_asker = self._checks.get(contact.endpoint, False)
             self.table.heard(contact, trio.current_time(), is_asker=is_asker)
 
@@ -300,12 +308,8 @@ class Contacts:
 
     def _missed(self, endpoint: Endpoint) -> None:
         gone = self.table.failed_at(endpoint)
-        if gone is None:
-            return
-        self._lost.pop(endpoint, None)
-        self._lost[endpoint] = gone
-        if len(self._lost) > self._config.max_lost:
-            del self._lost[next(iter(self._lost))]
+        if gone is not None:
+            self._lost.add(gone)
 
 
 class _Check:

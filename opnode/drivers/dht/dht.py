@@ -195,6 +195,9 @@ class Dht:
                     target = self._contacts.refresh_target(now)
                     if target is not None:
                         nursery.start_soon(self.closest_nodes, target)
+                    lost = self._contacts.lost_to_ask(now)
+                    if lost is not None:
+                        nursery.start_soon(self._meet_again, lost)
                     for record in self._own.due(now):
                         nursery.start_soon(self._republish, record)
                 if now >= expires_at:
@@ -282,6 +285,17 @@ class Dht:
             part = self._contacts.thin_part(number)
             if part is not None:
                 await self._lookups.meet_some(part)
+
+    async def _meet_again(self, lost: Contact) -> None:
+        """Ask somebody who fell silent; if it is back, meet whom it knows next to us.
+
+        After a partition our own table leads to our side alone, also where this contact
+        gets a place in it. Its neighbours of ours are the other half of our
+        neighbourhood.
+        """
+        batch = await self._lookups.ask_all([(lost, Ping())])
+        if batch.answers:
+            await self._lookups.meet_through(lost)
 
     async def closest_nodes(self, key: bytes) -> list[Contact]:
         """The k closest nodes to ``key`` that answered, nearest first.

@@ -182,9 +182,22 @@ class Lookups:
         lookup = Lookup(seeds, region, config, suspects=self._suspects)
         lookup.asks_region_at_once = True
         lookup.members_wanted = self._config.met
-        read = self._contacts.read_untrusted
-        search = Search(self._rpc, lookup, Meetings(lookup), read, self._suspects)
         self._contacts.table.visited(part.target, trio.current_time())
+        await self._meet(lookup, Meetings(lookup))
+
+    async def meet_through(self, contact: Contact) -> None:
+        """Meet our own neighbourhood as this contact knows it, whoever we know already.
+
+        Its start is narrow, so it says nothing about the size of the network.
+        """
+        region = Region(self._rpc.node_id)
+        config = self._config.lookup
+        lookup = Lookup([contact], region, config, suspects=self._suspects)
+        await self._meet(lookup, FindNodes())
+
+    async def _meet(self, lookup: Lookup, errand: Errand) -> None:
+        read = self._contacts.read_untrusted
+        search = Search(self._rpc, lookup, errand, read, self._suspects)
         try:
             with trio.move_on_after(self._config.lookup_deadline_s):
                 await search.run()

@@ -104,3 +104,18 @@ async def test_whoever_joins_through_one_node_knows_both_halves_of_the_network(
         own = node.rpc.node_id[0] >> 7
         halves = [contact.node_id[0] >> 7 for contact in node.dht.contacts()]
         assert halves.count(1 - own) >= 2
+
+
+async def test_the_halves_of_a_network_that_lost_each_other_meet_again(
+    autojump_clock, network
+):
+    await network.grow(8)
+    network.maintain()
+    await trio.sleep(1)
+    hosts = [node.hub.local.host for node in network.nodes]
+    network.network.partition(hosts[:4], hosts[4:])
+    await trio.sleep(2 * 3600)
+    assert all(len(node.dht.contacts()) == 3 for node in network.nodes)
+    network.network.heal()
+    await trio.sleep(1800)
+    assert all(len(node.dht.contacts()) == 7 for node in network.nodes)
