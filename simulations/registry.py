@@ -21,6 +21,7 @@ SCENARIOS: Final = {
     "clock-skew": "simulations.scenarios.clock_skew:ClockSkewScenario",
     "flash-crowd": "simulations.scenarios.flash_crowd:FlashCrowdScenario",
     "mass-failure": "simulations.scenarios.mass_failure:MassFailureScenario",
+    "partition": "simulations.scenarios.partition:PartitionScenario",
     "nat-timers": "simulations.scenarios.nat_timers:NatTimersScenario",
     "nat-table": "simulations.scenarios.nat_table:NatTableScenario",
     "cascade": "simulations.scenarios.cascade:CascadeScenario",
