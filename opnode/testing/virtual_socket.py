@@ -78,6 +78,7 @@ class VirtualSocket:
         # In flight and arrived, a heap.
         self._arrivals: list[Arrival] = []
         self._queued_bytes = 0
+        self._is_drained = False
         self._closed = False
         self._stalled = False
         # Tasks that wait: by their deadlines, or parked where the clock has alarms.
@@ -102,6 +103,10 @@ class VirtualSocket:
     def receive(self) -> Received | None:
         """See `DatagramSocket.receive`; joins arrivals as a kernel with GRO does."""
         self._check_open()
+        if self._is_drained:
+            # Said once; most wake-ups are for one datagram.
+            self._is_drained = False
+            return None
         self._wire.settle()
         arrivals = self._arrivals
         if not arrivals or arrivals[0][0] > (now := trio.current_time()):
@@ -124,6 +129,7 @@ class VirtualSocket:
             size = total
             if len(following) < segment_size:
                 break
+        self._is_drained = not arrivals or arrivals[0][0] > now
         self._queued_bytes -= size
         self._bytes_in += size
         self._datagrams_in += len(run)
@@ -164,6 +170,7 @@ class VirtualSocket:
     async def wait_readable(self) -> None:
         """See `DatagramSocket.wait_readable`."""
         self._check_open()
+        self._is_drained = False
         self._wire.settle()
         if self._arrivals and self._arrivals[0][0] <= trio.current_time():
             await trio.lowlevel.checkpoint()
@@ -250,6 +257,7 @@ class VirtualSocket:
         """Take a datagram from the network; False when the buffer is full."""
         if self._queued_bytes + len(arrival.data) > _RECEIVE_BUFFER_BYTES:
             return False
+        self._is_drained = False
         self._queued_bytes += len(arrival.data)
         heapq.heappush(self._arrivals, arrival)
         self.wake_at(arrival.at)
@@ -284,6 +292,7 @@ class VirtualSocket:
             self._parked.unpark_all()
             return
         now = trio.current_time()
+        self._is_drained = False
         if self._due_at() > now:
             return
         if not watcher.call():

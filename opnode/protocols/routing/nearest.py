@@ -24,6 +24,10 @@ class NearestIndex:
             bisect.insort(self._ids, entry.long_id)
         self._entries[entry.long_id] = entry
 
+    def get(self, long_id: int) -> TableEntry | None:
+        """The entry with this id."""
+        return self._entries.get(long_id)
+
     def discard(self, entry: TableEntry) -> None:
         """Take an entry out, if it is in."""
         if self._entries.pop(entry.long_id, None) is not None:

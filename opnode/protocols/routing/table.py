@@ -224,8 +224,8 @@ class Table(RoutingTable):
 
     def entry(self, node_id: bytes) -> TableEntry | None:
         """The entry with this id, if it holds a place."""
-        bucket = self.buckets[self._index(int.from_bytes(node_id, "big"))]
-        return bucket.nodes.get(node_id)
+        doubtful = self._unsure.get(node_id)
+        return doubtful or self._sure.get(int.from_bytes(node_id, "big"))
 
     def entries(self) -> list[TableEntry]:
         """All entries that hold a place, bucket by bucket."""
@@ -325,7 +325,7 @@ class Table(RoutingTable):
     def _note_sureness(self, entry: TableEntry, *, is_sure: bool) -> None:
         """Keep the search over sure entries, and the doubtful, up to date."""
         entry.is_sure = is_sure
-        self._reach = None
+        self._note_change(entry)
         if is_sure:
             self._unsure.pop(entry.id, None)
             self._sure.add(entry)
@@ -347,7 +347,7 @@ class Table(RoutingTable):
         self._unsure.pop(entry.id, None)
         self._askers.pop(entry.id, None)
         self._sure.discard(entry)
-        self._reach = None
+        self._note_change(entry)
 
     def _is_neighbour(self, long_id: int, now: float) -> bool:
         """Whether an asker is one of the k nearest to us, and there is room for it."""
@@ -359,6 +359,12 @@ class Table(RoutingTable):
             is_full = len(near) >= self.ksize
             self._reach = near[-1].long_id ^ own if is_full else _LAST_ID
         return long_id ^ own <= self._reach
+
+    def _note_change(self, entry: TableEntry) -> None:
+        """Find out anew how far our neighbours reach, if this may be one of them."""
+        reach = self._reach
+        if reach is not None and entry.long_id ^ self.node.long_id <= reach:
+            self._reach = None
 
     def _may_take_asker(self, now: float) -> bool:
         """Whether not too many entered lately because they asked us."""
