@@ -33,6 +33,7 @@ from opnode.protocols.introductions.introducer import (
     IntroducerConfig,
     IntroducerDesk,
     IntroducerStatistics,
+    Standing,
 )
 from opnode.protocols.rpc.messages import (
     Answered,
@@ -312,17 +313,16 @@ class Introductions:
         """Whom a busy node named instead of itself, as far as they may be asked."""
         return self.read_contacts(introducer.endpoint, refusal.alternates)
 
-    async def is_registered(self, introducer: Contact) -> bool:
-        """Whether an introducer answers and we are still where it knows us.
-
-        A PING costs a third of a registration, and tells of a new address, too.
-        """
+    async def standing(self, introducer: Contact) -> Standing:
+        """Whether an introducer answers and we are still where it knows us."""
         known = self._registered_from.get(introducer.endpoint)
         try:
             answer = await self._rpc.request(introducer.endpoint, Ping())
         except NetworkError:
-            return False
-        return answer.contact == introducer and answer.observed == known
+            return Standing.GONE
+        if answer.contact != introducer:
+            return Standing.GONE
+        return Standing.KEPT if answer.observed == known else Standing.MOVED
 
     async def register(
         self, introducer: Contact, location: SigningKey, lifetime_s: int

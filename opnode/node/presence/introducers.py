@@ -20,6 +20,7 @@ from opnode.core.peerfile import IntroducerEntry
 from opnode.drivers.introductions import Introductions
 from opnode.node.presence.knocker import Knock, Knocker
 from opnode.protocols.binding_lifetime import BindingLifetime, BindingLifetimeView
+from opnode.protocols.introductions.introducer import Standing
 from opnode.protocols.rpc.messages import handle_of
 
 logger = logging.getLogger(__name__)
@@ -178,6 +179,8 @@ class Introducers:
         now = trio.current_time()
         # Lookups and the like write to it as well, and that opens the NAT, too.
         silence_s = self._introductions.silence_s(contact)
+        # And so does what is written to the others, where one mapping is for all.
+        quiet_s = min(map(self._introductions.silence_s, self._held))
         outcome = Knock.UNKNOWN
         is_measured = self.is_filtered() and not self._is_restricted
         if is_measured and self._binding.is_probe_due(silence_s, now):
@@ -190,7 +193,12 @@ class Introducers:
         if outcome is Knock.FORGOTTEN or trio.current_time() >= held.renew_at:
             await self._register(contact)
             return contact in self._held
-        if not await self._introductions.is_registered(contact):
+        standing = await self._introductions.standing(contact)
+        if standing is Standing.MOVED and is_measured:
+            # The mapping ended, however long each of them may be left in silence:
+            # they take turns, so that is a third of the interval.
+            self._binding.lost(quiet_s * len(self._held), trio.current_time())
+        if standing is not Standing.KEPT:
             return False
         held.heard_at = trio.current_time()
         return True

@@ -6,6 +6,7 @@ registration proves its handle: the caller of `register` has checked that. The w
 of an answer is the open request that brought the offer.
 """
 
+import enum
 from collections import Counter, OrderedDict
 from dataclasses import dataclass
 from typing import Final, NoReturn
@@ -20,6 +21,18 @@ _SWEEP_INTERVAL_S: Final = 1.0
 _HEADERS: Final = 100
 # Below this share of the bytes that may be sent at once, leaves do better elsewhere.
 _SHORT: Final = 0.1
+
+
+class Standing(enum.Enum):
+    """What the registrant learns of its standing by a PING, a third of a REGISTER.
+
+    KEPT: we are where the introducer knows us. MOVED: it sees us elsewhere. GONE: it
+    does not answer, or is another node.
+    """
+
+    KEPT = enum.auto()
+    MOVED = enum.auto()
+    GONE = enum.auto()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -21,7 +21,11 @@ from opnode.drivers.introductions import (
 )
 from opnode.drivers.rpc.rpc import Rpc
 from opnode.drivers.socket_hub import SocketHub
-from opnode.protocols.introductions.introducer import IntroducerConfig, IntroducerDesk
+from opnode.protocols.introductions.introducer import (
+    IntroducerConfig,
+    IntroducerDesk,
+    Standing,
+)
 from opnode.protocols.rpc.datagrams import (
     Sender,
     encode_request,
@@ -402,18 +406,17 @@ async def test_an_introducer_that_is_gone_or_sees_us_elsewhere_has_no_use(
 ):
     async with open_nodes() as (introducer, target, _, network, _):
         register = target.introductions.register
-        is_registered = target.introductions.is_registered
-        assert not await is_registered(introducer.contact)
+        standing = target.introductions.standing
         await register(introducer.contact, target.key, 300)
-        assert await is_registered(introducer.contact)
+        assert await standing(introducer.contact) is Standing.KEPT
         other = introducer.contact._replace(node_id=bytes(20))
-        assert not await is_registered(other)
+        assert await standing(other) is Standing.GONE
         seen = target.introductions._registered_from
         seen[introducer.rpc.local] = Endpoint("203.0.113.9", 1)
-        assert not await is_registered(introducer.contact)
+        assert await standing(introducer.contact) is Standing.MOVED
         await register(introducer.contact, target.key, 300)
         network.kill("10.0.0.1")
-        assert not await is_registered(introducer.contact)
+        assert await standing(introducer.contact) is Standing.GONE
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ from opnode.node.presence.introducers import (
 )
 from opnode.node.presence.knocker import Knock
 from opnode.protocols.binding_lifetime import BindingLifetimeConfig
+from opnode.protocols.introductions.introducer import Standing
 from opnode.testing.keys import seeded_signing_key
 
 BINDING = BindingLifetimeConfig()
@@ -43,6 +44,7 @@ class Town:
         self.impostors = set()
         self.moved = False
         self.nat_s = float("inf")
+        self.mapping_s = float("inf")
         self.forgetful = set()
         self.heard_at = {}
 
@@ -67,11 +69,15 @@ class Town:
         self.verified.append(named)
         return named not in self.impostors
 
-    async def is_registered(self, introducer):
+    async def standing(self, introducer):
         await trio.sleep(0.01)
+        now = trio.current_time()
+        has_ended = now - max(self.heard_at.values()) > self.mapping_s
         self.pinged.append(introducer)
-        self.heard_at[introducer] = trio.current_time()
-        return introducer not in self.dead and not self.moved
+        self.heard_at[introducer] = now
+        if introducer in self.dead:
+            return Standing.GONE
+        return Standing.MOVED if self.moved or has_ended else Standing.KEPT
 
     async def knock(self, introducer, _handle):
         await trio.sleep(0.01)
@@ -196,6 +202,23 @@ async def test_an_introducer_that_forgot_us_is_registered_with_again(
     await trio.sleep(BINDING.start_s)
     assert await introducers.keep_next()
     assert len(town.registered) == 1
+
+
+async def test_a_mapping_for_all_is_written_through_before_it_ends(
+    autojump_clock, town, introducers
+):
+    # Everybody gets in as long as it lives: each knock is heard.
+    town.mapping_s = 30.0
+    await introducers.fill(NEAR)
+    moves = []
+    while trio.current_time() < 7200:
+        await trio.sleep(introducers.pause_s)
+        if not await introducers.keep_next():
+            moves.append(trio.current_time())
+            await introducers.register_again()
+    assert 20 < introducers.pause_s < 30
+    assert len(moves) <= 6
+    assert max(moves) < 3600
 
 
 async def test_registrations_are_renewed_in_time_as_a_part_of_the_turns(

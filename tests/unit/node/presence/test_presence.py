@@ -24,6 +24,7 @@ from opnode.node.presence.presence import (
 )
 from opnode.node.presence.publishing import PresencePublisher
 from opnode.protocols.binding_lifetime import BindingLifetimeConfig
+from opnode.protocols.introductions.introducer import Standing
 from opnode.protocols.rpc.messages import handle_of
 from opnode.testing.clock import VirtualWallClock
 from opnode.testing.keys import seeded_signing_key, seeded_static_key
@@ -96,10 +97,12 @@ class RecordingIntroductions:
     def silence_s(self, _introducer):
         return 0.0
 
-    async def is_registered(self, introducer):
+    async def standing(self, introducer):
         await trio.sleep(0.01)
         self.probed.append((trio.current_time(), introducer))
-        return introducer not in self.dead and not self.moved
+        if introducer in self.dead:
+            return Standing.GONE
+        return Standing.MOVED if self.moved else Standing.KEPT
 
     def serve_own(self, location_public):
         return IntroducerEntry(
