@@ -230,6 +230,12 @@ class Introduced:
             del member.heard[longest], member.registered[longest]
             member.box.kept -= 1
             self._loop.call_in(REPLACE_S, self._replace, number, member)
+        elif self._has_moved(member):
+            # Its introducers take turns, so each silence is a part of the interval.
+            quiet_s = now - member.wrote_at
+            member.binding.lost(quiet_s * len(member.heard), now)
+            self._register_again(member)
+            self._publish(member)
         else:
             self._knock(member, server, now - member.heard[longest])
             if now >= member.registered[longest] - REGISTRATION_S / 2:
@@ -253,10 +259,18 @@ class Introduced:
             binding.survived(silence_s, now)
         else:
             binding.lost(silence_s, now)
-            for held in list(member.heard):
-                other = self._by_number.get(held)
-                if other is not None:
-                    self._register(member, other)
+            self._register_again(member)
+
+    def _register_again(self, member: Member) -> None:
+        for held in list(member.heard):
+            server = self._by_number.get(held)
+            if server is not None:
+                self._register(member, server)
+
+    def _has_moved(self, member: Member) -> bool:
+        """Whether a mapping that is for everybody ended: the next is another."""
+        is_for_all = member.box.nat not in RESTRICTED
+        return is_for_all and self._loop.now - member.wrote_at > member.box.timer_s
 
     def _replace(self, number: int, member: Member) -> None:
         """Find other introducers and name them."""
