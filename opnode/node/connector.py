@@ -72,6 +72,8 @@ class ConnectorConfig:
 
     ``attempt_s``: one introduction to one location, from the offer to the path; as long
     as an introducer keeps an offer.
+    ``confirm_s``: for so much longer whoever answered waits for the caller, whose path
+    may come at the last moment, and whose first packets may be lost.
     ``check_rto_s``: first retransmission of an ICE check when no round trip has been
     measured; the introduction's own round trip replaces it.
     ``max_unaccepted``: connections nobody accepted yet; more callers hear "busy".
@@ -82,6 +84,7 @@ class ConnectorConfig:
     """
 
     attempt_s: float = 10.0
+    confirm_s: float = 5.0
     check_rto_s: float = 0.1
     max_unaccepted: int = 64
     max_unconfirmed: int = 32
@@ -495,7 +498,7 @@ class Connector:
             unconfirmed[next(iter(unconfirmed))].scope.cancel()
         unconfirmed[meeting.offer_digest] = meeting
         try:
-            with trio.fail_after(self._config.attempt_s):
+            with trio.fail_after(self._config.attempt_s + self._config.confirm_s):
                 await meeting.wait_confirmed()
         except (PeerUnreachable, trio.TooSlowError) as failure:
             peer = short(meeting.connection.peer_id)

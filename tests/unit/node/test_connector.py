@@ -11,6 +11,7 @@ from opnode.core.errors import (
     RefusalCode,
 )
 from opnode.core.peerfile import IntroducerEntry, Presence
+from opnode.node.connector import ConnectorConfig
 from opnode.node.keys import make_keys
 from opnode.node.ways.opening import Opening
 from opnode.protocols.introductions.desk import IntroductionDesk
@@ -19,6 +20,7 @@ from opnode.protocols.introductions.replay import ReplayMemory
 from opnode.protocols.noise import NoiseInitiator, NoiseResponder
 from opnode.testing.clock import VirtualWallClock
 from opnode.testing.overlay import open_overlay
+from opnode.testing.virtual_network import Link
 
 
 async def presence_of(finder, peer):
@@ -396,3 +398,17 @@ async def test_a_call_that_lost_to_one_that_ended_at_once_is_made_again(autojump
                 nursery.start_soon(call_and_hang_up, *users[::-1], 0.02 * number)
         assert len(took) == 24
         assert max(took) < 5
+
+
+async def test_who_answered_waits_longer_than_its_caller_tries(autojump_clock):
+    """A path may come at the last moment, and the first packets on it may be lost."""
+    async with open_overlay(link=Link(latency_s=(0.05, 0.05))) as overlay:
+        alice, bob = await overlay.user(), await overlay.user()
+        patience = {"attempt_s": 0.1, "confirm_s": 3.0}
+        bob.connector._config = ConnectorConfig(**patience)
+        connection = await alice.connect(bob.peer_id)
+        overlay.network.link = Link(latency_s=(0.05, 0.05), loss=1.0)
+        await trio.sleep(1.0)
+        overlay.network.link = Link(latency_s=(0.05, 0.05))
+        assert await connection.ping() > 0
+        assert connection.close_reason is None
