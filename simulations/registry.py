@@ -27,6 +27,7 @@ SCENARIOS: Final = {
     "cascade": "simulations.scenarios.cascade:CascadeScenario",
     "moving": "simulations.scenarios.moving:MovingScenario",
     "hops": "simulations.scenarios.hops.scenario:HopsScenario",
+    "disjoint": "simulations.scenarios.disjoint:DisjointScenario",
     "chord": "simulations.scenarios.chord.scenario:ChordScenario",
     "eclipse": "simulations.scenarios.eclipse:EclipseScenario",
     "crowd": "simulations.scenarios.crowd:CrowdScenario",

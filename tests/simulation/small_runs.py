@@ -25,6 +25,7 @@ SMALL = {
     "nat-table real": {"servers": 4, "users": 3, "calls": 3},
     "cascade real": {"servers": 4, "users": 3},
     "hops vector": {"nodes": 500, "lookups": 50},
+    "disjoint vector": {"nodes": 500, "lookups": 50},
     "chord event": {"users": 20, "hours": 0.1, "warm_up_h": 0.1},
     "nat-mix vector": {"calls": 1000},
     "nat-mix real": {"servers": 4, "users": 4, "calls": 3},
