@@ -12,6 +12,7 @@ _COMMANDS: Final[Mapping[str, str]] = {
     "run": "simulations.command.run:run",
     "replay": "simulations.command.replay:replay",
     "sweep": "simulations.command.sweep:sweep",
+    "plot": "simulations.command.plot:plot",
     "natlab": "simulations.natlab.command:natlab",
 }
 

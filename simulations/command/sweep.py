@@ -9,9 +9,10 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Final
 
 import click
+import msgspec
 
 from opnode.core.errors import ConfigError
 from simulations.command.run import options_of
@@ -36,7 +37,11 @@ _MOST_WORKERS: Final = 1024
 _SHOWN_ERRORS: Final = 5
 
 
-class Asked(NamedTuple):
+_SINGLE: Final = ("seeds", "repeat", "workers", "cluster")
+"""Options of a sweep that are given once."""
+
+
+class Asked(msgspec.Struct, frozen=True, kw_only=True):
     """What the command line says beside the scenario's own parameters."""
 
     vary: tuple[str, ...]
@@ -64,10 +69,13 @@ def sweep() -> None:
 
 
 def _command(kind: type[AnyScenario]) -> click.Command:
-    own = [one for one in options_of(kind) if one.name != "seed"]
+    options = _options()
+    taken = {"--seed", *(name for option in options for name in option.opts)}
+    # A parameter with the name of one of ours can still be given by --vary.
+    own = [one for one in options_of(kind) if taken.isdisjoint(one.opts)]
     return click.Command(
         kind.name,
-        params=[*_options(), *own],
+        params=[*options, *own],
         callback=partial(_sweep, kind),
         help=f"{kind.question}\n\nExpected: {kind.expected}",
     )
@@ -76,36 +84,38 @@ def _command(kind: type[AnyScenario]) -> click.Command:
 def _options() -> list[click.Parameter]:
     return [
         click.Option(
-            ["--vary"],
+            ["--vary", "asked_vary"],
             multiple=True,
             metavar="NAME=A,B,C",
             help="Values of a parameter, or FIRST..LAST[..STEP]; may be given again for"
             " others. Where values have commas, put semicolons between them.",
         ),
         click.Option(
-            ["--seeds"], metavar="1,2,3", help="Or 1..20. Every combination with each."
+            ["--seeds", "asked_seeds"],
+            metavar="1,2,3",
+            help="Or 1..20. Every combination with each.",
         ),
         click.Option(
-            ["--repeat"],
+            ["--repeat", "asked_repeat"],
             type=click.IntRange(1, GridConfig().most_runs),
             metavar="N",
             help="The same as --seeds 1..N.",
         ),
         click.Option(
-            ["--out", "directory"],
+            ["--out", "asked_out"],
             type=click.Path(path_type=Path),
             metavar="DIR",
             required=True,
             help="Where results are kept, and looked for.",
         ),
         click.Option(
-            ["--workers"],
+            ["--workers", "asked_workers"],
             type=click.IntRange(1, _MOST_WORKERS),
             metavar="N",
             help="Runs at once on this machine; default: its cores.",
         ),
         click.Option(
-            ["--cluster"],
+            ["--cluster", "asked_cluster"],
             metavar="tcp://HOST:PORT",
             help="The scheduler of a dask.distributed cluster, tls:// too.",
         ),
@@ -114,20 +124,13 @@ def _options() -> list[click.Parameter]:
 
 def _sweep(
     kind: type[AnyScenario],
-    vary: tuple[str, ...],
-    directory: Path,
+    /,
+    asked_vary: tuple[str, ...],
+    asked_out: Path,
     **rest: Cell | None,
 ) -> None:
-    repeat, workers = rest.pop("repeat"), rest.pop("workers")
-    chosen, cluster = rest.pop("seeds"), rest.pop("cluster")
-    asked = Asked(
-        vary=vary,
-        seeds=None if chosen is None else str(chosen),
-        repeat=None if repeat is None else int(repeat),
-        directory=directory,
-        workers=None if workers is None else int(workers),
-        cluster=None if cluster is None else str(cluster),
-    )
+    said = {name: rest.pop(f"asked_{name}") for name in _SINGLE}
+    asked = msgspec.convert(said | {"vary": asked_vary, "directory": asked_out}, Asked)
     fixed = {name: value for name, value in rest.items() if value not in (None, False)}
     scenarios = _scenarios(kind, asked, fixed)
     if asked.cluster is not None:
