@@ -33,6 +33,7 @@ SCENARIOS: Final = {
     "crowd": "simulations.scenarios.crowd:CrowdScenario",
     "nat-mix": "simulations.scenarios.nat_mix.scenario:NatMixScenario",
     "ratio": "simulations.scenarios.ratio:RatioScenario",
+    "year": "simulations.scenarios.year:YearScenario",
 }
 
 

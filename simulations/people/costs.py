@@ -34,7 +34,7 @@ INTRODUCTION_CPU_MS: Final = 0.32
 SERVERS: Final = 24
 """So many that answers name k contacts, as they do in any larger network."""
 
-_USERS: Final = 10
+_USERS: Final = 20
 _SETTLE_S: Final = 600.0
 _IDLE_S: Final = 3600.0
 """Each bucket is refreshed once in it, so what users add can be told from that."""
@@ -65,8 +65,9 @@ class Costs(msgspec.Struct, frozen=True, kw_only=True):
         rest_bytes_per_s: what an idle user spends beside PING, REGISTER and STORE, on
             the wire: searches for gateways, delegated lookups, knocks.
         rest_packets_per_s: the same in datagrams.
-        delegated_per_s: FIND_NODEs that servers ask for an idle user, when it has them
-            look who is nearest to its presence.
+        delegated_bytes_per_s: what servers ask each other for an idle user, on the
+            wire: who is nearest to its presence, whether it can be dialled, and putting
+            its records where holders are missing. Mostly FIND_NODEs of lookups.
         check_per_contact_per_s: PINGs that a server sends to a contact of its table.
         introductions_per_call: introductions passed on for one call.
     """
@@ -80,7 +81,7 @@ class Costs(msgspec.Struct, frozen=True, kw_only=True):
     offer: Cost
     rest_bytes_per_s: float
     rest_packets_per_s: float
-    delegated_per_s: float
+    delegated_bytes_per_s: float
     check_per_contact_per_s: float
     introductions_per_call: float
 
@@ -102,11 +103,11 @@ _Account = Mapping[str, _Seen]
 
 
 class _Idle(NamedTuple):
-    """Servers alone, idle users, and FIND_NODEs that servers ask for these."""
+    """Servers alone, idle users, and bytes a second that servers ask for one."""
 
     servers: _Account
     users: _Account
-    delegated: int
+    delegated: float
 
 
 @functools.cache
@@ -134,9 +135,8 @@ async def _measure(seed: int) -> Costs:
         await _call_each_other(users)
         calls = _since(before_users, _asked(users))
         passed = _since(before_servers, _asked(overlay.seeds))
-    more = busy["FIND_NODE"].asked - servers["FIND_NODE"].asked
-    idle_costs = _Idle(servers, idle, max(more, 0))
-    return _costs(idle_costs, calls, passed["OFFER"])
+    more = (_bytes_of(busy) - _bytes_of(servers)) / _IDLE_S / _USERS
+    return _costs(_Idle(servers, idle, max(more, 0.0)), calls, passed["OFFER"])
 
 
 async def _open_users(overlay: Overlay) -> list[OverlayNode]:
@@ -159,7 +159,7 @@ async def _call_each_other(users: list[OverlayNode]) -> None:
 def _costs(quiet: _Idle, calls: _Account, offer: _Seen) -> Costs:
     servers, idle, delegated = quiet
     rest = [seen for kind, seen in idle.items() if kind not in _KEPT]
-    bytes_s = sum(s.size + HEADER_BYTES * s.datagrams for s in rest) / _IDLE_S / _USERS
+    rest_size = sum(s.size + HEADER_BYTES * s.datagrams for s in rest)
     contacts = SERVERS * (SERVERS - 1)
     introduce = calls["INTRODUCE"]
     return Costs(
@@ -170,11 +170,20 @@ def _costs(quiet: _Idle, calls: _Account, offer: _Seen) -> Costs:
         find_node=_each(servers["FIND_NODE"], servers["FIND_NODE"].asked),
         introduce=_each(introduce, offer.asked),
         offer=_each(offer, offer.asked),
-        rest_bytes_per_s=bytes_s,
+        rest_bytes_per_s=rest_size / _IDLE_S / _USERS,
         rest_packets_per_s=sum(s.datagrams for s in rest) / _IDLE_S / _USERS,
-        delegated_per_s=delegated / _IDLE_S / _USERS,
+        delegated_bytes_per_s=delegated,
         check_per_contact_per_s=servers["PING"].asked / contacts / _IDLE_S,
         introductions_per_call=offer.asked / _CALLS,
+    )
+
+
+def _bytes_of(account: _Account) -> float:
+    """On the wire, of all kinds but OFFER, which follows from introductions."""
+    return sum(
+        seen.size + HEADER_BYTES * seen.datagrams
+        for kind, seen in account.items()
+        if kind != "OFFER"
     )
 
 

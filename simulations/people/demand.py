@@ -96,8 +96,11 @@ def sample_lookups(servers: int, rng: random.Random) -> Lookups:
 
 
 def delegated_lookups_per_s(costs: Costs) -> float:
-    """Lookups that servers do for an idle user; each asked k of them where measured."""
-    return costs.delegated_per_s / LookupConfig().k
+    """Lookups that servers do for an idle user, as if that were all they do for it.
+
+    Each asked k nodes where it was measured.
+    """
+    return costs.delegated_bytes_per_s / (LookupConfig().k * costs.find_node.wire())
 
 
 def demand(

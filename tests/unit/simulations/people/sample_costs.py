@@ -12,7 +12,7 @@ COSTS = Costs(
     offer=Cost(1600.0, 2.0),
     rest_bytes_per_s=3.8,
     rest_packets_per_s=0.02,
-    delegated_per_s=0.02,
+    delegated_bytes_per_s=18.0,
     check_per_contact_per_s=0.0008,
     introductions_per_call=1.96,
 )
