@@ -68,6 +68,9 @@ class SybilScenario(DhtScenario[SybilFigures], frozen=True, kw_only=True):
     ] = False
     keys: Annotated[int, parameter("Keys attacked, one after the other", low=1)] = 3
     askers: Annotated[int, parameter("Nodes that read", low=1)] = 50
+    lasting: Annotated[
+        bool, parameter("On event: the same nodes read all keys, as they do on real")
+    ] = False
 
     def check(self) -> None:
         """See `Scenario.check`."""
@@ -87,6 +90,7 @@ class SybilScenario(DhtScenario[SybilFigures], frozen=True, kw_only=True):
             keys=self.keys,
             askers=self.askers,
             gets=self.askers,
+            lasting=self.lasting,
         )
         drill = Drill(Oracle(self.nodes, LookupConfig().k, self.seed), attack, run)
         found = drill.perform()

@@ -53,7 +53,8 @@ class Attack:
     """What is tried: ``sybils`` next to each of so many ``keys``.
 
     ``active``: they name each other; else they are silent. ``askers``: who read and,
-    one of them, publish; ``gets``: reads of each kind for each key.
+    one of them, publish; ``gets``: reads of each kind for each key. ``lasting``: the
+    same nodes read all of the keys, and remember what each taught them of the size.
     """
 
     sybils: int
@@ -61,6 +62,7 @@ class Attack:
     keys: int
     askers: int
     gets: int
+    lasting: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -208,12 +210,15 @@ class Drill:
     def perform(self) -> Outcome:
         """Plant, publish, read; for every key anew."""
         attack, rng = self._attack, self.rng
-        nodes = rng.sample(self.oracle.honest, attack.askers)
-        askers = [_Asker(node, self.oracle, rng) for node in nodes]
+        askers = self._askers()
+        met = list(askers)
         seconds: dict[Errand, list[float]] = {Errand.FIRST: [], Errand.LATEST: []}
         found = dict.fromkeys(seconds, 0)
         put = held = 0
         for done in range(attack.keys):
+            if done and not attack.lasting:
+                askers = self._askers()
+                met += askers
             key = rng.getrandbits(ID_BITS)
             self.oracle.plant(key, attack.sybils, rng)
             self.holders = self._put(rng.choice(askers), key)
@@ -229,12 +234,18 @@ class Drill:
             put=put / attack.keys,
             holders_mean=held / attack.keys,
             alarmed=self._noticed / max(1, self._looked),
-            false_alarms=sum(asker.false_alarms for asker in askers)
-            / (_SAMPLES * len(askers)),
+            false_alarms=sum(asker.false_alarms for asker in met)
+            / (_SAMPLES * len(met)),
             queries_mean=sum(self._queries) / len(self._queries),
             first=_reads(found[Errand.FIRST], seconds[Errand.FIRST]),
             latest=_reads(found[Errand.LATEST], seconds[Errand.LATEST]),
         )
+
+    def _askers(self) -> list[_Asker]:
+        """Nodes that read, before anybody is attacked."""
+        self.oracle.plant(0, 0, self.rng)
+        nodes = self.rng.sample(self.oracle.honest, self._attack.askers)
+        return [_Asker(node, self.oracle, self.rng) for node in nodes]
 
     def _put(self, owner: _Asker, key: int) -> dict[int, None]:
         """Publish; who of the honest holds the record."""
