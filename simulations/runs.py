@@ -10,18 +10,20 @@ import logging
 import resource
 import sys
 import time
-from typing import Final, Generic
+from typing import Final, Generic, TypeVar
 
 import msgspec
+import numpy as np
 
 from opnode.core.errors import OpnodeError
 from opnode.testing import provenance
 from simulations.parameters import command_of, values_of
 from simulations.run_context import Cell, Run
-from simulations.scenario import Found_co, Measured, Scenario
+from simulations.scenario import Figures, Found_co, Measured, Scenario
 
 LIBRARIES: Final = (*provenance.LIBRARIES, "numpy")
 _KB_PER_MB: Final = 1024
+_Plain = TypeVar("_Plain", bound=Figures)
 
 
 class Status(enum.StrEnum):
@@ -122,7 +124,7 @@ def attempt(
         command=command_of(scenario),
         status=status,
         error=error,
-        figures=measured.figures if measured else None,
+        figures=_plain(measured.figures) if measured else None,
         events=measured.events if measured else 0,
         virtual_s=measured.virtual_s if measured else 0.0,
         digest=context.digest() if measured else "",
@@ -130,6 +132,18 @@ def attempt(
         wall_s=round(time.perf_counter() - wall_s, 3),
         peak_rss_MB=round(_peak_rss_kB() / _KB_PER_MB, 1),
     )
+
+
+def _plain(figures: _Plain) -> _Plain:
+    """The figures with numpy's numbers turned into Python's, which JSON knows."""
+    values = msgspec.to_builtins(figures, enc_hook=_plain_number)
+    return msgspec.convert(values, type(figures))
+
+
+def _plain_number(value: object) -> object:
+    if isinstance(value, np.generic):
+        return value.item()
+    raise TypeError(f"a figure: found {type(value).__name__}, expected a number")
 
 
 def _reason(

@@ -1,10 +1,12 @@
 """A run leaves a line, however it ends."""
 
+import numpy as np
 import pytest
 
 from opnode.core.errors import ConfigError
 from simulations.run_context import Run
 from simulations.runs import Status, attempt, run
+from simulations.scenario import Figures, Measured
 from tests.unit.simulations.sample import SampleScenario
 
 
@@ -36,3 +38,23 @@ def test_a_run_that_fails_says_why():
 def test_who_asks_for_a_run_hears_of_its_error():
     with pytest.raises(ConfigError):
         run(SampleScenario(fails="always"))
+
+
+class NumpyFigures(Figures, frozen=True, kw_only=True):
+    mean: float
+    counts: tuple[int, ...]
+
+
+class NumpyScenario(SampleScenario, frozen=True, kw_only=True):
+    def perform(self, run):
+        del run
+        mean = np.float64(0.5)
+        figures = NumpyFigures(met=np.True_, mean=mean, counts=(np.int64(3),))
+        return Measured(figures, 1, 1.0)
+
+
+def test_numbers_of_numpy_become_plain_ones():
+    figures = run(NumpyScenario()).figures
+    assert (figures.met, figures.mean, figures.counts) == (True, 0.5, (3,))
+    assert type(figures.mean) is float
+    assert type(figures.met) is bool
