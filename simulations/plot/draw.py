@@ -16,7 +16,7 @@ import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
 from simulations.plot.chart import Chart, Line
 
@@ -49,8 +49,8 @@ _LEGEND_INSIDE: Final = 4
 """More lines than these cover points when the legend stands among them."""
 _PLACES_NAMED: Final = 8
 """So few places on the horizontal axis are all named there."""
-_PLAIN_DECADES: Final = 3
-"""Powers of ten up to here are written out."""
+_PLAIN: Final = (0.001, 10_000)
+"""Powers of ten are written out on an axis that stays between these."""
 _SLOT: Final = 0.5
 """Lines stand beside each other within this share of a place that has a name."""
 
@@ -89,6 +89,8 @@ def _style() -> AbstractContextManager[None]:
             "grid.linewidth": 0.6,
             "legend.frameon": False,
             "legend.fontsize": 8,
+            # Long enough for a whole dash with its dot.
+            "legend.handlelength": 2.8,
             "legend.title_fontsize": 8,
             "lines.linewidth": 1.4,
             "lines.markersize": 4.5,
@@ -113,26 +115,33 @@ def _metadata(kind: Format) -> dict[str, str | None]:
 
 
 def _scale(axes: Axes, chart: Chart) -> None:
+    points = [point for line in chart.lines for point in line.points]
+    across = [point.x for point in points]
+    upwards = [edge for point in points for edge in (point.y.low, point.y.high)]
     if chart.log_x:
         axes.set_xscale("log")
-        _ticks(axes.xaxis)
+        _name_powers(axes.xaxis, across)
     if chart.log_y:
         axes.set_yscale("log")
-        _ticks(axes.yaxis)
+        _name_powers(axes.yaxis, upwards)
+    elif all(map(float.is_integer, upwards)):
+        axes.yaxis.set_major_locator(MaxNLocator(integer=True))
 
 
-def _ticks(axis: Axis) -> None:
-    """Plain numbers where they are short; 2 and 5 unnamed between the powers of ten."""
-    axis.set_major_formatter(FuncFormatter(_power))
+def _name_powers(axis: Axis, values: Sequence[float]) -> None:
+    """Plain numbers where all are short; 2 and 5 unnamed between the powers of ten."""
+    plain = _PLAIN[0] <= min(values) and max(values) <= _PLAIN[1]
+    axis.set_major_formatter(FuncFormatter(_plain if plain else _power))
     axis.set_minor_locator(LogLocator(subs=(2, 5)))
     axis.set_minor_formatter(NullFormatter())
 
 
+def _plain(value: float, _place: object) -> str:
+    return f"{value:g}"
+
+
 def _power(value: float, _place: object) -> str:
-    exponent = math.log10(value)
-    if -_PLAIN_DECADES <= exponent <= _PLAIN_DECADES:
-        return f"{value:g}"
-    return f"$10^{{{exponent:.0f}}}$"
+    return f"$10^{{{math.log10(value):.0f}}}$"
 
 
 def _line(axes: Axes, line: Line, number: int, *, continuous: bool) -> None:

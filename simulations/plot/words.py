@@ -78,4 +78,5 @@ def number(value: float) -> str:
     """Write a number as briefly as three to four digits allow."""
     if float(value).is_integer() and abs(value) < _WHOLE_DIGITS:
         return str(int(value))
-    return f"{value:.4g}"
+    mantissa, e, exponent = f"{value:.4g}".partition("e")
+    return f"{mantissa}e{int(exponent)}" if e else mantissa

@@ -33,7 +33,14 @@ def test_the_unit_stands_in_parentheses():
 
 @pytest.mark.parametrize(
     ("value", "shown"),
-    [(3, "3"), (3.0, "3"), (100_000, "100000"), (2.345678, "2.346"), (1e7, "1e+07")],
+    [
+        (3, "3"),
+        (3.0, "3"),
+        (100_000, "100000"),
+        (2.345678, "2.346"),
+        (1e7, "1e7"),
+        (2.5e-7, "2.5e-7"),
+    ],
 )
 def test_numbers_are_short_and_whole_ones_stay_whole(value, shown):
     assert number(value) == shown
