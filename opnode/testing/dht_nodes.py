@@ -3,10 +3,11 @@
 Owns their construction, addresses, joining and end. Refuses to know what is stored.
 """
 
+import bisect
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Final, Protocol
 
 import trio
 
@@ -16,9 +17,11 @@ from opnode.core.records import SignedRecord
 from opnode.drivers.dht.config import DhtConfig
 from opnode.drivers.dht.dht import Dht
 from opnode.drivers.rpc.config import RpcConfig
+from opnode.drivers.rpc.exchange import Answer
 from opnode.drivers.rpc.rpc import Rpc
 from opnode.drivers.socket_hub import SocketHub
 from opnode.drivers.store import RecordStore
+from opnode.protocols.rpc.messages import Pong
 from opnode.testing.addresses import Addresses
 from opnode.testing.clock import VirtualWallClock
 from opnode.testing.keys import seeded_signing_key
@@ -26,6 +29,7 @@ from opnode.testing.nat import VirtualNat
 from opnode.testing.virtual_network import Link, VirtualNetwork
 
 PORT = 4000
+_ID_BITS: Final = 160
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -154,7 +158,14 @@ class DhtNetwork:
         self.nodes.append(node)
         return node
 
-    async def grow(self, count: int, *, through: int = 1, pause_s: float = 0.0) -> None:
+    async def grow(
+        self,
+        count: int,
+        *,
+        through: int = 1,
+        pause_s: float = 0.0,
+        dht_config: DhtConfig | None = None,
+    ) -> None:
         """Add nodes one by one; each joins through random earlier ones.
 
         A node lets only so many newcomers into its table within an hour, so that a
@@ -162,10 +173,31 @@ class DhtNetwork:
         """
         for _ in range(count):
             earlier = self.rng.sample(self.nodes, min(through, len(self.nodes)))
-            node = await self.add()
+            node = await self.add(dht_config=dht_config)
             if earlier:
                 await node.dht.join([other.hub.local for other in earlier])
             await trio.sleep(pause_s)
+
+    def acquaint(self, k: int) -> None:
+        """Fill all tables from the truth, as in a network that was settled for long.
+
+        For each number of leading bits that ids share with its own, a node hears ``k``
+        of those nodes at random, or all there are: the tables of the Kademlia paper. No
+        datagram is sent, and no token is known.
+        """
+        contacts = sorted(node.contact for node in self.nodes)
+        ids = [int.from_bytes(contact.node_id) for contact in contacts]
+        for node in self.nodes:
+            hear = node.rpc.on_answered
+            assert hear is not None
+            own = int.from_bytes(node.rpc.node_id)
+            for bit in range(_ID_BITS):
+                start = (own ^ 1 << bit) >> bit << bit
+                first = bisect.bisect_left(ids, start)
+                last = bisect.bisect_left(ids, start + (1 << bit))
+                for place in self.rng.sample(range(first, last), min(k, last - first)):
+                    contact, seen = contacts[place], node.contact.endpoint
+                    hear(Answer(Pong(), contact, 0.0, seen, leaf=False))
 
     def maintain(self, *nodes: DhtNode) -> None:
         """Run the periodic work of these nodes, or else of all that are and come.

@@ -39,3 +39,17 @@ def test_how_many_lookups_run_at_once_changes_no_table():
 def test_nobody_asks_more_at_once_than_it_knows():
     with pytest.raises(ConfigError, match="alpha"):
         build(HopsScenario, {"k": 2, "alpha": 3})
+
+
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
+        ({"backend": "real", "k": 8}, "--k"),
+        ({"backend": "event", "alpha": 5}, "--alpha"),
+        ({"backend": "real", "nodes": 10**6}, "--nodes"),
+        ({"backend": "real", "nodes": 99, "round_trips": "log-normal"}, "--round-trips"),
+    ],
+)
+def test_what_the_shipped_lookup_does_not_leave_open_is_refused(options, named):
+    with pytest.raises(ConfigError, match=named):
+        build(HopsScenario, options)

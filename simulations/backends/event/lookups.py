@@ -54,6 +54,21 @@ class Found(NamedTuple):
     silent: int
 
 
+class LookupStep(NamedTuple):
+    """A question of a lookup.
+
+    Attributes:
+        node: who was asked.
+        parent: place of the question whose answer named it first; None: our own table.
+        asked_at, answered_at: virtual seconds; infinite without an answer.
+    """
+
+    node: int
+    parent: int | None
+    asked_at: float
+    answered_at: float
+
+
 Done = Callable[[Found], None]
 
 
@@ -203,7 +218,16 @@ class ShippedLookup:
     """
 
     __slots__ = (
-        *("_contacts", "_done", "_is_over", "_lookup", "_memory", "_network"),
+        *(
+            "_answered_at",
+            "_asked_at",
+            "_contacts",
+            "_done",
+            "_is_over",
+            "_lookup",
+            "_memory",
+            "_network",
+        ),
         *("_nodes", "_silent", "_started_at", "_tables", "_wide", "asker", "target"),
     )
 
@@ -225,6 +249,8 @@ class ShippedLookup:
         self._is_over = False
         self._silent = 0
         self._started_at = 0.0
+        self._asked_at: dict[int, float] = {}
+        self._answered_at: dict[int, float] = {}
         self._contacts: dict[int, Contact] = {}
         self._nodes: dict[Contact, int] = {}
         config = LookupConfig()
@@ -248,6 +274,18 @@ class ShippedLookup:
         asked = self._lookup.asked
         return Found(self.asker, self.target, closest, took_s, asked, self._silent)
 
+    def steps(self) -> list[LookupStep]:
+        """All questions so far, in their order."""
+        asked = self._lookup.candidates()
+        places = {candidate.contact: place for place, candidate in enumerate(asked)}
+        steps = []
+        for candidate in asked:
+            node, named_by = self._nodes[candidate.contact], candidate.named_by
+            parent = places[named_by.contact] if named_by is not None else None
+            answered_at = self._answered_at.get(node, math.inf)
+            steps.append(LookupStep(node, parent, self._asked_at[node], answered_at))
+        return steps
+
     def _advance(self) -> None:
         if self._is_over:
             return
@@ -261,6 +299,7 @@ class ShippedLookup:
     def _ask(self, query: Query) -> None:
         node = self._nodes[query.contact]
         timeout_s = self._memory.timeout_s()
+        self._asked_at[node] = self._network.loop.now
         took_s = self._network.round_trip_s(self.asker, node)
         loop = self._network.loop
         self._silent += 1
@@ -282,6 +321,7 @@ class ShippedLookup:
         if self._is_over:
             return
         self._silent -= 1
+        self._answered_at[node] = self._network.loop.now
         named: list[Contact] = []
         if self._tables.has_seat(node):
             reply = self._tables.nearest(node, near, 20)

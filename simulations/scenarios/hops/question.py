@@ -53,7 +53,10 @@ class HopsFigures(Figures, frozen=True, kw_only=True):
         bits_per_hop: what a hop gains in theory.
         mean_rounds: until an iterative lookup knows the node nearest to a key.
         rpcs_mean: nodes asked until then.
-        lookup_s_median: until the last answer of that round.
+        lookup_s_median: until the last answer of that round; where questions overlap,
+            until the answer that names the nearest.
+        success: greedy paths that arrived, and lookups that asked all of the k true
+            closest nodes, of both; None on ``vector``, where it is certain.
     """
 
     mean_hops: float
@@ -71,6 +74,7 @@ class HopsFigures(Figures, frozen=True, kw_only=True):
     rpcs_mean: float
     lookup_s_median: float
     lookup_s_p99: float
+    success: float | None = None
 
 
 def bits_per_hop(k: int) -> float:

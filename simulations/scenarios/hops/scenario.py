@@ -4,7 +4,7 @@ Owns the parameters. Refuses to know the engines: each has a file of its own.
 """
 
 import enum
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, Final
 
 from opnode.core.errors import ConfigError
 from simulations.model.round_trips import (
@@ -14,8 +14,12 @@ from simulations.model.round_trips import (
 )
 from simulations.run_context import Run
 from simulations.scenario import Backend, Measured, Scenario, parameter
-from simulations.scenarios.hops import on_vector
+from simulations.scenarios.hops import on_event, on_real, on_vector
 from simulations.scenarios.hops.question import HopsFigures, Question
+
+_SHIPPED_K: Final = 20
+_SHIPPED_ALPHA: Final = 3
+_MOST_NODES: Final = {Backend.EVENT: 1_000_000, Backend.REAL: 20_000}
 
 
 class Law(enum.StrEnum):
@@ -43,7 +47,11 @@ class HopsScenario(Scenario[HopsFigures], frozen=True, kw_only=True):
         "A hop gains 1 + sum(1-(1-2^-j)^k) bits: 5.7 for k = 20, so 10^7 nodes are 4.3 "
         "hops apart; three questions at a time know the nearest node in 3 rounds."
     )
-    backends: ClassVar[tuple[Backend, ...]] = (Backend.VECTOR,)
+    backends: ClassVar[tuple[Backend, ...]] = (
+        Backend.VECTOR,
+        Backend.EVENT,
+        Backend.REAL,
+    )
 
     backend: Backend = Backend.VECTOR
     nodes: Annotated[
@@ -71,8 +79,16 @@ class HopsScenario(Scenario[HopsFigures], frozen=True, kw_only=True):
         ),
     ] = Law.UNIFORM
 
+    settled: Annotated[
+        bool,
+        parameter(
+            "Fill tables from the truth, in place of joining; other backends always do"
+        ),
+    ] = False
+
     def check(self) -> None:
-        """Nobody can ask more nodes at once than it remembers."""
+        """Nobody can ask more nodes at once than it remembers; what ships is fixed."""
+        self._check_shipped()
         if self.alpha > self.k:
             raise ConfigError("--alpha", str(self.alpha), f"at most --k, here {self.k}")
 
@@ -85,4 +101,27 @@ class HopsScenario(Scenario[HopsFigures], frozen=True, kw_only=True):
             lookups=self.lookups,
             law=self.round_trips.law(),
         )
-        return on_vector.measure(asked, run)
+        match self.backend:
+            case Backend.REAL:
+                return on_real.measure(asked, run, settled=self.settled)
+            case Backend.EVENT:
+                return on_event.measure(asked, run)
+            case Backend.VECTOR:
+                return on_vector.measure(asked, run)
+
+    def _check_shipped(self) -> None:
+        """Refuse what the shipped lookup does not leave open."""
+        if self.backend is Backend.VECTOR:
+            return
+        if self.k != _SHIPPED_K:
+            expected = f"{_SHIPPED_K} on {self.backend}, as in what ships"
+            raise ConfigError("--k", str(self.k), expected)
+        most = _MOST_NODES[self.backend]
+        if self.nodes > most:
+            expected = f"at most {most:,} on {self.backend}"
+            raise ConfigError("--nodes", f"{self.nodes:,}", expected)
+        if self.backend is Backend.EVENT and self.alpha != _SHIPPED_ALPHA:
+            expected = f"{_SHIPPED_ALPHA} on {self.backend}, as in what ships"
+            raise ConfigError("--alpha", str(self.alpha), expected)
+        if self.backend is Backend.REAL and self.round_trips is not Law.UNIFORM:
+            raise ConfigError("--round-trips", self.round_trips, "uniform on real")

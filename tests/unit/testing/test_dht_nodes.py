@@ -1,5 +1,7 @@
 """`opnode.testing.dht_nodes` gives real, joined nodes, the same for the same seed."""
 
+import random
+
 import trio
 
 from opnode.core.addresses import is_public, subnet_group
@@ -111,5 +113,25 @@ async def test_a_node_with_a_wrong_clock_is_wrong_alone(autojump_clock):
         wrong.wall_clock.jump(-3600)
         assert wrong.wall_clock() == network.wall_clock() - 3600
         assert right.wall_clock() == network.wall_clock()
+        network.close()
+        nursery.cancel_scope.cancel()
+
+
+async def test_nodes_that_are_made_acquainted_find_the_true_closest_unjoined(
+    autojump_clock,
+):
+    async with trio.open_nursery() as nursery:
+        network = DhtNetwork(nursery, 8)
+        for _ in range(60):
+            await network.add()
+        network.acquaint(3)
+        assert network.network.statistics().sent == 0
+        asker = network.nodes[5]
+        own = int.from_bytes(asker.rpc.node_id)
+        away = [own ^ int.from_bytes(c.node_id) for c in asker.dht.contacts()]
+        assert sum(number.bit_length() == 160 for number in away) == 3
+        key = random.Random(1).randbytes(20)
+        found = [contact.node_id for contact in await asker.dht.closest_nodes(key)]
+        assert found == network.true_closest(key, 20, asker)
         network.close()
         nursery.cancel_scope.cancel()
