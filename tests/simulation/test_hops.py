@@ -47,7 +47,10 @@ def test_nobody_asks_more_at_once_than_it_knows():
         ({"backend": "real", "k": 8}, "--k"),
         ({"backend": "event", "alpha": 5}, "--alpha"),
         ({"backend": "real", "nodes": 10**6}, "--nodes"),
-        ({"backend": "real", "nodes": 99, "round_trips": "log-normal"}, "--round-trips"),
+        (
+            {"backend": "real", "nodes": 99, "round_trips": "log-normal"},
+            "--round-trips",
+        ),
     ],
 )
 def test_what_the_shipped_lookup_does_not_leave_open_is_refused(options, named):
