@@ -44,6 +44,24 @@ SMALL = {
     "flash-crowd real": {"nodes": 15, "crowd": 5},
     "mass-failure real": {"nodes": 20, "records": 3, "periods": 1},
     "moving real": {"servers": 4, "kinds": "full"},
+    "ratio vector": {"users": 50, "ratio": 10, "window_s": 60.0},
+    "ratio event": {"users": 50, "ratio": 10, "window_s": 60.0},
+    "ratio real": {"users": 50, "ratio": 10, "window_s": 60.0},
+    "year event": {
+        "days": 1.0,
+        "probes": 500,
+        "servers": 10,
+        "users": 10,
+        "connections": 10,
+    },
+    "partition real": {
+        "nodes": 15,
+        "minutes": 5.0,
+        "hours": 1,
+        "records": 2,
+        "versions": 2,
+        "readers": 2,
+    },
 }
 
 
