@@ -38,7 +38,7 @@ def test_whole_nodes_reach_each_other_as_the_law_says(checked):
 
 def test_what_was_measured_is_of_pairs_that_have_a_chance():
     assert all(0 < seen.direct <= seen.tried for seen in MEASURED.values())
-    assert all(chance_of_direct(*pair) > 0.5 for pair in MEASURED)
+    assert all(chance_of_direct(*pair) > 0.3 for pair in MEASURED)
 
 
 def test_a_mix_of_nobody_is_refused():

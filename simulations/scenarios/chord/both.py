@@ -61,7 +61,7 @@ class RingWorld(World):
         wanted = peers[callee.number]
 
         def found(peer: Peer | None, via: Peer | None, lookup: Lookup) -> None:
-            self.hops.append(len(lookup.way))
+            self.hops.append(len(lookup.way) - 1)
             is_led = via is wanted or (
                 via is not None and self.bindings.can_write(via, wanted)
             )

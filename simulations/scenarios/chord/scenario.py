@@ -32,7 +32,7 @@ class ChordFigures(Figures, frozen=True, kw_only=True):
         ring_right: share of members whose first successor is the next one that is
             there, mean over the minutes.
         ring_out: share of users that are in no ring, mean.
-        hops_mean: of the lookups for calls.
+        hops_mean: to the member who names the callee, in lookups for calls.
         joins: ... again, of those who had lost everybody, included.
         impossible: links that two NATs do not allow and no relay made up for.
         chatter_ratio: packets of a firewalled user in the ring, to one of ours.

@@ -31,6 +31,8 @@ from simulations.scenarios.nat_mix.calls import Crowd
 from simulations.scenarios.nat_mix.law import KINDS, chance_of_direct
 
 _SUCCESS: Final = 0.999
+_SUCCESS_ALONE: Final = 0.97
+"""Without a relay, of the calls that have a direct path in principle."""
 _REACHABLE: Final = frozenset({"open", "full"})
 """Kinds that a stranger reaches: nobody would punch a hole for them."""
 
@@ -176,9 +178,11 @@ class NatMixScenario(OverlayScenario[NatMixFigures], frozen=True, kw_only=True):
             count for pair, count in counts.items() if not _REACHABLE.intersection(pair)
         ]
         success = (direct + relayed) / calls
-        best = 1 - hopeless / calls if self.no_relay else 1.0
+        least = _SUCCESS
+        if self.no_relay:
+            least = _SUCCESS_ALONE * (1 - hopeless / calls)
         return NatMixFigures(
-            met=success >= _SUCCESS * best,
+            met=success >= least,
             calls=calls,
             success=success,
             direct=direct / calls,
