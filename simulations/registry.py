@@ -18,6 +18,7 @@ SCENARIOS: Final = {
     "one-bad-node": "simulations.scenarios.one_bad_node:OneBadNodeScenario",
     "flood": "simulations.scenarios.flood:FloodScenario",
     "churn": "simulations.scenarios.churn:ChurnScenario",
+    "stale": "simulations.scenarios.stale:StaleScenario",
     "clock-skew": "simulations.scenarios.clock_skew:ClockSkewScenario",
     "flash-crowd": "simulations.scenarios.flash_crowd:FlashCrowdScenario",
     "mass-failure": "simulations.scenarios.mass_failure:MassFailureScenario",

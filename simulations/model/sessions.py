@@ -63,5 +63,13 @@ class Sessions:
         self, generator: np.random.Generator, count: int
     ) -> npt.NDArray[np.float64]:
         """What is left of so many sessions, each met at a random moment."""
+        return self.many_met_s(generator, count)[1]
+
+    def many_met_s(
+        self, generator: np.random.Generator, count: int
+    ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+        """Ages of so many sessions met at a random moment, and what is left of them."""
         met = generator.gamma(1 + 1 / self.shape, 1.0, count) ** (1 / self.shape)
-        return generator.random(count) * self.scale_s * met
+        whole_s = self.scale_s * met
+        left_s = generator.random(count) * whole_s
+        return whole_s - left_s, left_s

@@ -21,6 +21,8 @@ SMALL = {
     "one-bad-node real": {"nodes": 15, "records": 3, "gets": 3},
     "flood real": {"nodes": 10, "ids": 40},
     "churn real": {"nodes": 15, "hours": 0.2, "records": 3},
+    "churn event": {"nodes": 200, "hours": 1},
+    "stale event": {"nodes": 500, "lookups": 10},
     "nat-timers real": {"servers": 4, "users": 2, "hours": 0.1},
     "nat-table real": {"servers": 4, "users": 3, "calls": 3},
     "cascade real": {"servers": 4, "users": 3},

@@ -23,6 +23,8 @@ from simulations.backends.event.population import Nodes, Seconds
 JITTERS: Final = 256
 _JITTER_SPAN: Final = 1024
 """Pauses differ by a quarter, as in `protocols.routing.table`."""
+MEAN_PACE: Final = 1 + JITTERS / 2 / _JITTER_SPAN
+"""By which pauses are longer than the policy's own, on average."""
 
 
 def confirming_s() -> float:

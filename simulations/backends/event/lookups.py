@@ -9,13 +9,14 @@ what is looked for and how tables are kept.
     shipped.start()                 # memory: Memory(size), one for each asker, kept
 
 Both end with a `Found`: the closest nodes that answered, nearest first, the seconds it
-took, and how many were asked. ``target`` is 64 bits. Records: `Found.closest` are the
-holders; ask each of them over `Network.ask`.
+took, and how many were asked. ``target`` is 64 bits. To put a record, ask each of
+`Found.closest` over `Network.ask`. To read one, set ``lookup.holders`` to those that
+have it, and `ShippedLookup.ends_at_first`, before the start.
 """
 
 import bisect
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
@@ -44,6 +45,8 @@ class Found(NamedTuple):
         took_s: virtual seconds.
         asked: requests sent, repetitions left out.
         silent: of them without an answer by the end.
+        first_s: until the first of the holders that the lookup was told of answered;
+            infinite if none did.
     """
 
     asker: int
@@ -52,6 +55,7 @@ class Found(NamedTuple):
     took_s: float
     asked: int
     silent: int
+    first_s: float
 
 
 class LookupStep(NamedTuple):
@@ -91,11 +95,14 @@ class NaiveLookup:
     """Kademlia §2.3 by the letter: a fixed alpha, fixed timeouts, no other thought.
 
     It ends when the k closest that were seen, but for those that failed, have answered.
+
+    Attributes:
+        holders: nodes whose first answer is timed.
     """
 
     __slots__ = (
-        *("_alpha", "_answered", "_config", "_done", "_failed", "_order", "_states"),
-        *("_network", "_started_at", "_tables", "_under_way", "asker", "target"),
+        *("_config", "_done", "_failed", "_first_s", "_network", "_order", "_states"),
+        *("_started_at", "_tables", "_under_way", "asker", "holders", "target"),
     )
 
     def __init__(
@@ -109,6 +116,8 @@ class NaiveLookup:
     ) -> None:
         self.asker = asker
         self.target = target
+        self.holders: Collection[int] = ()
+        self._first_s = math.inf
         self._network = network
         self._tables = tables
         self._done = done
@@ -134,7 +143,15 @@ class NaiveLookup:
         asked = sum(state != _NEW for state in states.values()) - 1
         took_s = self._network.loop.now - self._started_at
         best = closest[: self._config.k]
-        return Found(self.asker, self.target, best, took_s, asked, self._failed)
+        return Found(
+            asker=self.asker,
+            target=self.target,
+            closest=best,
+            took_s=took_s,
+            asked=asked,
+            silent=self._failed,
+            first_s=self._first_s,
+        )
 
     def _add(self, near: list[tuple[int, int]]) -> None:
         states, order = self._states, self._order
@@ -167,6 +184,9 @@ class NaiveLookup:
         del took_s
         self._under_way -= 1
         self._states[node] = _ANSWERED
+        if node in self.holders:
+            since_start_s = self._network.loop.now - self._started_at
+            self._first_s = min(self._first_s, since_start_s)
         if self._tables.has_seat(node):
             self._add(self._tables.nearest(node, self.target, self._config.k))
         self._advance()
@@ -215,20 +235,16 @@ class ShippedLookup:
 
     Requests have the node's adaptive timers: one that is late frees its place at once,
     its answer still counts, and it fails only when it was repeated in vain.
+
+    Attributes:
+        holders: nodes whose first answer is timed.
+        ends_at_first: it wants that answer alone, as whoever looks for a record does.
     """
 
     __slots__ = (
-        *(
-            "_answered_at",
-            "_asked_at",
-            "_contacts",
-            "_done",
-            "_is_over",
-            "_lookup",
-            "_memory",
-            "_network",
-        ),
-        *("_nodes", "_silent", "_started_at", "_tables", "_wide", "asker", "target"),
+        *("_answered_at", "_asked_at", "_contacts", "_done", "_first_s", "_is_over"),
+        *("_lookup", "_memory", "_network", "_nodes", "_silent", "_started_at"),
+        *("_tables", "asker", "ends_at_first", "holders", "target"),
     )
 
     def __init__(
@@ -242,6 +258,8 @@ class ShippedLookup:
     ) -> None:
         self.asker = asker
         self.target = target
+        self.holders: Collection[int] = ()
+        self._first_s = math.inf
         self._network = network
         self._tables = tables
         self._done = done
@@ -255,15 +273,15 @@ class ShippedLookup:
         self._nodes: dict[Contact, int] = {}
         config = LookupConfig()
         radius = int((1 << _WIDE_BITS) * min(1.0, config.k / memory.size))
-        self._wide = wide_id(target)
-        region = Region(self._wide, radius, points=config.paths)
+        region = Region(wide_id(target), radius, points=config.paths)
         near = tables.nearest(asker, target, config.k)
         seeds = [self._contact(node) for _, node in near]
+        self.ends_at_first = False
         self._lookup = Lookup(seeds, region, config)
-        self._lookup.asks_region_at_once = True
 
     def start(self) -> None:
         """Ask the first."""
+        self._lookup.asks_region_at_once = not self.ends_at_first
         self._started_at = self._network.loop.now
         self._advance()
 
@@ -272,7 +290,15 @@ class ShippedLookup:
         closest = [self._nodes[contact] for contact in self._lookup.closest()]
         took_s = self._network.loop.now - self._started_at
         asked = self._lookup.asked
-        return Found(self.asker, self.target, closest, took_s, asked, self._silent)
+        return Found(
+            asker=self.asker,
+            target=self.target,
+            closest=closest,
+            took_s=took_s,
+            asked=asked,
+            silent=self._silent,
+            first_s=self._first_s,
+        )
 
     def steps(self) -> list[LookupStep]:
         """All questions so far, in their order."""
@@ -289,10 +315,11 @@ class ShippedLookup:
     def _advance(self) -> None:
         if self._is_over:
             return
-        while queries := self._lookup.next_queries():
+        has_enough = self.ends_at_first and self._first_s < math.inf
+        while not has_enough and (queries := self._lookup.next_queries()):
             for query in queries:
                 self._ask(query)
-        if self._lookup.finished:
+        if has_enough or self._lookup.finished:
             self._is_over = True
             self._done(self.found())
 
@@ -322,6 +349,9 @@ class ShippedLookup:
             return
         self._silent -= 1
         self._answered_at[node] = self._network.loop.now
+        if node in self.holders:
+            since_start_s = self._network.loop.now - self._started_at
+            self._first_s = min(self._first_s, since_start_s)
         named: list[Contact] = []
         if self._tables.has_seat(node):
             reply = self._tables.nearest(node, near, 20)

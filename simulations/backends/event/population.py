@@ -33,8 +33,10 @@ class SessionLaw(Protocol):
         """Whole sessions, in seconds."""
         ...
 
-    def many_residual_s(self, generator: np.random.Generator, count: int) -> Seconds:
-        """What is left of sessions that are met at a random moment, in seconds."""
+    def many_met_s(
+        self, generator: np.random.Generator, count: int
+    ) -> tuple[Seconds, Seconds]:
+        """Ages of sessions met at a random moment, and what is left of them."""
         ...
 
 
@@ -74,10 +76,11 @@ class Population:
     ) -> "Population":
         """As many nodes at any time: a newcomer for each that leaves.
 
-        Those who are there at 0 are in the middle of their sessions. Nodes are
-        numbered by their start, those there at 0 first; until ``horizon_s``.
+        Those who are there at 0 are in the middle of sessions that began before.
+        Nodes are numbered by their start; until ``horizon_s``.
         """
-        starts, ends = [np.zeros(count)], [law.many_residual_s(generator, count)]
+        ages_s, left_s = law.many_met_s(generator, count)
+        starts, ends = [-ages_s], [left_s]
         last = ends[0]
         while len(last := last[last < horizon_s]):
             starts.append(last)

@@ -23,10 +23,12 @@ import numpy as np
 import numpy.typing as npt
 
 from opnode.drivers.dht.config import DhtConfig
-from simulations.backends.event.checks import CheckLaw
+from opnode.protocols.routing import RoutingConfig
+from simulations.backends.event.checks import MEAN_PACE, CheckLaw
 from simulations.backends.event.loop import EventLoop
 from simulations.backends.event.population import Nodes, Population, Seconds
 from simulations.backends.event.tables import EMPTY, Living, Seats, Tables
+from simulations.model.sessions import HOUR_S
 
 _NEIGHBOURS: Final = 24
 """On each side: whoever has room for a newcomer near itself is among them, as buckets
@@ -208,6 +210,26 @@ class Upkeep:
             float(filled.mean()) if len(filled) else 0.0,
             (gone.sum(axis=0) / np.maximum(held.sum(axis=0), 1)).tolist(),
         )
+
+    def checks_per_node_s(self) -> float:
+        """How often a node checks one of its contacts, by the ages that they have now.
+
+        Without what lookups and others' questions save; those cost nothing extra.
+        """
+        policy, tables, now = RoutingConfig(), self._tables, self._loop.now
+        seats = np.flatnonzero(tables.owner_of != EMPTY)
+        rate = 0.0
+        for start in range(0, len(seats), _CHUNK):
+            some = seats[start : start + _CHUNK]
+            is_held = tables.contacts[some] != EMPTY
+            if self._config.check_s is not None:
+                rate += float(is_held.sum()) / self._config.check_s
+                continue
+            age_s = np.maximum(now - tables.since[some][is_held], 1.0)
+            pause_s = policy.check_s * (age_s / HOUR_S) ** policy.check_power
+            pause_s = pause_s.clip(policy.check_min_s, policy.check_max_s)
+            rate += float((1 / pause_s).sum()) / MEAN_PACE
+        return rate / max(1, len(seats))
 
     def _round(self, subject: int, _: object) -> None:
         """Work out what happened since the round before."""
