@@ -1,10 +1,18 @@
-"""Do users come back when servers die and everybody restarts (Skype, December 2010)?
+"""Do users come back when servers die and everybody restarts (Skype, 2007 and 2010)?
 
-Then a quarter of the super-nodes crashed, all clients restarted at once, the nodes left
-shut themselves down under the load, and the network was away for a day. Here a share of
-the servers dies at one instant and every user restarts within half a minute, without
-a word, with the keys and the memory of nodes that it had. One minute after the instant
-all users are called.
+In December 2010 a quarter of the super-nodes crashed, all clients restarted at once,
+the nodes left shut themselves down under a hundred times their load, and the network
+was away for a day; in August 2007 a restart of all clients was enough (``--dead 0``).
+Here a share of the servers dies at one instant and every user restarts within half a
+minute, without a word, with the keys and the memory of nodes that it had. One minute
+after the instant all users are called.
+
+``real`` runs whole nodes. ``event`` (`simulations.people.restart`, which tells what it
+simplifies) takes a thousand users a server: a start makes as many requests as that of a
+real node was measured to make, against the shipped limits of servers; twenty users for
+each server are called. With ``--naive`` servers have no limits and name no others,
+users pause without jitter, and a server ends when it has ``--shutdown-at`` times its
+normal load.
 """
 
 import pathlib
@@ -15,6 +23,7 @@ from typing import Annotated, ClassVar, Final, NamedTuple
 import msgspec
 import trio
 
+from opnode.core.errors import ConfigError
 from opnode.core.ids import PeerId
 from opnode.node.config import NodeConfig
 from opnode.node.node import OverlayNode
@@ -24,8 +33,9 @@ from opnode.testing.nat import InsideHost, VirtualNat
 from opnode.testing.overlay import Overlay
 from simulations.backends.real import OverlayScenario
 from simulations.introductions import Calls, call, calls_of, take_calls
+from simulations.people.crash import Crashed, Plan, crash
 from simulations.run_context import Run
-from simulations.scenario import Figures, parameter
+from simulations.scenario import Backend, Figures, Measured, parameter
 
 _KINDS: Final = ("port", "port", "port", "full", "full", "addr", "sym", "open")
 """What users are behind, in turn."""
@@ -35,32 +45,45 @@ _SETTLE_S: Final = 180.0
 _JOIN_WITHIN_S: Final = 120.0
 _SUCCESS: Final = 0.99
 _CALLERS: Final = 20
+_WATCHED_S: Final = 300.0
+_REAL_USERS: Final = 5000
 _DOWN_S: Final = 1.0
 """A restart takes a moment."""
 
 
 class ServerLoad(msgspec.Struct, frozen=True, kw_only=True):
-    """The surviving servers at their worst second, and at the end."""
+    """The surviving servers at their worst second, and at the end.
+
+    ``requests_per_s_max`` were admitted, ``offered_per_s_max`` came. ``exited``: shut
+    themselves down.
+    """
 
     registrations_max: int
     cap: int
     bytes_per_s_max: float
+    requests_per_s_max: float
+    offered_per_s_max: float
     refused: int
     alive: int
     died: int
+    exited: int
 
 
 class CascadeFigures(Figures, frozen=True, kw_only=True):
-    """``after_60s``: every user called once, a minute after the instant.
+    """``after_60s``: users called once, a minute after the instant.
 
     ``before``: the same before anything happened. ``published``: users that were
-    published again within the minute.
+    published again within the minute. ``reachable_*``: share of all users that were,
+    one of whose introducers lives; ``back_s``: until that was 99 %, by ``event`` only.
     """
 
     before: Calls
     after_60s: Calls
     after_300s: Calls
     published: int
+    reachable_60s: float
+    reachable_300s: float
+    back_s: float | None
     servers: ServerLoad
 
 
@@ -75,13 +98,17 @@ class CascadeScenario(OverlayScenario[CascadeFigures], frozen=True, kw_only=True
         "Do users come back when servers die and everybody restarts at once?"
     )
     expected: ClassVar[str] = (
-        "Within a minute 99 % can be called, no server is above its cap, none ends."
+        "Within a minute 99 % can be called, no server is above its cap, none ends; "
+        "without our limits and jitter all servers end."
     )
+    backends: ClassVar[tuple[Backend, ...]] = (Backend.REAL, Backend.EVENT)
 
     servers: Annotated[
-        int, parameter("Servers before the instant", low=1, high=1000)
+        int, parameter("Servers before the instant", low=1, high=10_000)
     ] = 10
-    users: Annotated[int, parameter("Users behind NATs", low=1, high=5000)] = 200
+    users: Annotated[
+        int, parameter("Users behind NATs; 5000 real ones", low=1, high=10**6)
+    ] = 200
     dead: Annotated[
         float,
         parameter("Servers that die at the instant", unit="share", low=0, high=0.9),
@@ -90,6 +117,72 @@ class CascadeScenario(OverlayScenario[CascadeFigures], frozen=True, kw_only=True
         int,
         parameter("Registrations a server takes; 0: twice what a survivor gets", low=0),
     ] = 0
+
+    naive: Annotated[
+        bool, parameter("No limits, no alternates, no jitter: as others were")
+    ] = False
+    shutdown_at: Annotated[
+        float,
+        parameter("A naive server ends at so many times its normal load", low=1),
+    ] = 10.0
+    start_requests: Annotated[
+        int, parameter("Of a user that starts; 0: as many as measured", low=0)
+    ] = 0
+
+    def check(self) -> None:
+        """See `Scenario.check`."""
+        if self.backend is not Backend.REAL:
+            return
+        if self.users > _REAL_USERS:
+            raise ConfigError("--users", str(self.users), f"at most {_REAL_USERS}")
+        if self.naive or self.start_requests:
+            option = "--naive" if self.naive else "--start-requests"
+            raise ConfigError(option, "with real nodes", "--backend event")
+
+    def perform(self, run: Run) -> Measured[CascadeFigures]:
+        """See `Scenario.perform`."""
+        if self.backend is Backend.REAL:
+            return super().perform(run)
+        plan = Plan(
+            servers=self.servers,
+            users=self.users,
+            dead=self.dead,
+            cap=self.server_config().introducer.max_registrations,
+            shutdown_at=self.shutdown_at if self.naive else 0.0,
+            start_requests=self.start_requests,
+        )
+        found = crash(plan, run)
+        return Measured(self._judged(found), found.restart.loop.count, _WATCHED_S)
+
+    def _judged(self, found: Crashed) -> CascadeFigures:
+        restart = found.restart
+        cap = self.server_config().introducer.max_registrations
+        died = round(self.servers * self.dead)
+        servers = ServerLoad(
+            registrations_max=restart.registrations_max,
+            cap=cap,
+            bytes_per_s_max=restart.bytes_max,
+            requests_per_s_max=restart.requests_max,
+            offered_per_s_max=restart.offered_max,
+            refused=restart.refused,
+            alive=restart.alive,
+            died=died,
+            exited=restart.exited,
+        )
+        is_within = servers.registrations_max <= cap and not servers.exited
+        return CascadeFigures(
+            met=found.calls[0].success >= _SUCCESS
+            and found.reachable[0] >= _SUCCESS
+            and is_within,
+            before=calls_of([]),
+            after_60s=found.calls[0],
+            after_300s=found.calls[1],
+            published=found.published,
+            reachable_60s=found.reachable[0],
+            reachable_300s=found.reachable[1],
+            back_s=found.back_s if found.back_s < _WATCHED_S else None,
+            servers=servers,
+        )
 
     def server_config(self) -> NodeConfig:
         """What servers are told."""
@@ -131,6 +224,9 @@ class CascadeScenario(OverlayScenario[CascadeFigures], frozen=True, kw_only=True
             after_60s=after_60s,
             after_300s=after_300s,
             published=published,
+            reachable_60s=after_60s.success,
+            reachable_300s=after_300s.success,
+            back_s=None,
             servers=servers,
         )
 
@@ -221,12 +317,21 @@ class _Load:
         self.servers = servers
         self._registrations_max = 0
         self._bytes_per_s_max = 0.0
+        self._requests_per_s_max = self._offered_per_s_max = 0
 
     async def watch(self) -> None:
         """Look once a second until cancelled."""
         before = [self._bytes(server) for server in self.servers]
+        requests = [self._requests(server) for server in self.servers]
         while True:
             await trio.sleep(1.0)
+            later = [self._requests(server) for server in self.servers]
+            for (served, limited), (a, b) in zip(requests, later, strict=True):
+                admitted, dropped = a - served, b - limited
+                self._requests_per_s_max = max(self._requests_per_s_max, admitted)
+                offered = admitted + dropped
+                self._offered_per_s_max = max(self._offered_per_s_max, offered)
+            requests = later
             now = [self._bytes(server) for server in self.servers]
             rate = max(a - b for a, b in zip(now, before, strict=True))
             held = max(s.statistics().introductions.registered for s in self.servers)
@@ -241,10 +346,18 @@ class _Load:
             registrations_max=self._registrations_max,
             cap=cap,
             bytes_per_s_max=self._bytes_per_s_max,
+            requests_per_s_max=self._requests_per_s_max,
+            offered_per_s_max=self._offered_per_s_max,
             refused=sum(one.introductions.refused for one in statistics),
             alive=sum(one.joined for one in statistics),
             died=died,
+            exited=sum(not one.joined for one in statistics),
         )
+
+    def _requests(self, server: OverlayNode) -> tuple[int, int]:
+        """Served so far, and dropped beyond the limits."""
+        seen = server.statistics().rpc
+        return seen.served, seen.limited
 
     def _bytes(self, server: OverlayNode) -> int:
         seen = server.statistics().traffic.socket
