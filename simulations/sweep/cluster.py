@@ -8,7 +8,7 @@ import logging
 import re
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Final, NamedTuple
 
 import dask
@@ -48,23 +48,30 @@ def local_crew(workers: int) -> Iterator[Crew]:
     cannot be turned off; they are empty and bound to loopback.
     """
     _silence()
-    with (
-        dask.config.set(_QUIET),
-        LocalCluster(
-            n_workers=1,
-            threads_per_worker=workers,
-            processes=False,
-            protocol="inproc://",
-            dashboard_address="127.0.0.1:0",
-            worker_dashboard_address="127.0.0.1:0",
-            scheduler_kwargs={"dashboard": False},
-            # A run may take what there is: its process is not the worker's.
-            memory_limit=None,
-            silence_logs=logging.CRITICAL,
-        ) as cluster,
-        Client(cluster, set_as_default=False) as client,
-    ):
+    with ExitStack() as stack:
+        stack.enter_context(dask.config.set(_QUIET))
+        with warnings.catch_warnings():
+            # A machine without a network looks in vain for an address of its own, of
+            # which there is no need here.
+            warnings.simplefilter("ignore", RuntimeWarning)
+            cluster = stack.enter_context(_local_cluster(workers))
+            client = stack.enter_context(Client(cluster, set_as_default=False))
         yield Crew(client, "this machine")
+
+
+def _local_cluster(workers: int) -> LocalCluster:
+    return LocalCluster(
+        n_workers=1,
+        threads_per_worker=workers,
+        processes=False,
+        protocol="inproc://",
+        dashboard_address="127.0.0.1:0",
+        worker_dashboard_address="127.0.0.1:0",
+        scheduler_kwargs={"dashboard": False},
+        # A run may take what there is: its process is not the worker's.
+        memory_limit=None,
+        silence_logs=logging.CRITICAL,
+    )
 
 
 @contextmanager

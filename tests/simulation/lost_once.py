@@ -23,7 +23,9 @@ class LostOnceScenario(Scenario[LostOnceFigures], frozen=True, kw_only=True):
     folder: Annotated[str, parameter("Where runs leave their traces")] = ""
     lost: Annotated[int, parameter("The seed of the run that is lost", low=0)] = 0
     times: Annotated[int, parameter("How often it is lost", low=0)] = 0
-    waits: Annotated[bool, parameter("It tells its worker's process and waits")] = False
+    waits: Annotated[bool, parameter("It tells its worker and itself, and waits")] = (
+        False
+    )
 
     def perform(self, run):
         if self.seed == self.lost:
@@ -41,6 +43,6 @@ class LostOnceScenario(Scenario[LostOnceFigures], frozen=True, kw_only=True):
                 continue
             if self.waits:
                 with (Path(self.folder) / "worker").open("w") as pipe:
-                    pipe.write(str(os.getppid()))
+                    pipe.write(f"{os.getppid()} {os.getpid()}")
                 threading.Event().wait()
             os.kill(os.getpid(), signal.SIGKILL)
