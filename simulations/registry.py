@@ -14,6 +14,7 @@ from simulations.scenario import Figures, Scenario
 SCENARIOS: Final = {
     "lookup": "simulations.scenarios.lookup:LookupScenario",
     "liars": "simulations.scenarios.liars:LiarsScenario",
+    "survival": "simulations.scenarios.survival:SurvivalScenario",
     "sybil": "simulations.scenarios.sybil:SybilScenario",
     "one-bad-node": "simulations.scenarios.one_bad_node:OneBadNodeScenario",
     "flood": "simulations.scenarios.flood:FloodScenario",

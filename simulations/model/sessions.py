@@ -73,3 +73,22 @@ class Sessions:
         whole_s = self.scale_s * met
         left_s = generator.random(count) * whole_s
         return whole_s - left_s, left_s
+
+    def residual_survival(self, t_s: float) -> float:
+        """The share of those met at a random moment that stays for so long from then.
+
+        The integral of ``survival`` from there on, over the mean: by Simpson's rule in
+        the variable x = (t / scale)^shape, in which its tail is exponential.
+        """
+        steps, reach = 2000, 60.0
+        begin = (t_s / self.scale_s) ** self.shape
+        width = reach / steps
+        power = 1 / self.shape - 1
+        total = 0.0
+        for step in range(steps + 1):
+            x = begin + step * width
+            weight = 1 if step in {0, steps} else 4 if step % 2 else 2
+            # dt = scale / shape * x^(1/shape - 1) dx
+            total += weight * math.exp(-x) * (x**power if x else 0.0)
+        integral_s = total * width / 3 * self.scale_s / self.shape
+        return min(1.0, integral_s / self.mean_s)

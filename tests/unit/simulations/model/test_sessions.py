@@ -42,3 +42,11 @@ def test_what_is_left_of_a_session_met_at_random_is_longer_than_a_new_one():
     for drawn in (one_by_one, LAW.many_residual_s(generator, 400_000)):
         assert np.mean(drawn) == pytest.approx(expected, rel=0.05)
         assert np.mean(drawn) > LAW.mean_s
+
+
+@pytest.mark.parametrize("hours", [0, 1, 10, 36])
+def test_the_share_that_stays_is_what_is_drawn_and_as_much_is_past_as_left(hours):
+    past, left = LAW.many_met_s(np.random.default_rng(3), 200_000)
+    expected = LAW.residual_survival(hours * HOUR_S)
+    for drawn in (past, left):
+        assert np.mean(drawn >= hours * HOUR_S) == pytest.approx(expected, abs=0.005)
