@@ -30,6 +30,8 @@ SCENARIOS: Final = {
     "moving": "simulations.scenarios.moving:MovingScenario",
     "hops": "simulations.scenarios.hops.scenario:HopsScenario",
     "disjoint": "simulations.scenarios.disjoint:DisjointScenario",
+    "size": "simulations.scenarios.size:SizeScenario",
+    "fill": "simulations.scenarios.fill:FillScenario",
     "chord": "simulations.scenarios.chord.scenario:ChordScenario",
     "eclipse": "simulations.scenarios.eclipse:EclipseScenario",
     "crowd": "simulations.scenarios.crowd:CrowdScenario",

@@ -30,6 +30,8 @@ SMALL = {
     "disjoint vector": {"nodes": 500, "lookups": 50},
     "hops event": {"nodes": 500, "lookups": 50},
     "hops real": {"nodes": 30, "lookups": 10},
+    "size vector": {"nodes": 500, "estimates": 10},
+    "fill vector": {"nodes": 300, "networks": 2},
     "chord event": {"users": 20, "hours": 0.1, "warm_up_h": 0.1},
     "nat-mix vector": {"calls": 1000},
     "nat-mix real": {"servers": 4, "users": 4, "calls": 3},

@@ -17,6 +17,7 @@ from simulations.backends.vector.keyed import (
     distinct,
     independent,
     streams,
+    uniform,
 )
 from simulations.backends.vector.population import (
     Population,
@@ -28,6 +29,9 @@ NOBODY: Final = -1
 """In place of a node where there are fewer than were asked for."""
 
 _FARTHEST: Final = np.uint64(2**64 - 1)
+_LEAST_HEARD: Final = 0.5
+_FEW: Final = 5
+"""Times k: of more nodes than that, half are more than k beyond doubt."""
 _TOP: Final = np.uint64(63)
 _ONE: Final = np.uint64(1)
 
@@ -45,19 +49,29 @@ class Draw(enum.Enum):
 class Tables:
     """The tables of a population.
 
+    Args:
+        key: 64 bits; the same key gives the same tables.
+        heard: the chance that a node has ever heard of another, at least a half.
+
     Attributes:
         population: whose.
         k: the room of a bucket.
     """
 
     def __init__(
-        self, population: Population, k: int, key: int, draw: Draw = Draw.DISTINCT
+        self,
+        population: Population,
+        k: int,
+        key: int,
+        draw: Draw = Draw.DISTINCT,
+        heard: float = 1.0,
     ) -> None:
-        """Draw tables from a key of 64 bits; the same key gives the same tables."""
+        assert _LEAST_HEARD <= heard <= 1.0
         self.population = population
         self.k = k
         self._key = key
         self._is_distinct = draw is Draw.DISTINCT
+        self._heard = heard
 
     def bucket(self, places: Places, buckets: Places) -> Places:
         """The members of one bucket of each node, in no order.
@@ -81,7 +95,20 @@ class Tables:
             draw = distinct if self._is_distinct else independent
             drawn = draw(begins, sizes[crowded], self.k)
             members[:, crowded] = first[crowded] + drawn
+        if self._heard < 1.0:
+            few = np.flatnonzero(sizes <= _FEW * self.k)
+            begins = streams(self._key, ids[few], buckets[few])
+            members[:, few] = self._heard_of(begins, first[few], sizes[few])
         return members
+
+    def _heard_of(self, begins: Words, first: Places, sizes: Places) -> Places:
+        """Members of buckets where it matters who was heard of: the first k heard."""
+        widest = max(self.k, int(sizes.max(initial=0)))
+        when = uniform(begins, widest)
+        when[np.arange(widest)[:, None] >= sizes] = 1.0
+        order = when.argsort(axis=0)[: self.k]
+        unheard = np.take_along_axis(when, order, axis=0) >= self._heard
+        return np.where(unheard, NOBODY, first + order)
 
     def distances(self, members: Places, keys: Words) -> Words:
         """How far members are from the key of their column; nobody is farthest."""

@@ -80,6 +80,30 @@ def test_a_node_answers_with_those_that_it_knows_nearest(seed, count, k, key, da
     assert sorted(told[told != NOBODY]) == sorted(known[:k])
 
 
+def test_buckets_hold_those_of_their_range_that_were_heard_of():
+    people = Population.drawn(np.random.default_rng(4), 2000)
+    half = Tables(people, 20, 4, heard=0.5)
+    whole = Tables(people, 20, 4)
+    nodes = np.arange(2000)
+    for bucket in (5, 6, 8):
+        rows = np.full(2000, bucket)
+        some, everybody = half.bucket(nodes, rows), whole.bucket(nodes, rows)
+        ids = people.ids
+        fits = common_bits(ids[some], ids) == bucket
+        assert fits[some != NOBODY].all()
+        assert all(
+            len(set(column[column != NOBODY])) == (column != NOBODY).sum()
+            for column in some.T
+        )
+        # Nobody stands above a member.
+        assert ((some[1:] == NOBODY) | (some[:-1] != NOBODY)).all()
+        assert (some == half.bucket(nodes, rows)).all()
+        room_left = (everybody == NOBODY).any(axis=0)
+        known = (some[:, room_left] != NOBODY).sum()
+        there = (everybody[:, room_left] != NOBODY).sum()
+        assert known / there == pytest.approx(0.5, abs=0.03)
+
+
 def test_answers_to_many_are_those_to_each_alone():
     drawn = tables()
     keys = np.random.default_rng(3).integers(0, 2**64, 300, dtype=np.uint64)
