@@ -20,8 +20,9 @@ from simulations.plot.choice import (
     told,
     varied,
 )
+from simulations.plot.columns import Problem, Table, tables
 from simulations.plot.rows import SEED, Row, latest, rows
-from simulations.plot.series import Problem, Table, series_charts, tables
+from simulations.plot.series import Series, series_charts
 from simulations.plot.spread import Spread, spread
 from simulations.plot.words import Label, label
 from simulations.registry import load
@@ -179,7 +180,7 @@ def _series(directory: Path, chapter: Chapter, notes: list[str]) -> Iterator[Cha
                 notes.append(f"{directory / table.place}: {table.reason}")
             else:
                 found.append(table)
-        yield from series_charts(chapter.scenario, name, found, axes)
+        yield from series_charts(Series(chapter.scenario, name, found), axes)
 
 
 def _knows(chapter: Chapter, wanted: Wanted) -> bool:

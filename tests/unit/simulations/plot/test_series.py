@@ -6,8 +6,9 @@ import polars
 import pytest
 
 from simulations.plot.choice import Axes
+from simulations.plot.columns import tables
 from simulations.plot.rows import Row
-from simulations.plot.series import BINS, Problem, series_charts, tables
+from simulations.plot.series import BINS, Series, series_charts
 
 AS_LINES = Axes("", ("k",), ())
 
@@ -22,7 +23,7 @@ def charts_of(tmp_path):
             result = SimpleNamespace(series={"stale": place})
             rows.append(Row({"k": k}, number, {}, result))
         found = list(tables(tmp_path, rows, "stale"))
-        return series_charts("churn", "stale", found, axes)
+        return series_charts(Series("churn", "stale", found), axes)
 
     return charts_of
 
@@ -83,12 +84,11 @@ def test_a_table_without_numbers_has_no_chart(charts_of):
     assert charts_of((8, {"t_s": [0, 1], "n": [None, None]})) == []
 
 
-def test_a_file_that_cannot_be_read_is_told(tmp_path):
-    (tmp_path / "junk").write_text("junk")
-    rows = [
-        Row({}, 1, {}, SimpleNamespace(series={"stale": place}))
-        for place in ("junk", "none")
+def test_lines_of_the_series_itself_put_runs_apart(charts_of):
+    columns = {"t_s": [0] * 12, "role": list("abcdefghijkl"), "n": [1] * 12}
+    found = charts_of((8, columns), (20, columns))
+    assert [chart.name for chart in found] == [
+        "churn-stale-n-k=8",
+        "churn-stale-n-k=20",
     ]
-    found = list(tables(tmp_path, rows, "stale"))
-    assert [type(one) for one in found] == [Problem, Problem]
-    assert [one.place for one in found] == ["junk", "none"]
+    assert [len(chart.lines) for chart in found] == [12, 12]
