@@ -25,6 +25,8 @@ class DensityConfig:
         outlier: a sample so many times above or below the median is left out of the
             mean: four standard deviations of an honest one, and far less than 20 ids
             ground next to a key show.
+        quartile_samples: with so many, outliers are told by the lower quartile, as
+            most may be of attacked keys; of fewer a single low one must not decide.
         alarm_samples: below so many the estimate is too vague to accuse anybody.
         alarm_chance: an honest region is this full by chance; the alarm looks at every
             prefix of a closest set, which makes 1 false alarm in 1000 lookups of it.
@@ -34,6 +36,7 @@ class DensityConfig:
     k: int = 20
     window: int = 32
     outlier: float = 2.0
+    quartile_samples: int = 8
     alarm_samples: int = 4
     alarm_chance: float = 1e-4
     alarm_crowd: int = 4
@@ -136,10 +139,13 @@ class Density:
     def _mean(self) -> float:
         samples = sorted(self._samples.values())
         near, outlier = samples, self._config.outlier
-        # Twice, as outliers pull the median by which they are told.
-        for _ in range(2):
+        # Twice, as outliers pull the median by which they are told. First by the lower
+        # quartile: crowds make samples larger, never smaller, so it takes three times
+        # as many attacked keys as others before that is one of theirs.
+        first = 4 if len(samples) >= self._config.quartile_samples else 2
+        for share in (first, 2):
             # Of two, the lower: what a crowd adds makes the region too small.
-            median = near[(len(near) - 1) // 2]
+            median = near[(len(near) - 1) // share]
             near = [s for s in samples if median / outlier <= s <= median * outlier]
         return sum(near) / len(near)
 

@@ -154,17 +154,18 @@ def estimates(
     """What so many nodes take the size to be, without the correction of its bias.
 
     As `opnode.protocols.density` does: least squares over the k nearest of each sample,
-    then the mean of those within a factor of two of the lower median, found twice.
+    then the mean of those within a factor of two of the median of those within a factor
+    of two of the lower quartile.
     """
     config = DensityConfig()
     rank = np.arange(1, config.k + 1)
     away = np.cumsum(draw.exponential(1.0, (count, samples, config.k)), axis=2) / nodes
     sizes = np.sort((rank**2).sum() / (away * rank).sum(axis=2), axis=1)
     kept = np.ones_like(sizes, dtype=bool)
-    for _ in range(2):
-        # The kept ones are neighbours in the order, so their lower median is at hand.
+    for share in (4 if samples >= config.quartile_samples else 2, 2):
+        # The kept ones are neighbours in the order, so any quantile is at hand.
         first = kept.argmax(axis=1)
-        middle = first + (kept.sum(axis=1) - 1) // 2
+        middle = first + (kept.sum(axis=1) - 1) // share
         median = np.take_along_axis(sizes, middle[:, None], axis=1)
         kept = (sizes >= median / config.outlier) & (sizes <= median * config.outlier)
     means: Floats = np.where(kept, sizes, 0.0).sum(axis=1) / kept.sum(axis=1)

@@ -97,6 +97,22 @@ def test_a_few_attacked_keys_do_not_move_the_estimate():
     assert density.size == pytest.approx(honest, rel=0.05)
 
 
+def test_twice_as_many_attacked_keys_as_others_do_not_move_it_either():
+    rng = random.Random(6)
+    density = taught(rng, 10_000, 10)
+    honest = density.size
+    for number in range(20):
+        density.add(number.to_bytes(20, "big"), closest(rng, 10_000_000))
+    assert density.size == pytest.approx(honest, rel=0.1)
+
+
+def test_one_low_sample_of_few_does_not_decide():
+    rng = random.Random(6)
+    density = taught(rng, 10_000, 8)
+    density.add(bytes(20), closest(rng, 100))
+    assert density.size == pytest.approx(10_000, rel=0.3)
+
+
 def test_one_key_looked_up_again_and_again_counts_once():
     rng = random.Random(7)
     density = taught(rng, 10_000, 3)
