@@ -22,7 +22,7 @@ SCENARIOS: Final = {
     "stale": "simulations.scenarios.stale:StaleScenario",
     "clock-skew": "simulations.scenarios.clock_skew:ClockSkewScenario",
     "flash-crowd": "simulations.scenarios.flash_crowd:FlashCrowdScenario",
-    "mass-failure": "simulations.scenarios.mass_failure:MassFailureScenario",
+    "mass-failure": "simulations.scenarios.mass_failure.scenario:MassFailureScenario",
     "partition": "simulations.scenarios.partition:PartitionScenario",
     "nat-timers": "simulations.scenarios.nat_timers:NatTimersScenario",
     "nat-table": "simulations.scenarios.nat_table:NatTableScenario",
