@@ -45,6 +45,8 @@ class Chart(msgspec.Struct, frozen=True, kw_only=True):
     """In the order of the legend."""
     legend: str = ""
     ticks: tuple[str, ...] = ()
+    joined: bool = True
+    """Whether there is something between two places, so that a line may join them."""
 
     @property
     def log_x(self) -> bool:

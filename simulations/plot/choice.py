@@ -19,6 +19,8 @@ from simulations.run_context import Cell
 
 MOST_LINES: Final = 12
 """More lines in one chart cannot be told apart."""
+_SEEDS_NAMED: Final = 20
+"""So many fit side by side."""
 
 Describe = Callable[[str], Label]
 """What stands at the axis of a parameter."""
@@ -109,7 +111,9 @@ def _chart(
     title: str, rows: Sequence[Row], figure: str, axes: Axes, describe: Describe
 ) -> Chart:
     places = sorted({values_of(row, (axes.x,))[0] for row in rows}, key=_place_order)
-    named = not all(map(_is_number, places))
+    # Seeds are names, though they are written as numbers.
+    seeds = axes.x == SEED
+    named = not all(map(_is_number, places)) or (seeds and len(places) <= _SEEDS_NAMED)
     apart = told(axes.apart, values_of(rows[0], axes.apart))
     return Chart(
         name="-".join([title, figure, *apart]),
@@ -118,6 +122,7 @@ def _chart(
         y=label(figure),
         legend=describe(axes.by[0]).text if len(axes.by) == 1 else "",
         ticks=tuple(map(text, places)) if named else (),
+        joined=not named and not seeds,
         lines=tuple(
             Line(
                 name=_line_name(axes.by, values),

@@ -66,7 +66,7 @@ def drawn(chart: Chart, kind: Format) -> bytes:
             if chart.ticks:
                 _marks(axes, line, number, _slot(number, len(chart.lines)))
             else:
-                _line(axes, line, number, continuous=chart.continuous)
+                _line(axes, line, number, chart)
         _name(axes, chart)
         _legend(figure, axes, chart)
         file = io.BytesIO()
@@ -144,7 +144,7 @@ def _power(value: float, _place: object) -> str:
     return f"$10^{{{math.log10(value):.0f}}}$"
 
 
-def _line(axes: Axes, line: Line, number: int, *, continuous: bool) -> None:
+def _line(axes: Axes, line: Line, number: int, chart: Chart) -> None:
     """The median as a line; the band behind it."""
     xs = [point.x for point in line.points]
     colour = _COLOURS[number % len(_COLOURS)]
@@ -152,15 +152,17 @@ def _line(axes: Axes, line: Line, number: int, *, continuous: bool) -> None:
         xs,
         [point.y.median for point in line.points],
         color=colour,
-        linestyle=_DASHES[number % len(_DASHES)],
-        marker="" if continuous else _MARKERS[number % len(_MARKERS)],
+        linestyle=_DASHES[number % len(_DASHES)] if chart.joined else "",
+        marker=""
+        if chart.continuous and chart.joined
+        else _MARKERS[number % len(_MARKERS)],
         label=line.name,
         clip_on=False,
         zorder=3,
     )
     lows = [point.y.low for point in line.points]
     highs = [point.y.high for point in line.points]
-    if len(xs) == 1:
+    if len(xs) == 1 or not chart.joined:
         axes.vlines(xs, lows, highs, color=colour, alpha=0.5, linewidth=3)
     else:
         axes.fill_between(xs, lows, highs, color=colour, alpha=0.18, linewidth=0)

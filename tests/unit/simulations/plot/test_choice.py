@@ -41,6 +41,7 @@ def test_words_go_across_where_no_number_varies():
 def test_seeds_go_across_where_nothing_varies():
     (chart,) = drawn(grid(nodes=[5], seeds=(1, 2, 3)))
     assert [point.y.median for point in chart.lines[0].points] == [1, 2, 3]
+    assert not chart.joined
 
 
 def test_what_somebody_chose_stays():

@@ -12,14 +12,14 @@ pytestmark = pytest.mark.slow
 MAGIC = {Format.PNG: b"\x89PNG", Format.SVG: b"<?xml", Format.PDF: b"%PDF"}
 
 
-def chart(lines=2, xs=(1, 10, 100), ticks=(), y=0.5):
+def chart(lines=2, xs=(1, 10, 100), y=0.5, **more):
     return Chart(
         name="a",
         title="A",
         x=Label("nodes"),
         y=Label("found", "share"),
         legend="k",
-        ticks=ticks,
+        **more,
         lines=tuple(
             Line(
                 name=str(number),
@@ -47,6 +47,7 @@ def test_the_same_chart_gives_the_same_bytes(kind):
         {"xs": (5,)},
         {"xs": tuple(range(100))},
         {"xs": (0, 1), "ticks": ("a", "b")},
+        {"joined": False},
         {"y": 0.0},
         {"y": 1.0},
     ],
