@@ -38,6 +38,7 @@ SCENARIOS: Final = {
     "nat-mix": "simulations.scenarios.nat_mix.scenario:NatMixScenario",
     "ratio": "simulations.scenarios.ratio:RatioScenario",
     "year": "simulations.scenarios.year:YearScenario",
+    "volunteers": "simulations.scenarios.volunteers:VolunteersScenario",
 }
 
 
