@@ -416,6 +416,14 @@ class Dht:
                 return found
         return await self._reader.find_all(key)
 
+    async def highest_seq(self, record: SignedRecord) -> int | None:
+        """Under which number a record's slot is held anywhere; None if it is empty.
+
+        For an owner whose own memory may be behind: after a restart, or where its clock
+        was ahead.
+        """
+        return await self._reader.highest_seq(record)
+
     def watch(self, key: bytes) -> AbstractAsyncContextManager[Watched]:
         """Hear of the records under a key as they change, without asking again.
 

@@ -11,7 +11,7 @@ import trio
 
 from opnode.core.errors import RecordNotFound, RequestRefused
 from opnode.core.ids import Contact, short
-from opnode.core.records import RecordKind, SignedRecord
+from opnode.core.records import RecordKind, SignedRecord, slot_of
 from opnode.drivers.clock import WallClock
 from opnode.drivers.dht.collection import Collection
 from opnode.drivers.dht.finishing import Finishing
@@ -133,6 +133,18 @@ class Reader:
 
         Holders that have an older one, or none, are given the newest.
         """
+        return (await self._read_region(key)).records()
+
+    async def highest_seq(self, record: SignedRecord) -> int | None:
+        """Under which number a record's slot is held, a withdrawal too; None: empty.
+
+        Reads the whole region, and repairs holders as ``find_all`` does.
+        """
+        found = await self._read_region(record.key)
+        held = found.best.get(slot_of(record))
+        return None if held is None else held.seq
+
+    async def _read_region(self, key: bytes) -> Collection:
         found = self._held_here(key)
         reading = _Reading(found)
         search = self._begin(key, reading)
@@ -140,7 +152,7 @@ class Reader:
         await self._lookups.run(search, key)
         self._count(found)
         await self._repair(search, reading)
-        return found.records()
+        return found
 
     async def trace(self, key: bytes) -> LookupTrace:
         """Read the whole region and tell every step; nobody is repaired."""

@@ -57,6 +57,7 @@ class PresencePublisher:
         self._wall_clock = wall_clock
         self._lifetime_s = lifetime_s
         self._sequence = 0
+        self._is_first = True
         self._is_reported = False
         self._record: SignedRecord | None = None
         self._closest: list[Contact] = []
@@ -94,6 +95,9 @@ class PresencePublisher:
         record = build_peer_file(self._identity, wall_now=wall_now, seq=int(wall_now))
         try:
             holders = await self._dht.put(record, republish=True)
+            if not holders and (seq := await self._passed_by(record)):
+                record = build_peer_file(self._identity, wall_now=wall_now, seq=seq)
+                holders = await self._dht.put(record, republish=True)
         except NetworkError as error:
             self._report(str(error))
             return
@@ -103,17 +107,16 @@ class PresencePublisher:
 
     async def publish(self, entries: Sequence[IntroducerEntry]) -> bool:
         """Publish that these introduce us; whether somebody holds it."""
-        wall_now = self._wall_clock()
-        record = build_presence(
-            self._location,
-            tuple(entries),
-            wall_now=wall_now,
-            lifetime_s=self._lifetime_s,
-            seq=self._next_sequence(wall_now),
-        )
-        # Kept before it is put: what is under way when we stop is withdrawn, too.
-        self._record = record
-        if not await self._put(record):
+        record = self._next_record(entries)
+        is_held = await self._put(record)
+        if self._is_first and self._missed and (seq := await self._passed_by(record)):
+            self._sequence = seq
+            self._holders = self._closest[:PRESENCE_HOLDERS]
+            record = self._next_record(entries)
+            is_held = await self._put(record)
+        self._is_first = False
+        if not is_held:
+            self._report("no node would hold the presence")
             return False
         self._is_reported = False
         await self._put_where_missed(record)
@@ -135,6 +138,28 @@ class PresencePublisher:
         with contextlib.suppress(NetworkError):
             await self._dht.put(gone)
 
+    def _next_record(self, entries: Sequence[IntroducerEntry]) -> SignedRecord:
+        wall_now = self._wall_clock()
+        record = build_presence(
+            self._location,
+            tuple(entries),
+            wall_now=wall_now,
+            lifetime_s=self._lifetime_s,
+            seq=self._next_sequence(wall_now),
+        )
+        # Kept before it is put: what is under way when we stop is withdrawn, too.
+        self._record = record
+        return record
+
+    async def _passed_by(self, record: SignedRecord) -> int:
+        """The number after one of ours that holders prefer to this record; 0 if none.
+
+        A clock that was ahead and was set right gives numbers that lie behind those
+        of before the restart. Until these expire, nobody would believe the new ones.
+        """
+        held = await self._dht.highest_seq(record)
+        return held + 1 if held is not None and held >= record.seq else 0
+
     def _next_sequence(self, wall_now: float) -> int:
         # Milliseconds, so that a restart within a second still counts upwards.
         self._sequence = max(self._sequence + 1, int(wall_now * 1000))
@@ -151,8 +176,6 @@ class PresencePublisher:
             # Most of them died since the last time, so readers look elsewhere, too.
             await self.look_around()
             is_held = await self._put_at_holders(record) or is_held
-        if not is_held:
-            self._report("no node would hold the presence")
         return is_held
 
     async def _put_at_holders(self, record: SignedRecord) -> bool:

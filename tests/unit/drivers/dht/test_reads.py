@@ -186,3 +186,16 @@ async def test_what_a_holder_finds_at_home_is_compared_with_others_later(
     assert home.rpc.statistics().requests_sent == sent
     await trio.sleep(10)
     assert news == [new]
+
+
+async def test_an_owner_learns_under_which_number_its_slot_is_held(
+    autojump_clock, network
+):
+    await network.grow(8)
+    old = claim(network, seq=1)
+    assert await network.nodes[0].dht.highest_seq(old) is None
+    network.nodes[3].store.put_untrusted(
+        claim(network, seq=7).wire, network.wall_clock()
+    )
+    await network.nodes[1].dht.put(claim(network, "berta", seq=9))
+    assert await network.nodes[0].dht.highest_seq(old) == 7

@@ -32,6 +32,13 @@ class Holders:
         self.held = []
         self.deaf = set()
         self.is_down = False
+        self.highest = None
+        self.region_reads = 0
+
+    async def highest_seq(self, _record):
+        await trio.sleep(0.01)
+        self.region_reads += 1
+        return self.highest
 
     async def closest_nodes(self, _key):
         await trio.sleep(0.01)
@@ -135,4 +142,50 @@ async def test_the_peer_file_counts_as_held_once_somebody_took_it(
     assert len([r for r in caplog.records if r.levelname == "WARNING"]) == 1
     holders.is_down = False
     await publisher.publish_peer_file()
+    assert publisher.is_peer_file_held
+
+
+async def test_after_a_clock_that_was_ahead_numbers_go_on_from_what_is_held(
+    autojump_clock, holders, publisher
+):
+    # Whoever refuses says why, but only the numbers that are held tell how far to go.
+    holders.deaf = set(NODES[:PRESENCE_HOLDERS])
+    holders.highest = 10**18
+
+    async def highest_seq(_record):
+        holders.deaf.clear()
+        return holders.highest
+
+    holders.highest_seq = highest_seq
+    assert await publisher.publish([ENTRY])
+    record, taken = holders.held[-1]
+    assert record.seq > holders.highest
+    assert taken == NODES[:PRESENCE_HOLDERS]
+    assert await publisher.publish([ENTRY])
+    assert holders.held[-1][0].seq > record.seq
+
+
+async def test_the_region_is_read_at_the_start_alone_and_only_where_a_holder_is_missing(
+    autojump_clock, holders, publisher
+):
+    await publisher.publish([ENTRY])
+    holders.deaf = {NODES[0]}
+    await publisher.publish([ENTRY])
+    assert holders.region_reads == 0
+
+
+async def test_a_peer_file_goes_past_the_one_that_is_held(
+    autojump_clock, holders, publisher
+):
+    holders.highest = 10**18
+    taken = []
+
+    async def put(record, **_):
+        await trio.sleep(0.01)
+        taken.append(record.seq)
+        return record.seq > holders.highest
+
+    holders.put = put
+    await publisher.publish_peer_file()
+    assert taken[-1] == holders.highest + 1
     assert publisher.is_peer_file_held
