@@ -27,7 +27,6 @@ from opnode.core.peerfile import (
     read_presence,
 )
 from opnode.core.records import RecordKind, SignedRecord
-from opnode.drivers.clock import WallClock
 from opnode.node.config import NodeConfig
 from opnode.node.presence.publishing import PresencePublisher
 from opnode.testing.dht_nodes import DhtNetwork, DhtNode
@@ -131,7 +130,7 @@ class ClockSkewScenario(DhtScenario[ClockSkewFigures], frozen=True, kw_only=True
         groups = self._set_clocks(network)
         run.progress(0, 3, "moments")
         writers = [
-            _Writer(network.rng.choice(groups[clock]), clock, f"{clock} {n}")
+            _Writer(await self._leaf(network, clock), clock, f"{clock} {n}")
             for clock in Clock
             for n in range(self.writers)
         ]
@@ -151,7 +150,7 @@ class ClockSkewScenario(DhtScenario[ClockSkewFigures], frozen=True, kw_only=True
         run.progress(1, 3, "moments")
         overdue = await _ask(questions, _is_presence)
         for writer in writers:
-            await writer.start_anew(network.wall_clock)
+            await writer.start_anew(-self._offset_s(writer.clock))
         run.progress(2, 3, "moments")
         returned = await _ask(questions, _is_new)
         each = len(questions) / len(Clock) ** 2
@@ -178,6 +177,21 @@ class ClockSkewScenario(DhtScenario[ClockSkewFigures], frozen=True, kw_only=True
             cells=tuple(cells.values()),
         )
 
+    async def _leaf(self, network: DhtNetwork, clock: Clock) -> DhtNode:
+        """A user's node with such a clock."""
+        leaf = await network.add(leaf=True)
+        known = network.rng.sample(network.nodes[: self.nodes], 3)
+        await leaf.dht.join([node.hub.local for node in known])
+        leaf.wall_clock.jump(self._offset_s(clock))
+        return leaf
+
+    def _offset_s(self, clock: Clock) -> float:
+        return {
+            Clock.RIGHT: 0.0,
+            Clock.AHEAD: self.skew_s,
+            Clock.BEHIND: -self.skew_s,
+        }[clock]
+
     def _set_clocks(self, network: DhtNetwork) -> dict[Clock, list[DhtNode]]:
         """Choose whose clocks are wrong, at least one of each, and set them so."""
         each = max(1, int(self.share * self.nodes / 2))
@@ -187,10 +201,9 @@ class ClockSkewScenario(DhtScenario[ClockSkewFigures], frozen=True, kw_only=True
             Clock.AHEAD: mixed[:each],
             Clock.BEHIND: mixed[each : 2 * each],
         }
-        for node in groups[Clock.AHEAD]:
-            node.wall_clock.jump(self.skew_s)
-        for node in groups[Clock.BEHIND]:
-            node.wall_clock.jump(-self.skew_s)
+        for clock, nodes in groups.items():
+            for node in nodes:
+                node.wall_clock.jump(self._offset_s(clock))
         return groups
 
 
@@ -210,19 +223,20 @@ class _Writer:
             wall_now=node.wall_clock(),
             lifetime_s=_CERTIFIED_S,
         )
-        self._publisher = self._publish_by(node.wall_clock)
+        self._publisher = self._publish()
 
     async def publish(self) -> None:
         """Put the peer file and the presence."""
         await self._publisher.publish_peer_file()
         await self._publisher.publish(())
 
-    async def start_anew(self, wall_clock: WallClock) -> None:
-        """Publish a presence as after a restart, by this clock.
+    async def start_anew(self, corrected_s: float) -> None:
+        """Set the clock by so much, and publish a presence as after a restart.
 
         It has an introducer, by which it differs from the one before.
         """
-        self._publisher = self._publish_by(wall_clock)
+        self._node.wall_clock.jump(corrected_s)
+        self._publisher = self._publish()
         contact = self._node.contact
         entry = IntroducerEntry(
             node_id=contact.node_id,
@@ -231,12 +245,12 @@ class _Writer:
         )
         await self._publisher.publish((entry,))
 
-    def _publish_by(self, wall_clock: WallClock) -> PresencePublisher:
+    def _publish(self) -> PresencePublisher:
         return PresencePublisher(
             identity=self.identity,
             location=self._location,
             dht=self._node.dht,
-            wall_clock=wall_clock,
+            wall_clock=self._node.wall_clock,
             lifetime_s=_LIFETIME_S,
         )
 

@@ -33,3 +33,9 @@ def test_a_peer_file_from_two_days_ahead_is_refused_by_right_clocks():
     found = cells(ClockSkewScenario(**SMALL, skew_s=2 * 86_400))
     assert found[Clock.AHEAD, Clock.RIGHT].files == 0.0
     assert found[Clock.BEHIND, Clock.RIGHT].files == 1.0
+
+
+def test_whoever_sets_its_clock_right_and_starts_anew_is_found_at_once():
+    found = cells(ClockSkewScenario(**SMALL, skew_s=7200))
+    assert found[Clock.AHEAD, Clock.RIGHT].returned == 1.0
+    assert found[Clock.BEHIND, Clock.RIGHT].returned == 1.0
