@@ -11,7 +11,6 @@ from simulations.scenarios.fill import FillScenario, exact_means
 def test_buckets_of_a_measured_size_follow_the_law(checked):
     figures = checked(FillScenario(networks=4)).figures
     assert figures.full_mean >= 19.9
-    assert figures.worst_exact_error < 0.01
 
 
 def test_a_network_that_knows_all_knows_more_than_the_measured_one(checked):

@@ -28,30 +28,29 @@ _LONGEST: Final = 64
 """Hops after which a greedy path is lost; each gains a bit, or it has ended before."""
 
 
-def measure(asked: Question, run: Run, *, settled: bool) -> Measured[HopsFigures]:
+def measure(asked: Question, run: Run) -> Measured[HopsFigures]:
     """Make a network, follow greedy paths and run lookups in it.
 
     Args:
         asked: its law of round trips is the link's.
         run: its seed decides everything.
-        settled: tables are filled from the truth; else by joining one after the other.
     """
     with seeded_secrets(run.seed):
-        return run_deterministic(_live, run.seed, asked, run, settled)
+        return run_deterministic(_live, run.seed, asked, run)
 
 
-async def _live(asked: Question, run: Run, settled: bool) -> Measured[HopsFigures]:
+async def _live(asked: Question, run: Run) -> Measured[HopsFigures]:
     config = DhtConfig(lookup=LookupConfig(alpha=asked.alpha))
     async with trio.open_nursery() as nursery:
         network = DhtNetwork(nursery, run.seed, Link(latency_s=LATENCY_S))
         try:
             for made in range(asked.nodes):
-                if settled:
+                if asked.settled:
                     await network.add(dht_config=config)
                 else:
                     await network.grow(1, pause_s=_PAUSE_S, dht_config=config)
                 run.progress(made + 1, asked.nodes, "nodes")
-            if settled:
+            if asked.settled:
                 network.acquaint(asked.k)
             figures = await _measure(asked, run, network)
         finally:

@@ -32,6 +32,7 @@ class Question:
     Attributes:
         alpha: nodes that a lookup asks at once.
         law: of round trips.
+        settled: tables are filled from the truth, on ``real`` too, in place of joining.
     """
 
     nodes: int
@@ -39,6 +40,7 @@ class Question:
     alpha: int
     lookups: int
     law: RoundTripLaw
+    settled: bool = False
 
 
 class HopsFigures(Figures, frozen=True, kw_only=True):

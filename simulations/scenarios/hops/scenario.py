@@ -4,6 +4,8 @@ Owns the parameters. Refuses to know the engines: each has a file of its own.
 """
 
 import enum
+import importlib
+from collections.abc import Callable
 from typing import Annotated, ClassVar, Final
 
 from opnode.core.errors import ConfigError
@@ -14,7 +16,6 @@ from simulations.model.round_trips import (
 )
 from simulations.run_context import Run
 from simulations.scenario import Backend, Measured, Scenario, parameter
-from simulations.scenarios.hops import on_event, on_real, on_vector
 from simulations.scenarios.hops.question import HopsFigures, Question
 
 _SHIPPED_K: Final = 20
@@ -100,14 +101,9 @@ class HopsScenario(Scenario[HopsFigures], frozen=True, kw_only=True):
             alpha=self.alpha,
             lookups=self.lookups,
             law=self.round_trips.law(),
+            settled=self.settled,
         )
-        match self.backend:
-            case Backend.REAL:
-                return on_real.measure(asked, run, settled=self.settled)
-            case Backend.EVENT:
-                return on_event.measure(asked, run)
-            case Backend.VECTOR:
-                return on_vector.measure(asked, run)
+        return _engine(self.backend)(asked, run)
 
     def _check_shipped(self) -> None:
         """Refuse what the shipped lookup does not leave open."""
@@ -125,3 +121,10 @@ class HopsScenario(Scenario[HopsFigures], frozen=True, kw_only=True):
             raise ConfigError("--alpha", str(self.alpha), expected)
         if self.backend is Backend.REAL and self.round_trips is not Law.UNIFORM:
             raise ConfigError("--round-trips", self.round_trips, "uniform on real")
+
+
+def _engine(backend: Backend) -> Callable[[Question, Run], Measured[HopsFigures]]:
+    """What answers; imported here, as what ``real`` needs takes half a second."""
+    module = importlib.import_module(f"simulations.scenarios.hops.on_{backend}")
+    measure: Callable[[Question, Run], Measured[HopsFigures]] = module.measure
+    return measure
