@@ -12,7 +12,7 @@ from concurrent.futures import CancelledError
 from typing import Final, NamedTuple
 
 import msgspec
-from distributed import Client, Future
+from distributed import Client, Future, KilledWorker
 
 from opnode.testing import provenance
 from simulations.parameters import AnyScenario, command_of, values_of
@@ -138,6 +138,8 @@ class Conductor:
             data = future.result()
         except CancelledError:
             raise ClusterLost(f"{self._crew.name} is gone") from None
+        except KilledWorker as error:
+            return f"its worker was lost {error.allowed_failures + 1} times"
         # Whatever a worker raises comes out here, of any type.
         except Exception as error:  # noqa: BLE001 - becomes the line of this run
             if self._crew.client.status != _LIVE:

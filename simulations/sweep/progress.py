@@ -3,6 +3,7 @@
 Owns what is shown. Refuses to know what runs.
 """
 
+import datetime
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -11,16 +12,30 @@ from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
     Progress,
+    ProgressColumn,
+    Task,
     TextColumn,
     TimeElapsedColumn,
-    TimeRemainingColumn,
 )
+from rich.text import Text
 
 Advance = Callable[[int], None]
 """Called when a run is over, with how many have failed by then."""
 
-_ETA_WINDOW_S = 600.0
-"""Runs of a sweep differ in size, so that a short memory would make the time jump."""
+
+class _TimeLeft(ProgressColumn):
+    """The time that the rest takes at the pace since the beginning.
+
+    The library's own estimate looks at the last few steps, of which several come at
+    once where several runs do.
+    """
+
+    def render(self, task: Task) -> Text:
+        """The time left, of a sweep of which something is over."""
+        if not task.completed or task.elapsed is None or task.total is None:
+            return Text("-:--:--")
+        left_s = task.elapsed / task.completed * (task.total - task.completed)
+        return Text(str(datetime.timedelta(seconds=round(left_s))))
 
 
 @contextmanager
@@ -33,7 +48,7 @@ def shown_sweep(title: str, runs: int) -> Iterator[Advance]:
         TextColumn("runs{task.fields[failed]}"),
         TimeElapsedColumn(),
         TextColumn("left"),
-        TimeRemainingColumn(),
+        _TimeLeft(),
     )
     console = Console(stderr=True)
     with Progress(
@@ -41,7 +56,6 @@ def shown_sweep(title: str, runs: int) -> Iterator[Advance]:
         console=console,
         transient=True,
         disable=not console.is_terminal,
-        speed_estimate_period=_ETA_WINDOW_S,
     ) as progress:
         task = progress.add_task(title, total=runs, failed="")
 

@@ -11,6 +11,10 @@ class Future(Generic[_T]):
     def result(self, timeout: float | None = ...) -> _T: ...
     def release(self) -> None: ...
 
+class KilledWorker(Exception):
+    @property
+    def allowed_failures(self) -> int: ...
+
 class Security:
     def __init__(
         self, require_encryption: bool | None = ..., **kwargs: str | None

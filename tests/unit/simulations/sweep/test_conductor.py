@@ -4,6 +4,7 @@ from concurrent.futures import CancelledError
 
 import msgspec
 import pytest
+from distributed import KilledWorker
 
 from simulations.results import ResultsDirectory, read_results
 from simulations.runs import Status
@@ -105,6 +106,11 @@ def test_a_run_that_is_lost_for_good_is_a_failed_line_with_its_reason(conduct):
     assert kept[2].figures is None
     assert kept[2].parameters["nodes"] == 10
     assert kept[3].status is Status.COMPLETE
+
+
+def test_a_run_whose_workers_are_always_lost_is_a_failed_line(conduct):
+    kept = conduct(FakeClient({2: KilledWorker("task", None, 3)}))
+    assert kept[2].error == "its worker was lost 4 times"
 
 
 def test_other_code_ends_the_sweep(conduct):
