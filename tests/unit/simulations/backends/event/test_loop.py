@@ -1,9 +1,12 @@
 """The event loop runs what is due in order, and its digest tells runs apart."""
 
 import itertools
+import math
 import random
 
 import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
 
 from simulations.backends.event.loop import EventLoop
 
@@ -87,3 +90,56 @@ def test_events_of_arrays_are_counted_and_in_the_digest() -> None:
         assert loop.count == 3
         digests.add(loop.digest())
     assert len(digests) == 2
+
+
+def test_bursts_at_one_instant_and_silence_between_them_keep_the_order() -> None:
+    loop = EventLoop()
+    seen: list[tuple[float, int]] = []
+    entered: list[tuple[float, int]] = []
+    rng = random.Random(9)
+
+    def note(subject: int, at_s: float) -> None:
+        seen.append((at_s, subject))
+
+    for burst in range(4):
+        base_s = burst * 50_000.0
+        times = [base_s] * 3000 + [base_s + rng.random() * 1e-3 for _ in range(3000)]
+        times += [base_s + rng.random() * 10_000 for _ in range(500)]
+        for at_s in times:
+            entered.append((at_s, len(entered)))
+            loop.call_at(at_s, note, len(entered) - 1, at_s)
+    assert len(loop) == len(entered)
+    loop.run()
+    assert seen == sorted(entered)
+
+
+@given(
+    st.lists(st.floats(0, 1e6), max_size=200),
+    st.lists(st.floats(0, 1e6), min_size=1, max_size=5),
+)
+def test_any_times_run_in_order_however_the_run_is_divided(
+    times: list[float], stops: list[float]
+) -> None:
+    loop = EventLoop()
+    seen: list[tuple[float, int]] = []
+
+    def note(subject: int, at_s: float) -> None:
+        assert loop.now == at_s
+        seen.append((at_s, subject))
+
+    for number, at_s in enumerate(times):
+        loop.call_at(at_s, note, number, at_s)
+    for stop_s in sorted(stops):
+        loop.run_until(stop_s)
+        assert all(at_s <= stop_s for at_s, _ in seen)
+        assert len(seen) == sum(at_s <= stop_s for at_s in times)
+    loop.run()
+    assert seen == sorted((at_s, number) for number, at_s in enumerate(times))
+
+
+def test_what_is_due_at_infinity_never_is() -> None:
+    loop = EventLoop()
+    loop.call_at(math.inf, lambda _subject, _rest: None, 0)
+    loop.call_in(math.inf, lambda _subject, _rest: None, 0)
+    loop.run()
+    assert loop.count == 0
