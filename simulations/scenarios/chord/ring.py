@@ -74,8 +74,11 @@ Answered = Callable[[Peer | None, Peer | None, Lookup], None]
 
 
 def is_between(low: int, key: int, high: int) -> bool:
-    """Whether ``key`` lies after ``low`` and not after ``high``, going round."""
-    return 0 < (key - low) & _MASK <= ((high - low) & _MASK or _SPACE)
+    """Whether ``key`` lies after ``low`` and not after ``high``, going round.
+
+    From a member back to itself is the whole ring.
+    """
+    return low == high or 0 < (key - low) & _MASK <= (high - low) & _MASK
 
 
 class Ring:
