@@ -168,7 +168,8 @@ def _scenarios(
 def _conduct(name: str, scenarios: Sequence[AnyScenario], asked: Asked) -> None:
     """Run what is not there yet, and say what came of it."""
     results = ResultsDirectory(asked.directory)
-    code = Code.here()
+    module = type(scenarios[0]).__module__
+    code = Code.here(module)
     before = read_results(asked.directory)
     for broken in before.broken:
         click.echo(f"skipped: {broken}", err=True)
@@ -176,7 +177,7 @@ def _conduct(name: str, scenarios: Sequence[AnyScenario], asked: Asked) -> None:
     tally = _Tally(len(scenarios), there)
     if todo:
         try:
-            with _crew(asked) as crew, shown_sweep(name, len(todo)) as advance:
+            with _crew(asked, module) as crew, shown_sweep(name, len(todo)) as advance:
 
                 def over(result: Result) -> None:
                     tally.add(result)
@@ -192,9 +193,9 @@ def _conduct(name: str, scenarios: Sequence[AnyScenario], asked: Asked) -> None:
 
 
 @contextmanager
-def _crew(asked: Asked) -> Iterator[Crew]:
+def _crew(asked: Asked, module: str) -> Iterator[Crew]:
     if asked.cluster is not None:
-        with foreign_crew(asked.cluster, _PATIENCE_S) as crew:
+        with foreign_crew(asked.cluster, module, _PATIENCE_S) as crew:
             yield crew
     else:
         with local_crew(asked.workers or os.cpu_count() or 1) as crew:

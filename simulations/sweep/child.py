@@ -38,7 +38,8 @@ def main() -> None:
 
 def answer(job: Job) -> Answer:
     """Run what is asked for, if this is the code that is asked for."""
-    if differs := job.code.differences(here := Code.here()):
+    here = Code.here(job.place.partition(":")[0])
+    if differs := job.code.differences(here):
         return Answer(differs=tuple(differs))
     scenario = job.scenario()
     prepare_process()

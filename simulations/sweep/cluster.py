@@ -75,11 +75,12 @@ def _local_cluster(workers: int) -> LocalCluster:
 
 
 @contextmanager
-def foreign_crew(address: str, patience_s: float) -> Iterator[Crew]:
+def foreign_crew(address: str, module: str, patience_s: float) -> Iterator[Crew]:
     """The cluster of a scheduler, given as ``tcp://HOST:PORT`` or ``tls://HOST:PORT``.
 
     Args:
         address: of the scheduler.
+        module: of the scenario.
         patience_s: how long to wait for the scheduler, and then for a first worker.
 
     Raises:
@@ -93,7 +94,7 @@ def foreign_crew(address: str, patience_s: float) -> Iterator[Crew]:
     try:
         crew = Crew(client, address)
         _await_worker(crew, patience_s)
-        require_same_code(crew, Code.here())
+        _require_same_code(crew, module)
         yield crew
     finally:
         client.close()
@@ -152,13 +153,10 @@ def _await_worker(crew: Crew, patience_s: float) -> None:
         ) from None
 
 
-def require_same_code(crew: Crew, ours: Code) -> None:
-    """Ask every worker for its code.
-
-    Raises:
-        CodeDiffers: The first one that has another.
-    """
-    answers = crew.client.run(_code_here, on_error="return")
+def _require_same_code(crew: Crew, module: str) -> None:
+    """Ask every worker for its code; the first one that has another is named."""
+    ours = Code.here(module)
+    answers = crew.client.run(_code_here, module, on_error="return")
     for address, answer in sorted(answers.items()):
         if isinstance(answer, Exception):
             raise CodeDiffers(
@@ -168,8 +166,8 @@ def require_same_code(crew: Crew, ours: Code) -> None:
             raise CodeDiffers(f"worker {address} has {', '.join(found)}")
 
 
-def _code_here() -> bytes:
-    return msgspec.json.encode(Code.here())
+def _code_here(module: str) -> bytes:
+    return msgspec.json.encode(Code.here(module))
 
 
 def _silence() -> None:

@@ -6,6 +6,7 @@ are.
 
 import hashlib
 import importlib.metadata
+import importlib.util
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -28,10 +29,15 @@ class Code(msgspec.Struct, frozen=True, kw_only=True):
     libraries: dict[str, str]
 
     @classmethod
-    def here(cls) -> Self:
-        """That of this process, read from the disk as it is now."""
+    def here(cls, module: str = "") -> Self:
+        """That of this process, read from the disk as it is now.
+
+        Args:
+            module: of the scenario, which counts too where it is none of ours. What it
+                imports besides does not.
+        """
         return cls(
-            sources=_sources(),
+            sources=_sources(module),
             # Generators and containers keep their ways within a minor version.
             python=f"{sys.version_info.major}.{sys.version_info.minor}",
             libraries=dict(_versions()),
@@ -51,13 +57,22 @@ class Code(msgspec.Struct, frozen=True, kw_only=True):
         return found
 
 
-def _sources() -> str:
+def is_ours(module: str) -> bool:
+    """Whether a module belongs to the packages, whose commit tells what is in it."""
+    return module.partition(".")[0] in _PACKAGES
+
+
+def _sources(module: str) -> str:
     """A digest of every file of the packages that Python reads, names included."""
     digest = hashlib.sha256()
     for package in _PACKAGES:
         for path in sorted((ROOT / package).rglob("*.py")):
             digest.update(path.relative_to(ROOT).as_posix().encode() + b"\0")
             digest.update(hashlib.sha256(path.read_bytes()).digest())
+    if module and not is_ours(module):
+        spec = importlib.util.find_spec(module)
+        if spec is not None and spec.origin is not None:
+            digest.update(Path(spec.origin).read_bytes())
     return digest.hexdigest()[:12]
 
 

@@ -10,7 +10,7 @@ from opnode.testing import provenance
 from simulations.parameters import AnyScenario, values_of
 from simulations.results import Result, run_key, run_key_of
 from simulations.runs import Status
-from simulations.sweep.code import Code
+from simulations.sweep.code import Code, is_ours
 
 _CHANGED: Final = "+changes"
 
@@ -28,10 +28,12 @@ def split(
     """Tell the runs that are there, complete and of this commit, from the others.
 
     A failed or interrupted run is run again. Where files differ from the commit, or
-    there is none, the sources have to be the same ones.
+    there is none, or the scenario is not one of ours, the sources have to be the same.
     """
     commit = provenance.commit()
     exact = not commit or commit.endswith(_CHANGED)
+    # No commit of ours tells what is in somebody else's module.
+    exact = exact or not all(is_ours(type(one).__module__) for one in scenarios)
     done = {
         run_key(result): result
         for result in results

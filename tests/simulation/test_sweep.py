@@ -29,6 +29,7 @@ from tests.simulation.lost_once import LostOnceScenario
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
 
 PATIENCE_S = 60
+MODULE = LostOnceScenario.__module__
 
 
 class Cluster:
@@ -95,7 +96,7 @@ def ignore(result):
 
 
 def conduct(crew, directory, asked, over=ignore):
-    Conductor(crew, ResultsDirectory(directory), Code.here()).conduct(asked, over)
+    Conductor(crew, ResultsDirectory(directory), Code.here(MODULE)).conduct(asked, over)
     return by_seed(directory)
 
 
@@ -132,7 +133,7 @@ def test_two_workers_find_what_one_process_finds_though_one_is_killed(stack, tmp
     killer = threading.Thread(target=kill)
     killer.start()
     asked = scenarios(tmp_path, range(1, 7), lost=3, times=1, waits=True)
-    with foreign_crew(cluster.address, PATIENCE_S) as crew:
+    with foreign_crew(cluster.address, MODULE, PATIENCE_S) as crew:
         found = conduct(crew, tmp_path / "out", asked)
     killer.join()
     assert [worker.poll() for worker in workers.values()].count(-signal.SIGKILL) == 1
@@ -191,7 +192,7 @@ def test_workers_with_other_code_are_refused(stack, tmp_path):
     cluster.work(path=tmp_path)
     with (
         pytest.raises(CodeDiffers, match=r"worker tcp://\S+ cannot run simulations"),
-        foreign_crew(cluster.address, PATIENCE_S),
+        foreign_crew(cluster.address, MODULE, PATIENCE_S),
     ):
         pass
 
@@ -206,7 +207,7 @@ def test_a_lost_scheduler_ends_the_sweep_with_its_address(stack, tmp_path):
     asked = scenarios(tmp_path, range(1, 20))
     with (
         pytest.raises(ClusterLost, match=f"{cluster.address} is gone"),
-        foreign_crew(cluster.address, PATIENCE_S) as crew,
+        foreign_crew(cluster.address, MODULE, PATIENCE_S) as crew,
     ):
         conduct(crew, tmp_path / "out", asked, lose)
     assert by_seed(tmp_path / "out")
@@ -217,7 +218,7 @@ def test_a_cluster_that_is_not_there_is_named():
         pytest.raises(
             ClusterLost, match=r"no scheduler answers at tcp://127\.0\.0\.1:1"
         ),
-        foreign_crew("tcp://127.0.0.1:1", 0.5),
+        foreign_crew("tcp://127.0.0.1:1", MODULE, 0.5),
     ):
         pass
 
@@ -226,7 +227,7 @@ def test_a_scheduler_without_workers_is_named(stack):
     cluster = Cluster(stack)
     with (
         pytest.raises(ClusterLost, match="no worker came"),
-        foreign_crew(cluster.address, 3),
+        foreign_crew(cluster.address, MODULE, 3),
     ):
         pass
 

@@ -20,6 +20,19 @@ def test_each_difference_is_named():
     ]
 
 
+def test_a_scenario_of_ones_own_counts_with_what_is_in_it(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "own_dice.py").write_text("sides = 6")
+    before = Code.here("own_dice")
+    assert before != Code.here()
+    (tmp_path / "own_dice.py").write_text("sides = 8")
+    assert Code.here("own_dice") != before
+
+
+def test_a_scenario_of_ours_counts_once():
+    assert Code.here("simulations.scenarios.lookup") == Code.here()
+
+
 def test_it_survives_the_way_to_a_worker():
     here = Code.here()
     assert msgspec.json.decode(msgspec.json.encode(here), type=Code) == here

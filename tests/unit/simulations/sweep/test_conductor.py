@@ -17,7 +17,7 @@ from simulations.sweep.job import Job
 from simulations.sweep.task import perform
 from tests.unit.simulations.sample import SampleScenario
 
-CODE = Code.here()
+CODE = Code.here(SampleScenario.__module__)
 
 
 class FakeFuture:

@@ -11,7 +11,7 @@ from simulations.sweep.job import Job
 from simulations.sweep.resume import split
 from tests.unit.simulations.sample import SampleScenario
 
-CODE = Code.here()
+CODE = Code.here(SampleScenario.__module__)
 
 
 @pytest.fixture(autouse=True, params=["abc", "abc+changes", ""])
@@ -41,7 +41,13 @@ def test_a_run_of_another_commit_is_run_again():
     assert split([SampleScenario()], [old], CODE).missing == [SampleScenario()]
 
 
-def test_other_sources_count_where_no_commit_tells_them_apart(commit):
+def test_other_sources_count_where_no_commit_tells_them_apart(commit, monkeypatch):
+    monkeypatch.setattr("simulations.sweep.resume.is_ours", bool)
     other = msgspec.structs.replace(CODE, sources="others")
     missing = split([SampleScenario()], [kept()], other).missing
     assert missing == ([] if commit == "abc" else [SampleScenario()])
+
+
+def test_other_sources_count_for_a_scenario_of_ones_own():
+    other = msgspec.structs.replace(CODE, sources="others")
+    assert split([SampleScenario()], [kept()], other).there == []

@@ -19,7 +19,9 @@ def never():
 
 
 def test_a_process_answers_with_its_run():
-    job = msgspec.json.encode(Job.of(SampleScenario(nodes=3), Code.here()))
+    job = msgspec.json.encode(
+        Job.of(SampleScenario(nodes=3), Code.here(SampleScenario.__module__))
+    )
     answer = msgspec.msgpack.decode(attend(job, never), type=Answer)
     line = msgspec.json.decode(answer.line, type=Result)
     assert line.parameters["nodes"] == 3
@@ -32,7 +34,9 @@ def test_a_process_that_breaks_is_told_with_its_last_words():
 
 
 def test_a_process_that_nobody_waits_for_is_ended():
-    job = msgspec.json.encode(Job.of(SampleScenario(), Code.here()))
+    job = msgspec.json.encode(
+        Job.of(SampleScenario(), Code.here(SampleScenario.__module__))
+    )
     with pytest.raises(RunAbandoned):
         attend(job, lambda: True)
     assert psutil.Process().children() == []
