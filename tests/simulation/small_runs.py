@@ -47,6 +47,8 @@ SMALL = {
     "clock-skew real": {"nodes": 15, "writers": 1, "readers": 1},
     "flash-crowd real": {"nodes": 15, "crowd": 5},
     "mass-failure real": {"nodes": 20, "records": 3, "periods": 1},
+    "mass-failure event": {"nodes": 500, "records": 5, "periods": 1},
+    "survival event": {"nodes": 300, "records": 20, "hours": 1},
     "moving real": {"servers": 4, "kinds": "full"},
     "ratio vector": {"users": 50, "ratio": 10, "window_s": 60.0},
     "ratio event": {"users": 50, "ratio": 10, "window_s": 60.0},
