@@ -106,6 +106,9 @@ class DhtNetwork:
         self._maintained = False
         self._made = 0
         self._addresses = Addresses(seed, public=public)
+        # One for all: they fit into the cache of a processor, a thousand do not.
+        self._dht_config = DhtConfig()
+        self._rpc_config = RpcConfig()
 
     async def add(
         self,
@@ -143,13 +146,19 @@ class DhtNetwork:
             leaf=leaf,
             signing_key=key,
             rng=self.rng,
-            config=rpc_config,
+            config=rpc_config or self._rpc_config,
         )
         store = RecordStore()
         self._stores.append(store)
         # One for each node, as each has a clock of its own that may be wrong.
         clock = VirtualWallClock()
-        dht = Dht(rpc, store, wall_clock=clock, rng=self.rng, config=dht_config)
+        dht = Dht(
+            rpc,
+            store,
+            wall_clock=clock,
+            rng=self.rng,
+            config=dht_config or self._dht_config,
+        )
         periodic = dht if maintained or self._maintained else None
         life = await self.nursery.start(_live, hub, rpc, periodic)
         node = DhtNode(

@@ -18,7 +18,7 @@ from opnode.drivers.network.network import (
     SocketStatistics,
     segments_of,
 )
-from opnode.testing.clock import call_as, virtual_clock
+from opnode.testing.clock import VirtualClock, call_as, virtual_clock
 
 LAST_PORT = 65_535
 _MAX_DATAGRAM = 65_507
@@ -109,7 +109,9 @@ class VirtualSocket:
             return None
         self._wire.settle()
         arrivals = self._arrivals
-        if not arrivals or arrivals[0][0] > (now := trio.current_time()):
+        watcher = self._watcher
+        now = watcher.clock.now if watcher is not None else trio.current_time()
+        if not arrivals or arrivals[0][0] > now:
             return None
         _, _, data, source, _, ecn = heapq.heappop(arrivals)
         segment_size = size = len(data)
@@ -202,7 +204,7 @@ class VirtualSocket:
                 on_readable()
         self._check_open()
         assert self._watcher is None
-        self._watcher = _Watcher(on_readable, trio.lowlevel.current_task())
+        self._watcher = _Watcher(on_readable, trio.lowlevel.current_task(), clock)
         try:
             clock.call_at(max(self._due_at(), trio.current_time()), self._ring)
             while not self._closed:
@@ -268,7 +270,8 @@ class VirtualSocket:
         for scope in self._sleepers:
             scope.deadline = min(scope.deadline, at)
         if self._watcher is not None or self._parked:
-            clock = virtual_clock()
+            watcher = self._watcher
+            clock = watcher.clock if watcher is not None else virtual_clock()
             if clock is not None and at != math.inf:
                 clock.call_at(at, self._ring)
 
@@ -291,7 +294,7 @@ class VirtualSocket:
         if watcher is None:
             self._parked.unpark_all()
             return
-        now = trio.current_time()
+        now = watcher.clock.now
         self._is_drained = False
         if self._due_at() > now:
             return
@@ -316,11 +319,15 @@ class VirtualSocket:
 class _Watcher:
     """Who is called when something arrives, as if its task had been woken for that."""
 
-    __slots__ = ("_error", "_on_readable", "_task")
+    __slots__ = ("_error", "_on_readable", "_task", "clock")
 
     def __init__(
-        self, on_readable: Callable[[], None], task: trio.lowlevel.Task
+        self,
+        on_readable: Callable[[], None],
+        task: trio.lowlevel.Task,
+        clock: VirtualClock,
     ) -> None:
+        self.clock = clock
         self._on_readable = on_readable
         self._task = task
         self._error: Exception | None = None

@@ -136,6 +136,7 @@ class Lookup:
         self._asked: list[Candidate] = []
         self._in_flight = self._stragglers = 0
         self._has_members = False
+        self._members_in_flight = self._members_answered = 0
         # Candidates in the region that are to be asked or have to answer.
         self._open_inside = 0
         self._groups: dict[bytes, int] = {}
@@ -163,7 +164,7 @@ class Lookup:
         """Whether as many members are known as are wanted: nobody has to name more."""
         if self.members_wanted is None:
             return False
-        return self._open_inside + self._members(_ANSWERED) >= self.members_wanted
+        return self._open_inside + self._members_answered >= self.members_wanted
 
     @property
     def has_stragglers(self) -> bool:
@@ -178,7 +179,8 @@ class Lookup:
         """
         if len(self._asked) >= self._config.queries:
             return not self._in_flight
-        if self._has_enough(_ANSWERED):
+        wanted = self.members_wanted
+        if wanted is not None and self._members_answered >= wanted:
             return True
         if self._open_inside:
             return False
@@ -281,7 +283,7 @@ class Lookup:
         """Whether one more may be asked, inside of the region and outside."""
         inside = outside = self._in_flight < self._pace.alpha
         if self.members_wanted is not None:
-            if self._has_enough(_ANSWERED, _ASKED):
+            if self._members_answered + self._members_in_flight >= self.members_wanted:
                 return False, False
             if len(self._asked) < self._config.alpha:
                 return inside, outside
@@ -294,15 +296,6 @@ class Lookup:
                 outside = inside
             outside = outside and not self._open_inside
         return inside, outside
-
-    def _has_enough(self, *states: CandidateState) -> bool:
-        """Whether all members that are wanted are in one of these states."""
-        wanted = self.members_wanted
-        return wanted is not None and self._members(*states) >= wanted
-
-    def _members(self, *states: CandidateState) -> int:
-        """How many members that were asked are in one of these states."""
-        return sum(asked.is_inside and asked.state in states for asked in self._asked)
 
     def _next_member(self, path: _Path) -> Candidate | None:
         while candidate := path.next_member():
@@ -326,6 +319,7 @@ class Lookup:
         candidate.become(_ASKED)
         self._asked.append(candidate)
         self._in_flight += 1
+        self._members_in_flight += candidate.is_inside
         self._count_group(candidate, 1)
         is_next_best = self._has_members and not self._open_inside
         return Query(candidate.contact, near, candidate.is_inside or is_next_best)
@@ -334,8 +328,11 @@ class Lookup:
         if candidate.state is _ASKED:
             self._in_flight -= 1
             self._open_inside -= candidate.is_inside
+            self._members_in_flight -= candidate.is_inside
         elif candidate.state is _SLOW:
             self._stragglers -= 1
+        if state is _ANSWERED and candidate.state is not _ANSWERED:
+            self._members_answered += candidate.is_inside
         candidate.become(state)
         self._is_surveyed = False
 

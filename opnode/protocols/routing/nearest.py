@@ -14,6 +14,7 @@ class NearestIndex:
     def __init__(self) -> None:
         self._ids: list[int] = []
         self._entries: dict[int, TableEntry] = {}
+        self._packed: dict[int, bytes] = {}
 
     def __len__(self) -> int:
         return len(self._ids)
@@ -23,6 +24,7 @@ class NearestIndex:
         if entry.long_id not in self._entries:
             bisect.insort(self._ids, entry.long_id)
         self._entries[entry.long_id] = entry
+        self._packed[entry.long_id] = entry.packed
 
     def get(self, long_id: int) -> TableEntry | None:
         """The entry with this id."""
@@ -31,6 +33,7 @@ class NearestIndex:
     def discard(self, entry: TableEntry) -> None:
         """Take an entry out, if it is in."""
         if self._entries.pop(entry.long_id, None) is not None:
+            del self._packed[entry.long_id]
             del self._ids[bisect.bisect_left(self._ids, entry.long_id)]
 
     def nearest(self, target: int, count: int) -> list[TableEntry]:
@@ -45,8 +48,9 @@ class NearestIndex:
 
     def nearest_packed(self, target: int, count: int) -> list[bytes]:
         """The same entries as replies name them."""
-        entries = self._entries
-        return [entries[number].packed for number in self._nearest(target, count)]
+        # Not from the entries: each would be a step to another place of the memory.
+        packed = self._packed
+        return [packed[number] for number in self._nearest(target, count)]
 
     def _nearest(self, target: int, count: int) -> list[int]:
         ids = self._ids

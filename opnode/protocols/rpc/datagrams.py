@@ -298,7 +298,7 @@ def largest_reply(body: Request, destination: Endpoint) -> int:
     A reply to a request without a valid token is never larger than the request, so
     that the size of the question decides how much of an answer fits.
     """
-    wide = len(pack_endpoint(destination)) != 6  # noqa: PLR2004 - IPv4 and its port
+    wide = ":" in destination.host
     overhead = HEADER_LENGTH + 1 + (18 if wide else 6)
     match body:
         case Ping(prove=nonce):
