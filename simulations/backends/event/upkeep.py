@@ -101,14 +101,6 @@ class Counts(NamedTuple):
     refreshes: int
 
 
-class _Due(NamedTuple):
-    """Contacts that will be dropped: where, who, and when; each an array."""
-
-    places: npt.NDArray[np.int32]
-    contacts: npt.NDArray[np.int32]
-    times: npt.NDArray[np.float32]
-
-
 class Upkeep:
     """Keeps the tables of a population.
 
@@ -134,7 +126,9 @@ class Upkeep:
         # Those who are there at first have been known for up to one period.
         known_s = config.horizon_s + config.refresh_s
         self._law = CheckLaw(horizon_s=known_s, fixed_s=config.check_s)
-        self._due: dict[int, list[_Due]] = {}
+        # Contacts that will be dropped, by round: where, who, and when (a float32) are
+        # rows. Small copies, since a part of an array would keep all of it.
+        self._due: dict[int, list[npt.NDArray[np.int32]]] = {}
         self._refreshes: dict[int, list[Nodes]] = {}
         # When each node last looked around; by its number.
         self._looked_at = np.zeros(len(people))
@@ -280,9 +274,9 @@ class Upkeep:
         if due is None:
             return
         tables = self._tables
-        places = np.concatenate([part.places for part in due]).astype(np.int64)
-        contacts = np.concatenate([part.contacts for part in due])
-        times = np.concatenate([part.times for part in due])
+        rows = np.concatenate(due, axis=1)
+        places, contacts, times = rows[0].astype(np.int64), rows[1], rows[2]
+        times = times.view(np.float32)
         flat = tables.contacts.reshape(-1)
         places, first = np.unique(places, return_index=True)
         contacts, times = contacts[first], times[first]
@@ -350,17 +344,15 @@ class Upkeep:
         is_due = times < until
         rounds = self._number(times[is_due])
         order = np.argsort(rounds, kind="stable")
-        due = _Due(
-            places[is_due][order].astype(np.int32),
-            contacts[is_due][order].astype(np.int32),
-            times[is_due][order].astype(np.float32),
-        )
+        rows = np.empty((3, len(order)), np.int32)
+        rows[0] = places[is_due][order]
+        rows[1] = contacts[is_due][order]
+        rows[2] = times[is_due][order].astype(np.float32).view(np.int32)
         numbers, first = np.unique(rounds[order], return_index=True)
         bounds = [*first.tolist(), len(order)]
         for index, number in enumerate(numbers.tolist()):
-            part = slice(bounds[index], bounds[index + 1])
-            cut = _Due(due.places[part], due.contacts[part], due.times[part])
-            self._due.setdefault(number, []).append(cut)
+            part = rows[:, bounds[index] : bounds[index + 1]].copy()
+            self._due.setdefault(number, []).append(part)
 
     def _plan_refreshes(self, nodes: Nodes) -> None:
         if not len(nodes):
