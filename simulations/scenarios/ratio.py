@@ -95,7 +95,7 @@ class RatioScenario(Scenario[RatioFigures], frozen=True, kw_only=True):
     )
     expected: ClassVar[str] = (
         "A constant for each user, and a part for tables and lookups that grows with "
-        "the logarithm: 4 to 6 kB/s at 100 users a server, twice that at the busiest."
+        "the logarithm: 9 to 11 kB/s at 100 users a server, half more at the busiest."
     )
     backends: ClassVar[tuple[Backend, ...]] = (
         Backend.VECTOR,
