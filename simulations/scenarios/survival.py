@@ -75,7 +75,7 @@ class SurvivalScenario(Scenario[SurvivalFigures], frozen=True, kw_only=True):
 
     backend: Backend = Backend.EVENT
     nodes: Annotated[
-        int, parameter("Nodes that are there at any time", low=100, high=1_000_000)
+        int, parameter("Nodes that are there at any time", low=50, high=1_000_000)
     ] = 10_000
     records: Annotated[int, parameter("Records", low=1, high=1_000_000)] = 10_000
     hours: Annotated[
