@@ -69,7 +69,8 @@ class Costs(msgspec.Struct, frozen=True, kw_only=True):
             wire: who is nearest to its presence, whether it can be dialled, and putting
             its records where holders are missing. Mostly FIND_NODEs of lookups.
         check_per_contact_per_s: PINGs that a server sends to a contact of its table.
-        introductions_per_call: introductions passed on for one call.
+        introductions_per_call: introductions passed on for one call, with the knocks
+            at their own doors that users made meanwhile: up to a third of them.
     """
 
     ping: Cost

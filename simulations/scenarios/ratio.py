@@ -42,6 +42,11 @@ _STEPS: Final = (1, 3)
 _FITTED_SERVERS: Final = 40
 """Below twice k servers a lookup asks all there are: that is growth of another kind."""
 _EXPONENT: Final = 0.1
+_EXPONENT_BUSIEST: Final = 0.2
+"""An extreme: it grows with the logarithm of the servers, by a tenth at a thousand, and
+is seen but once in each size."""
+_JUDGED_SIZES: Final = 5
+"""With fewer the busiest server's growth is one extreme beside another: chance."""
 _REAL_USERS: Final = 1000
 _CAP: Final = IntroducerConfig().max_registrations
 _INTRODUCTION_BYTES: Final = 4000.0
@@ -74,7 +79,8 @@ class SizeFigures(msgspec.Struct, frozen=True, kw_only=True):
 class RatioFigures(Figures, frozen=True, kw_only=True):
     """``sizes`` as they grow, the costs that were measured, and the fits.
 
-    ``growth_*``: over the sizes with 40 servers and more; none with fewer than three.
+    ``growth_*``: over the sizes with 40 servers and more; none with fewer than three,
+    and no part of the bar with fewer than five.
     """
 
     sizes: tuple[SizeFigures, ...]
@@ -191,8 +197,9 @@ def _judge(sizes: list[SizeFigures], costs: Costs) -> RatioFigures:
     server = growth(users, [one.server_bytes_per_s for one in fitted])
     busiest = growth(users, [one.server_bytes_per_s_max for one in fitted])
     call = growth(users, [one.call_bytes for one in fitted])
-    is_slow = all(
-        one is None or one.exponent_late <= _EXPONENT for one in (server, busiest, call)
+    limits = ((server, _EXPONENT), (call, _EXPONENT), (busiest, _EXPONENT_BUSIEST))
+    is_slow = len(fitted) < _JUDGED_SIZES or all(
+        one is None or one.exponent_late <= most for one, most in limits
     )
     is_cheap = (
         costs.introduction_bytes <= _INTRODUCTION_BYTES
