@@ -22,6 +22,7 @@ from typing import Annotated, ClassVar, Final
 import msgspec
 import numpy as np
 
+from opnode.core.errors import ConfigError
 from opnode.protocols.introductions.introducer import IntroducerConfig
 from simulations.people.costs import INTRODUCTION_CPU_MS, Costs, measure_costs
 from simulations.people.demand import Demand, demand, sample_lookups
@@ -48,6 +49,7 @@ is seen but once in each size."""
 _JUDGED_SIZES: Final = 5
 """With fewer the busiest server's growth is one extreme beside another: chance."""
 _REAL_USERS: Final = 1000
+_EVENT_USERS: Final = 1_000_000
 _CAP: Final = IntroducerConfig().max_registrations
 _INTRODUCTION_BYTES: Final = 4000.0
 _INTRODUCTION_CPU_MS: Final = 2.0
@@ -126,6 +128,14 @@ class RatioScenario(Scenario[RatioFigures], frozen=True, kw_only=True):
         parameter("How long the load is looked at", unit="s", low=60, high=86_400),
     ] = 300.0
     cap: Annotated[int, parameter("Registrations that a server takes", low=1)] = _CAP
+
+    def check(self) -> None:
+        """See `Scenario.check`."""
+        most = {Backend.REAL: _REAL_USERS, Backend.EVENT: _EVENT_USERS}
+        limit = most.get(self.backend, self.users)
+        if self.users > limit:
+            found = f"{self.users} with --backend {self.backend}"
+            raise ConfigError("--users", found, f"at most {limit}")
 
     def perform(self, run: Run) -> Measured[RatioFigures]:
         """See `Scenario.perform`."""

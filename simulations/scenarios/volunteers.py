@@ -83,7 +83,9 @@ class VolunteersScenario(Scenario[VolunteersFigures], frozen=True, kw_only=True)
     ] = 6.0
     leaves: Annotated[
         float,
-        parameter("Leave after a step in which they served more", unit="share", high=1),
+        parameter(
+            "Leave after a step in which they served more", unit="share", low=0, high=1
+        ),
     ] = 0.5
     returns_per_day: Annotated[
         float,

@@ -2,6 +2,8 @@
 
 import pytest
 
+from opnode.core.errors import ConfigError
+from simulations.parameters import build
 from simulations.runs import run
 from simulations.scenarios.ratio import RatioScenario
 
@@ -12,3 +14,8 @@ def test_growth_is_logarithmic_and_repeats(checked):
     outcome = checked(scenario)
     assert outcome.figures.growth_server.exponent_late < 0.1
     assert outcome.digest == run(scenario).digest
+
+
+def test_more_real_users_than_a_machine_bears_are_refused():
+    with pytest.raises(ConfigError, match="--users"):
+        build(RatioScenario, {"backend": "real", "users": 100_000})
