@@ -1,7 +1,7 @@
 """Offers and answers on their way: each in one datagram, or in two when it is long.
 
-Owns the waiting for the other part and the fetching of an answer's second one. Refuses
-to know what the messages say and how datagrams travel.
+Owns the waiting for the other part, the turns of copies that come at once, and the
+fetching of an answer's second part. Refuses to know what the messages say and how datagrams travel.
 """
 
 from collections.abc import Awaitable, Callable
@@ -88,15 +88,26 @@ class Parcels:
         except RemoteProtocolError as error:
             raise IntroductionRefused(RefusalCode.MALFORMED, str(error)) from None
         if part.count == 1:
-            sealed = await answer(part.chunk)
+            sealed = await self._answer_in_turn(part.chunk, answer)
         else:
             sealed = await self._answer_both(part, answer)
         answers = split(sealed)
         return answers[min(part.wanted, len(answers) - 1)]
 
+    async def _answer_in_turn(self, offer: bytes, answer: Answer) -> bytes:
+        """Answer an offer that several introducers may bring at the same moment.
+
+        Each of them gets the answer: one alone may lose it, or be dead by then.
+        """
+        waiting = self._enter(offer)
+        try:
+            async with waiting.turn:
+                return await answer(offer)
+        finally:
+            self._leave(offer, waiting)
+
     async def _answer_both(self, part: Part, answer: Answer) -> bytes:
-        waiting = self._wholes.setdefault(part.tag, _Whole())
-        waiting.users += 1
+        waiting = self._enter(part.tag)
         try:
             whole = self._parts.add(part)
             if whole is not None:
@@ -110,14 +121,24 @@ class Parcels:
             async with waiting.turn:
                 return await answer(waiting.offer)
         finally:
-            waiting.users -= 1
-            if not waiting.users:
-                self._wholes.pop(part.tag, None)
+            if self._leave(part.tag, waiting):
                 self._parts.forget(part.tag)
+
+    def _enter(self, name: bytes) -> "_Whole":
+        waiting = self._wholes.setdefault(name, _Whole())
+        waiting.users += 1
+        return waiting
+
+    def _leave(self, name: bytes, waiting: "_Whole") -> bool:
+        """Whether that was the last who waits."""
+        waiting.users -= 1
+        if not waiting.users:
+            del self._wholes[name]
+        return not waiting.users
 
 
 class _Whole:
-    """An offer that comes in two parts, while somebody waits for it."""
+    """An offer that comes in parts or copies, while somebody waits for its answer."""
 
     def __init__(self) -> None:
         self.users = 0

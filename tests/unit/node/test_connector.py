@@ -51,6 +51,16 @@ async def test_one_dead_introducer_of_two_costs_nothing(autojump_clock):
         assert trio.current_time() - started_at < 0.5
 
 
+async def test_an_offer_that_two_introducers_bring_at_once_is_answered_to_both(
+    autojump_clock,
+):
+    async with open_overlay(seeds=3, link=Link(latency_s=(0.02, 0.02))) as overlay:
+        alice, bob = await overlay.user(), await overlay.user()
+        await alice.connect(bob.peer_id)
+        introductions = bob.statistics().introductions
+        assert (introductions.answered, introductions.refused) == (2, 0)
+
+
 async def test_an_introducer_that_makes_up_an_answer_only_wastes_its_own_turn(
     autojump_clock,
 ):

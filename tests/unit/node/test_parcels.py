@@ -59,6 +59,31 @@ async def test_the_two_halves_of_an_offer_are_answered_one_after_the_other(
     await exchange(LONG, target.carry)
 
 
+@pytest.mark.parametrize("offer", [SHORT, LONG])
+async def test_copies_that_come_at_once_are_all_answered_one_after_the_other(
+    autojump_clock, offer
+):
+    target = Target(SHORT)
+    running, answers = [], []
+
+    async def answer(offer):
+        assert not running
+        running.append(offer)
+        await trio.sleep(0.1)
+        running.clear()
+        return SHORT
+
+    async def bring():
+        answers.append(await exchange(offer, target.carry))
+
+    target.answer = answer
+    async with trio.open_nursery() as nursery:
+        for _ in range(2):
+            nursery.start_soon(bring)
+    assert answers == [SHORT, SHORT]
+    assert not target.parcels._wholes
+
+
 async def test_half_an_offer_is_refused_after_a_while(autojump_clock):
     started_at = trio.current_time()
     with pytest.raises(IntroductionRefused) as caught:
