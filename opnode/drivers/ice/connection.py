@@ -182,12 +182,16 @@ class _Protocol(StunProtocol):
         transaction = Transaction(request, integrity_key, self._context)
         self._context.transactions[transaction.transaction_id] = transaction
         try:
-            for _ in range(retransmissions + 1):
-                if not self._may_send_to(addr):
+            for repetition in range(retransmissions + 1):
+                if not self._connection.may_send_to(addr):
                     raise stun.TransactionTimeout
+                sent_at = trio.current_time()
                 self.send_stun(request, addr)
                 answer = await transaction.answer.wait(wait_s)
                 if answer is not None:
+                    if not repetition:
+                        # RFC 6298 §3: later, nobody knows which copy is answered.
+                        self._connection.measured(addr, trio.current_time() - sent_at)
                     break
                 wait_s = min(2 * wait_s, config.max_check_rto_s)
             else:
@@ -198,11 +202,11 @@ class _Protocol(StunProtocol):
             raise stun.TransactionFailed(answer[0])
         return answer
 
-    def _may_send_to(self, addr: tuple[str, int]) -> bool:
-        """Whether more than an offer's word says that the peer is there."""
+    @property
+    def _connection(self) -> "IceConnection":
         connection = self.receiver
         assert isinstance(connection, IceConnection)
-        return connection.may_send_to(addr)
+        return connection
 
 
 class IceConnection(Connection):
@@ -234,6 +238,10 @@ class IceConnection(Connection):
         self._tried: set[tuple[str, int]] = set()
         # Where else the peer may be: it answered a check, or one was under way.
         self.alternatives: tuple[Endpoint, ...] = ()
+        # Of the nominated pair, in seconds; None where its check was repeated.
+        self.round_trip_s: float | None = None
+        # As many as addresses are checked.
+        self._round_trips: dict[tuple[str, int], float] = {}
         self._context = context
         self._ended_checks: tuple[CheckView, ...] = ()
         self._role_conflicts = 0
@@ -334,6 +342,7 @@ class IceConnection(Connection):
             for pair, state in states
             if state is wanted and pair.remote_addr != nominated.remote_addr
         )
+        self.round_trip_s = self._round_trips.get(nominated.remote_addr)
         self._query_consent_task = start_island_task(self.query_consent())
         host, port = nominated.remote_addr
         return Endpoint(host, port)
@@ -382,6 +391,10 @@ class IceConnection(Connection):
         is_first = addr not in self._tried
         self._tried.add(addr)
         return is_first
+
+    def measured(self, addr: tuple[str, int], round_trip_s: float) -> None:
+        """The answer to a request that went there once came after so long."""
+        self._round_trips[addr] = round_trip_s
 
     # aioice calls the following ones; the names are its own.
 

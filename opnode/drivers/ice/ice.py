@@ -335,6 +335,14 @@ class IceSession:
         """Where else the peer may be, best first: no check there has failed."""
         return self._connection.alternatives
 
+    @property
+    def round_trip_s(self) -> float | None:
+        """Of the nominated pair; None where its check was repeated: an answer does not
+        tell to which copy, and a guess that is too long by seconds delays for as long
+        whatever is lost first.
+        """
+        return self._connection.round_trip_s
+
     async def _wait_stirred(self, trickled_at: float) -> None:
         """Wait for the end of the checks, new addresses, or the end of those."""
         connection = self._connection

@@ -288,7 +288,7 @@ class DirectWay:
         """Check pairs until one is nominated; the first packet leaves at once."""
         await current.remote_known.wait()
         assert current.remote is not None
-        session, started_at = current.session, trio.current_time()
+        session = current.session
         try:
             endpoint = await session.connect(
                 current.remote, self._check_rto_s, trickle_s=self._config.trickle_s
@@ -298,10 +298,8 @@ class DirectWay:
             return False
         finally:
             current.is_over = True
-        # The check that succeeded took one round trip, or more where it was repeated.
-        check_s = trio.current_time() - started_at
         current.nominated = Path(PathKind.DIRECT, endpoint)
-        self._links.add_path(current.nominated, check_s, True)
+        self._links.add_path(current.nominated, session.round_trip_s, True)
         for other in session.alternatives[:_MAX_WARM_PATHS]:
             self._links.add_path(Path(PathKind.DIRECT, other), None, False)
         self._retry_s = self._config.first_retry_s

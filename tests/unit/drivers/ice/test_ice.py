@@ -147,6 +147,25 @@ async def test_both_sides_find_each_other_in_one_round_trip(
     await other.close()
 
 
+async def test_the_round_trip_of_the_pair_is_told_unless_its_check_was_repeated(
+    autojump_clock: Clock, world: World
+):
+    one, other = world.sessions()
+    assert one.round_trip_s is None
+    await connect_both(one, other, rto_s=0.2)
+    assert one.round_trip_s == pytest.approx(0.1)
+    assert other.round_trip_s == pytest.approx(0.1)
+    world.network.partition([CALLER.host], [CALLEE.host])
+    late, peer = world.sessions()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(connect_both, late, peer, 0.2)
+        await trio.sleep(3)
+        world.network.heal()
+    assert late.round_trip_s is None
+    for session in (one, other, late, peer):
+        await session.close()
+
+
 async def test_checks_that_come_before_the_peers_half_is_known_are_kept(
     autojump_clock: Clock, world: World
 ):

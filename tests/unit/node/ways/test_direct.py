@@ -4,6 +4,7 @@ import trio
 from opnode.drivers.connection_paths import PathKind
 from opnode.node.ways.direct import Cause
 from opnode.testing.overlay import open_overlay
+from opnode.testing.virtual_network import Link
 from tests.unit.node.moves import Flow, two_behind
 from tests.unit.node.wires import wired
 
@@ -34,6 +35,28 @@ async def test_a_flow_goes_on_within_three_seconds_of_a_move(
         assert flow.sent.startswith(flow.received)
         assert len(flow.received) > 4 * 15 / 0.02 * 0.8
         nursery.cancel_scope.cancel()
+
+
+async def test_checks_that_took_long_do_not_delay_what_is_lost_first(autojump_clock):
+    """A path that took three seconds to find has no round trip of three seconds."""
+    async with open_overlay(link=Link(latency_s=(0.02, 0.02))) as overlay:
+        alice, bob = await overlay.user(), await overlay.user()
+        between = [[user.endpoint.host] for user in (alice, bob)]
+        overlay.network.partition(*between)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(heal_later, overlay)
+            connection = await alice.connect(bob.peer_id)
+        assert trio.current_time() > 3
+        overlay.network.partition(*between)
+        with trio.fail_after(2):
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(heal_later, overlay, 0.1)
+                await connection.ping()
+
+
+async def heal_later(overlay, after_s=3.0):
+    await trio.sleep(after_s)
+    overlay.network.heal()
 
 
 def forget_observed(node):
