@@ -414,6 +414,19 @@ def test_r_16_without_an_answer_the_oldest_bytes_leave_again_with_a_ping():
         assert longer == pytest.approx(2 * shorter)
 
 
+def test_r_16_two_packets_leave_although_one_would_hold_it_all():
+    far = settled(idle_timeout_s=90)
+    far.connection.ping(far.now)
+    assert len(far.sent()) == 1
+    for _ in range(3):
+        deadline = far.connection.next_deadline()
+        assert deadline is not None
+        far.now = deadline
+        far.connection.handle_deadline(far.now)
+        assert len(far.sent()) == 2
+        assert far.sent() == []
+
+
 def test_r_16_the_timeout_doubles_up_to_three_seconds():
     far = settled(idle_timeout_s=90)
     far.connection.ping(far.now)

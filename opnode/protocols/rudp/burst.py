@@ -153,6 +153,9 @@ class BurstBuilder:
             rate.is_limited = False
             recovery.delivery.on_app_limited(recovery.bytes_in_flight)
         if burst:
+            if self.probes and not self.has_work:
+                # What is asked again fitted one packet, and one is lost too easily.
+                self._controls.add_probe()
             sent = recovery.bytes_in_flight - in_flight
             rate.on_sent(sent, packets=packets, now=now)
         return burst
