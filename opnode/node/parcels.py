@@ -1,7 +1,8 @@
 """Offers and answers on their way: each in one datagram, or in two when it is long.
 
 Owns the waiting for the other part, the turns of copies that come at once, and the
-fetching of an answer's second part. Refuses to know what the messages say and how datagrams travel.
+fetching of an answer's second part. Refuses to know what the messages say and how
+datagrams travel.
 """
 
 from collections.abc import Awaitable, Callable

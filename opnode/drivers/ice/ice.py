@@ -337,9 +337,10 @@ class IceSession:
 
     @property
     def round_trip_s(self) -> float | None:
-        """Of the nominated pair; None where its check was repeated: an answer does not
-        tell to which copy, and a guess that is too long by seconds delays for as long
-        whatever is lost first.
+        """Of the nominated pair, in seconds; None where its check was repeated.
+
+        An answer does not tell to which copy, and a guess that is too long by seconds
+        delays for as long whatever is lost first.
         """
         return self._connection.round_trip_s
 
