@@ -26,6 +26,8 @@ SMALL = {
     "nat-timers real": {"servers": 4, "users": 2, "hours": 0.1},
     "nat-table real": {"servers": 4, "users": 3, "calls": 3},
     "cascade real": {"servers": 4, "users": 3},
+    "cascade event": {"servers": 4, "users": 40},
+    "volunteers vector": {"users": 500, "days": 2.0},
     "hops vector": {"nodes": 500, "lookups": 50},
     "disjoint vector": {"nodes": 500, "lookups": 50},
     "hops event": {"nodes": 500, "lookups": 50},
