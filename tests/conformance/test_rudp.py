@@ -239,7 +239,7 @@ def test_r_09_a_packet_that_leaves_earlier_carries_the_acknowledgement():
     far.connection.send_datagram(b"answer", far.now)
     ((_, frames),) = far.sent()
     assert [type(frame) for frame in frames] == [AckFrame, DatagramFrame]
-    far.wait(1.0)
+    far.wait(0.006)
     assert far.frames(AckFrame) == []
 
 
@@ -400,6 +400,7 @@ def test_r_16_without_an_answer_the_oldest_bytes_leave_again_with_a_ping():
         far.now = deadline
         far.connection.handle_deadline(far.now)
         frames = [frame for _, frames in far.sent() for frame in frames]
+        assert isinstance(frames.pop(2), AckFrame)
         assert frames == [
             DataFrame(channel, 0, bytes(BASE_CHUNK_SIZE), fin=False),
             DataFrame(
@@ -425,6 +426,23 @@ def test_r_16_two_packets_leave_although_one_would_hold_it_all():
         far.connection.handle_deadline(far.now)
         assert len(far.sent()) == 2
         assert far.sent() == []
+
+
+def test_r_16_with_what_is_asked_again_goes_the_acknowledgement_that_may_be_lost():
+    far = settled()
+    far.feed(encode_ping(0))
+    assert [ack.ranges[0][1] for ack in far.frames(AckFrame)] == [far.next_number]
+    far.connection.ping(far.now)
+    assert far.frames(AckFrame) == []
+    deadline = far.connection.next_deadline()
+    assert deadline is not None
+    far.now = deadline
+    far.connection.handle_deadline(far.now)
+    again = far.sent()
+    assert [type(frames[0]) for _, frames in again] == [AckFrame, AckFrame]
+    for _, (ack, *_) in again:
+        assert isinstance(ack, AckFrame)
+        assert ack.ranges[0][1] == far.next_number
 
 
 def test_r_16_the_timeout_doubles_up_to_three_seconds():

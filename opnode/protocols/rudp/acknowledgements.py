@@ -15,7 +15,7 @@ _PACKETS_PER_ACK = 2
 # itself, after which the ranges that it told need not be told again.
 _RANGES_BEFORE_ASKING = 8
 # A peer that asks for more than this delays nobody but itself, but not for ever.
-_MAX_ASKED_DELAY_S = 0.1
+MAX_ASKED_DELAY_S = 0.1
 # RFC 3168 §5.
 _ECT1, _ECT0 = 1, 2
 _NO_ECN = EcnCounts(0, 0, 0)
@@ -85,7 +85,7 @@ class Acknowledgements:
         self._sequence = frame.sequence
         self._packets_per_ack = frame.packets
         self.minds_order = frame.packets <= _PACKETS_PER_ACK
-        self._max_delay_s = min(frame.max_delay_s, _MAX_ASKED_DELAY_S)
+        self._max_delay_s = min(frame.max_delay_s, MAX_ASKED_DELAY_S)
 
     def on_received(self, *, eliciting: int, at_once: bool, now: float) -> None:
         """Note a run whose numbers were added to ``received``.
@@ -113,6 +113,11 @@ class Acknowledgements:
     def is_pending(self) -> bool:
         """Whether the next packet should carry an acknowledgement."""
         return self._eliciting > 0
+
+    @property
+    def may_be_unheard(self) -> bool:
+        """Whether something arrived of which the peer is not known to have heard."""
+        return len(self.received) > 0
 
     @property
     def wants_confirmation(self) -> bool:

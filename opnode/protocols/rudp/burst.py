@@ -330,7 +330,10 @@ class BurstBuilder:
         has_more = self._controls or datagrams or self._channels.has_data
         if not (acks.is_due or (may_send and has_more)):
             return _MixedPacket(b"", space)
-        ack = acks.encode(now) if acks.is_pending else b""
+        # Where nothing comes back an acknowledgement of ours may be lost, too, and the
+        # peer asks again only after ever longer times.
+        repeats = self.probes > 0 and acks.may_be_unheard
+        ack = acks.encode(now) if acks.is_pending or repeats else b""
         needed = datagrams.first_size + DATAGRAM_HEADER_SIZE if datagrams else 0
         if needed > space - len(ack) and not acks.is_due:
             ack = b""

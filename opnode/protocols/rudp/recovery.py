@@ -9,6 +9,7 @@ from operator import attrgetter
 from typing import NamedTuple
 
 from opnode.core.ranges import RangeSet
+from opnode.protocols.rudp.acknowledgements import MAX_ASKED_DELAY_S
 from opnode.protocols.rudp.congestion.controller import LossSample, RateSample
 from opnode.protocols.rudp.delivery_rate import DeliverySampler
 from opnode.protocols.rudp.frames import AckFrame
@@ -155,7 +156,11 @@ class Recovery:
         if acked:
             self._pto_count = 0
             newest = acked[0]
-            if newest.stop == largest + 1 and newest.sent_at >= self._moved_at:
+            # An ACK that is held back for longer was repeated: it tells what arrived,
+            # but the time until it came is no round trip.
+            is_prompt = frame.delay_s <= MAX_ASKED_DELAY_S
+            is_sample = newest.stop == largest + 1 and is_prompt
+            if is_sample and newest.sent_at >= self._moved_at:
                 latest_rtt_s = now - newest.sent_at
                 self.rtt.add(latest_rtt_s, frame.delay_s)
                 if self._sampled_at is None:

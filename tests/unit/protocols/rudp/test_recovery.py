@@ -57,6 +57,19 @@ def test_packets_below_the_threshold_are_lost_by_time():
     assert recovery.packets_lost == 2
 
 
+def test_an_acknowledgement_that_was_repeated_later_measures_no_round_trip():
+    recovery = new_recovery()
+    send(recovery, 0, 2, now=1.0)
+    late = AckFrame(0.4, ((0, 1),), bytes(1))
+    result = recovery.on_ack(late, next_number=2, now=1.5)
+    assert len(result.acked) == 1
+    assert result.latest_rtt_s is None
+    assert recovery.rtt.latest is None
+    held = AckFrame(0.02, ((0, 2),), bytes(1))
+    result = recovery.on_ack(held, next_number=2, now=1.51)
+    assert result.latest_rtt_s == pytest.approx(0.51)
+
+
 def test_an_acknowledgement_of_nothing_known_changes_nothing():
     recovery = new_recovery()
     result = ack(recovery, (5, 9), now=1.0)
