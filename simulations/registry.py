@@ -12,34 +12,40 @@ from opnode.core.errors import ConfigError
 from simulations.scenario import Figures, Scenario
 
 SCENARIOS: Final = {
+    # Lookups and routing
     "lookup": "simulations.scenarios.lookup:LookupScenario",
-    "liars": "simulations.scenarios.liars:LiarsScenario",
-    "survival": "simulations.scenarios.survival:SurvivalScenario",
-    "sybil": "simulations.scenarios.sybil:SybilScenario",
-    "one-bad-node": "simulations.scenarios.one_bad_node:OneBadNodeScenario",
-    "flood": "simulations.scenarios.flood:FloodScenario",
-    "churn": "simulations.scenarios.churn:ChurnScenario",
-    "stale": "simulations.scenarios.stale:StaleScenario",
-    "clock-skew": "simulations.scenarios.clock_skew:ClockSkewScenario",
-    "flash-crowd": "simulations.scenarios.flash_crowd:FlashCrowdScenario",
-    "mass-failure": "simulations.scenarios.mass_failure.scenario:MassFailureScenario",
-    "partition": "simulations.scenarios.partition:PartitionScenario",
-    "nat-timers": "simulations.scenarios.nat_timers:NatTimersScenario",
-    "nat-table": "simulations.scenarios.nat_table:NatTableScenario",
-    "cascade": "simulations.scenarios.cascade:CascadeScenario",
-    "moving": "simulations.scenarios.moving:MovingScenario",
     "hops": "simulations.scenarios.hops.scenario:HopsScenario",
-    "disjoint": "simulations.scenarios.disjoint:DisjointScenario",
     "size": "simulations.scenarios.size:SizeScenario",
     "fill": "simulations.scenarios.fill:FillScenario",
-    "chord": "simulations.scenarios.chord.scenario:ChordScenario",
-    "eclipse": "simulations.scenarios.eclipse:EclipseScenario",
+    "stale": "simulations.scenarios.stale:StaleScenario",
+    "churn": "simulations.scenarios.churn:ChurnScenario",
+    # Records
+    "survival": "simulations.scenarios.survival:SurvivalScenario",
+    "mass-failure": "simulations.scenarios.mass_failure.scenario:MassFailureScenario",
+    "partition": "simulations.scenarios.partition:PartitionScenario",
+    "flash-crowd": "simulations.scenarios.flash_crowd:FlashCrowdScenario",
+    "clock-skew": "simulations.scenarios.clock_skew:ClockSkewScenario",
+    # Adversaries
+    "liars": "simulations.scenarios.liars:LiarsScenario",
+    "disjoint": "simulations.scenarios.disjoint:DisjointScenario",
+    "sybil": "simulations.scenarios.sybil:SybilScenario",
     "crowd": "simulations.scenarios.crowd:CrowdScenario",
+    "eclipse": "simulations.scenarios.eclipse:EclipseScenario",
+    "flood": "simulations.scenarios.flood:FloodScenario",
+    "one-bad-node": "simulations.scenarios.one_bad_node:OneBadNodeScenario",
+    # People and NATs
+    "nat-timers": "simulations.scenarios.nat_timers:NatTimersScenario",
+    "nat-table": "simulations.scenarios.nat_table:NatTableScenario",
     "nat-mix": "simulations.scenarios.nat_mix.scenario:NatMixScenario",
+    "moving": "simulations.scenarios.moving:MovingScenario",
     "ratio": "simulations.scenarios.ratio:RatioScenario",
-    "year": "simulations.scenarios.year:YearScenario",
     "volunteers": "simulations.scenarios.volunteers:VolunteersScenario",
+    "cascade": "simulations.scenarios.cascade:CascadeScenario",
+    "year": "simulations.scenarios.year:YearScenario",
+    # Rivals
+    "chord": "simulations.scenarios.chord.scenario:ChordScenario",
 }
+"""In the order of `list`: by subject, as in README.md."""
 
 
 def load(name: str) -> type[Scenario[Figures]]:

@@ -53,7 +53,7 @@ class SybilScenario(DhtScenario[SybilFigures], frozen=True, kw_only=True):
 
     name: ClassVar[str] = "sybil"
     question: ClassVar[str] = (
-        "Can ids ground next to a key hide what is published there?"
+        "Can ids chosen next to a key hide what is published there?"
     )
     expected: ClassVar[str] = (
         "No: records lie in a region sized by the density, not at the k nearest."
