@@ -15,6 +15,7 @@ import numpy as np
 
 from opnode.node.presence.publishing import PRESENCE_HOLDERS
 from simulations.backends.event.loop import EventLoop
+from simulations.model.ids import ID_BITS, nearest_places
 from simulations.people.costs import Costs
 from simulations.people.demand import REFRESH_S, delegated_lookups_per_s
 from simulations.people.keeping import (
@@ -24,7 +25,6 @@ from simulations.people.keeping import (
     presence_period_s,
 )
 from simulations.people.load_vector import Load, Town
-from simulations.people.nearest import ID_BITS, nearest_places
 from simulations.people.places import NOBODY, assign
 from simulations.people.routes import Routes
 

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from opnode.node.presence.introducers import INTRODUCERS, MAX_ASKED
-from simulations.people.nearest import Ids, Places, nearest_places
+from simulations.model.ids import Ids, Places, nearest_places
 
 NOBODY: Final = -1
 _NEAR: Final = 8

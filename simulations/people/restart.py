@@ -26,9 +26,9 @@ from opnode.node.presence.introducers import INTRODUCERS, MAX_ASKED
 from opnode.node.presence.publishing import PRESENCE_HOLDERS
 from opnode.protocols.introductions.introducer import IntroducerDesk
 from simulations.backends.event.loop import EventLoop
+from simulations.model.ids import draw_ids, nearest_places
 from simulations.people.crowd_rules import ROUND_TRIP_S, Rules, repeat_s, steady_s
 from simulations.people.keeping import INTERVAL_S
-from simulations.people.nearest import draw_ids, nearest_places
 from simulations.people.starts import REGISTER_UNITS, StartCosts
 
 RESTART_WITHIN_S: Final = 30.0

@@ -23,6 +23,7 @@ from typing import Final, NamedTuple
 from opnode.node.presence.introducers import INTRODUCERS
 from opnode.node.presence.publishing import LOOK_EVERY_S, PRESENCE_HOLDERS
 from simulations.backends.event.loop import EventLoop
+from simulations.model.ids import ID_BITS, nearest_to
 from simulations.model.sessions import Sessions
 from simulations.people.keeping import (
     TIMERS_S,
@@ -40,7 +41,6 @@ TRY_S: Final = 10.0
 
 _ROLL_S: Final = 60.0
 _FEW: Final = PRESENCE_HOLDERS // 2
-_ID_BITS: Final = 64
 _DAY_S: Final = 86_400.0
 
 
@@ -142,7 +142,7 @@ class Rolling:
     # --- servers ---
 
     def _arrive(self, stays_s: float) -> None:
-        server = self._rng.getrandbits(_ID_BITS)
+        server = self._rng.getrandbits(ID_BITS)
         bisect.insort(self._ids, server)
         self._ends[server] = self.loop.now + stays_s
         self._clients[server] = set()
@@ -181,24 +181,15 @@ class Rolling:
         return self._ends.get(server, -math.inf) > self.loop.now
 
     def _nearest(self, key: int, count: int) -> list[int]:
-        """The nearest by XOR: they share the most bits, so they are in a row."""
         ids = self._ids
-        low, high = 0, len(ids)
-        for bits in range(_ID_BITS - 1, -1, -1):
-            first = key >> bits << bits
-            begin = bisect.bisect_left(ids, first, low, high)
-            end = bisect.bisect_left(ids, first + (1 << bits), begin, high)
-            if end - begin < count:
-                break
-            low, high = begin, end
-        return sorted(ids[low:high], key=key.__xor__)[:count]
+        return [ids[place] for place in nearest_to(ids, key, count)]
 
     # --- users ---
 
     def _new_user(self, place: int) -> _User:
         rng, now = self._rng, self.loop.now
         user = _User(
-            key=rng.getrandbits(_ID_BITS),
+            key=rng.getrandbits(ID_BITS),
             ends_at=now + self._user_sessions.whole_s(rng),
             interval_s=self._intervals[place % len(self._intervals)],
         )

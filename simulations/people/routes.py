@@ -15,8 +15,8 @@ from typing import Final, NamedTuple
 
 from opnode.protocols.lookup.config import LookupConfig
 from opnode.protocols.routing.config import RoutingConfig
+from simulations.model.ids import ID_BITS
 
-ID_BITS: Final = 64
 _K: Final = LookupConfig().k
 _ALPHA: Final = LookupConfig().alpha
 _RELAXED_BITS: Final = RoutingConfig().relaxed_bits

@@ -20,8 +20,8 @@ import numpy.typing as npt
 from opnode.node.presence.introducers import INTRODUCERS
 from opnode.node.presence.publishing import PRESENCE_HOLDERS
 from opnode.protocols.introductions.introducer import IntroducerConfig
+from simulations.model.ids import draw_ids
 from simulations.people.demand import Demand
-from simulations.people.nearest import draw_ids
 from simulations.people.places import NOBODY, Assignment, assign
 
 Floats = npt.NDArray[np.float64]

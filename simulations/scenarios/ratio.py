@@ -24,13 +24,13 @@ import numpy as np
 
 from opnode.core.errors import ConfigError
 from opnode.protocols.introductions.introducer import IntroducerConfig
+from simulations.model.ids import draw_ids
 from simulations.people.costs import INTRODUCTION_CPU_MS, Costs, measure_costs
 from simulations.people.demand import Demand, demand, sample_lookups
 from simulations.people.growth import Growth, growth
 from simulations.people.load_event import LoadEvents
 from simulations.people.load_real import Plan, load_real
 from simulations.people.load_vector import Load, Town, load
-from simulations.people.nearest import draw_ids
 from simulations.run_context import Run
 from simulations.scenario import Backend, Figures, Measured, Scenario, parameter
 

@@ -21,8 +21,9 @@ from simulations.backends.event.lookups import (
 )
 from simulations.backends.event.loop import EventLoop
 from simulations.backends.event.network import Network
-from simulations.backends.event.population import ID_BITS, Nodes, Population
+from simulations.backends.event.population import Nodes, Population
 from simulations.backends.event.tables import Living, Tables, depths_for
+from simulations.model.ids import ID_BITS
 from simulations.model.round_trips import LogNormalRoundTrips
 from simulations.run_context import Run
 from simulations.scenario import Backend, Figures, Measured, Scenario, parameter

@@ -26,7 +26,8 @@ import numpy.typing as npt
 
 from opnode.drivers.dht.config import HoldingsConfig
 from simulations.backends.event.lives import Lives, Mask
-from simulations.backends.event.population import ID_BITS, Ids, Nodes
+from simulations.backends.event.population import Ids, Nodes
+from simulations.model.ids import nearest_places
 
 _SHIPPED: Final = HoldingsConfig()
 _SPAN_SHARE: Final = 1.6
@@ -248,22 +249,7 @@ class Copies:
 def _nearest(ids: Ids, keys: Ids, count: int) -> npt.NDArray[np.int32]:
     """The nodes nearest to each key, nearest first; int32, shape (keys, count)."""
     order = np.argsort(ids)
-    ordered = ids[order]
-    nearest = np.empty((len(keys), count), np.int32)
-    for row, key in enumerate(keys.tolist()):
-        # The ids that share so many bits with a key lie side by side.
-        bits = max(0, int(math.log2(len(ids) / count)) + 1)
-        while True:
-            low = key >> (ID_BITS - bits) << (ID_BITS - bits) if bits else 0
-            high = low + (1 << (ID_BITS - bits)) - 1
-            begin = int(np.searchsorted(ordered, np.uint64(low)))
-            end = int(np.searchsorted(ordered, np.uint64(high), side="right"))
-            if end - begin >= count:
-                break
-            bits -= 1
-        apart = ordered[begin:end] ^ np.uint64(key)
-        nearest[row] = order[begin:end][np.argsort(apart)[:count]]
-    return nearest
+    return order[nearest_places(ids[order], keys, count)].astype(np.int32)
 
 
 def _ranks(counted: Mask) -> npt.NDArray[np.int16]:

@@ -27,8 +27,8 @@ from opnode.protocols.lookup.lookup import Lookup, Query
 from opnode.protocols.lookup.region import Region
 from opnode.protocols.rpc.transactions import RoundTrip, TransactionConfig
 from simulations.backends.event.network import Network
-from simulations.backends.event.population import ID_BITS
 from simulations.backends.event.tables import Tables
+from simulations.model.ids import ID_BITS
 
 _WIDE_BITS: Final = 160
 _SHIFT: Final = _WIDE_BITS - ID_BITS

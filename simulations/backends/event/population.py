@@ -14,16 +14,16 @@ know what nodes know of each other. Whoever comes back is a new node here.
 
 import math
 from collections.abc import Sequence
-from typing import Final, Protocol
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 
+from simulations.model.ids import ID_BITS
+
 Ids = npt.NDArray[np.uint64]
 Nodes = npt.NDArray[np.int64]
 Seconds = npt.NDArray[np.float64]
-
-ID_BITS: Final = 64
 
 
 class SessionLaw(Protocol):

@@ -22,12 +22,12 @@ import numpy as np
 import numpy.typing as npt
 
 from simulations.backends.event.population import (
-    ID_BITS,
     Ids,
     Nodes,
     Population,
     Seconds,
 )
+from simulations.model.ids import ID_BITS
 
 Seats = npt.NDArray[np.int64]
 Mask = npt.NDArray[np.bool_]

@@ -9,8 +9,8 @@ from typing import Final
 import numpy as np
 
 from simulations.backends.vector.keyed import Places, Words
+from simulations.model.ids import ID_BITS
 
-ID_BITS: Final = 64
 _ALL: Final = np.uint64(2**64 - 1)
 _HALF: Final = np.uint64(32)
 _ONE: Final = np.uint64(1)

@@ -26,6 +26,7 @@ from opnode.protocols.binding_lifetime import BindingLifetime
 from opnode.protocols.nat.odds import NatType
 from opnode.protocols.routing.config import RoutingConfig
 from simulations.backends.event.loop import EventLoop
+from simulations.model.ids import nearest_to
 from simulations.scenarios.chord.bill import ANSWER_BYTES, PING_BYTES, Bill
 from simulations.scenarios.chord.users import RESTRICTED, Box, Life
 
@@ -389,23 +390,11 @@ class Introduced:
             member.box.pass_through(member.number, server.number, self._loop.now)
 
     def _nearest(self, key: int, count: int) -> list[Member]:
-        """The servers nearest to a key by XOR; all of them, if there are fewer.
-
-        Found from the longest run of the sorted ids that shares a prefix with the key
-        and holds enough.
-        """
-        total = len(self._servers)
-        if total <= count:
+        """The servers nearest to a key; all of them, in order, if there are no more."""
+        if len(self._servers) <= count:
             return list(self._servers)
-        bits = 64
-        low = high = 0
-        while high - low < count:
-            bits -= 1
-            start = key >> (64 - bits) << (64 - bits) if bits else 0
-            low = bisect.bisect_left(self._keys, start)
-            high = bisect.bisect_left(self._keys, start + (1 << 64 - bits))
-        near = sorted(self._servers[low:high], key=lambda s: s.key ^ key)
-        return near[:count]
+        places = nearest_to(self._keys, key, count)
+        return [self._servers[place] for place in places]
 
 
 def _buckets(servers: int) -> float:

@@ -24,9 +24,9 @@ from typing import Final
 
 from opnode.protocols.nat.odds import NatType
 from simulations.backends.event.loop import EventLoop
+from simulations.model.ids import ID_BITS
 from simulations.scenarios.chord.bill import ANSWER_BYTES, PACKET_BYTES, Bill
 from simulations.scenarios.chord.bindings import PATIENCE_S, Bindings, Peer
-from simulations.scenarios.chord.users import ID_BITS
 
 _SPACE: Final = 1 << ID_BITS
 _MASK: Final = _SPACE - 1

@@ -10,9 +10,8 @@ from dataclasses import dataclass
 from typing import Final
 
 from opnode.protocols.nat.odds import NatType
+from simulations.model.ids import ID_BITS
 from simulations.model.sessions import Sessions
-
-ID_BITS: Final = 64
 
 _KINDS: Final = ((NatType.PORT, 0.40), (NatType.FULL, 0.30), (NatType.RANDOM, 0.15))
 """What the firewalled are behind, as weights: the mix that the ancestors' users had."""

@@ -5,10 +5,10 @@ import random
 import numpy as np
 import pytest
 
+from simulations.model.ids import draw_ids
 from simulations.people.demand import demand, sample_lookups
 from simulations.people.load_event import LoadEvents
 from simulations.people.load_vector import Town, load
-from simulations.people.nearest import draw_ids
 from tests.unit.simulations.people.sample_costs import COSTS
 
 _CALLS_PER_S = 1 / 600

@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from simulations.people.nearest import draw_ids, nearest_places
+from simulations.model.ids import draw_ids, nearest_places
 from simulations.people.places import NOBODY, assign
 
 

@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
-from simulations.backends.event.population import ID_BITS, Population
+from simulations.backends.event.population import Population
 from simulations.backends.event.tables import EMPTY, Living, Tables, depths_for
+from simulations.model.ids import ID_BITS
 
 COUNT = 500
 

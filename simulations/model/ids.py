@@ -1,8 +1,11 @@
-"""The servers nearest to each of millions of keys, by XOR.
+"""Ids of 64 bits, as `event` and `vector` have them, and who is nearest to a key.
 
-Owns that search over sorted ids. Refuses to know what the servers are for.
+Owns that search over sorted ids: for one key, and for millions at once. Refuses to know
+what the nodes are for.
 """
 
+import bisect
+from collections.abc import Sequence
 from typing import Final
 
 import numpy as np
@@ -20,6 +23,22 @@ _CHUNK: Final = 100_000
 def draw_ids(generator: np.random.Generator, count: int) -> Ids:
     """Uniform ids as they come, maybe twice the same in 10^9 draws."""
     return generator.integers(0, _ONES, size=count, dtype=np.uint64, endpoint=True)
+
+
+def nearest_to(ids: Sequence[int], key: int, count: int) -> list[int]:
+    """Places in sorted ids of the nearest to one key, nearest first; at most ``count``.
+
+    They share the most bits with the key, so they are in a row.
+    """
+    low, high = 0, len(ids)
+    for bits in range(ID_BITS - 1, -1, -1):
+        first = key >> bits << bits
+        begin = bisect.bisect_left(ids, first, low, high)
+        end = bisect.bisect_left(ids, first + (1 << bits), begin, high)
+        if end - begin < count:
+            break
+        low, high = begin, end
+    return sorted(range(low, high), key=lambda place: ids[place] ^ key)[:count]
 
 
 def nearest_places(servers: Ids, keys: Ids, count: int) -> Places:
