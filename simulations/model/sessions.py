@@ -10,12 +10,11 @@ Owns the law. Refuses to know who leaves.
 import math
 import random
 from dataclasses import dataclass
-from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 
-HOUR_S: Final = 3600.0
+from simulations.model.durations import HOUR_S
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,8 +10,9 @@ from typing import Final, NamedTuple
 from opnode.node.presence.introducers import INTRODUCERS
 from opnode.node.presence.publishing import PRESENCE_HOLDERS
 from simulations.introductions import Calls, calls_of
+from simulations.model.durations import HOUR_S, NAT_TIMERS_S
 from simulations.people.crowd_rules import naive_rules, shipped_rules
-from simulations.people.keeping import TIMERS_S, interval_s, presence_period_s
+from simulations.people.keeping import interval_s, presence_period_s
 from simulations.people.restart import Crowd, Restart
 from simulations.people.starts import measure_starts
 from simulations.run_context import Run
@@ -21,7 +22,6 @@ _EVERY_S: Final = 5.0
 _CALLED: Final = 20
 """Users called in each round, for each server: all at once would be another flood."""
 _LOOKUP_QUERIES: Final = 22
-_HOUR_S: Final = 3600.0
 _BACK: Final = 0.99
 
 
@@ -107,9 +107,9 @@ def crash(plan: Plan, run: Run) -> Crashed:
 
 def normal_requests_per_s() -> float:
     """Of one user at all servers together, with one call an hour."""
-    kept = statistics.fmean(INTRODUCERS / interval_s(timer) for timer in TIMERS_S)
+    kept = statistics.fmean(INTRODUCERS / interval_s(timer) for timer in NAT_TIMERS_S)
     put = PRESENCE_HOLDERS / presence_period_s()
-    return kept + put + (_LOOKUP_QUERIES + INTRODUCERS) / _HOUR_S
+    return kept + put + (_LOOKUP_QUERIES + INTRODUCERS) / HOUR_S
 
 
 def _call_some(restart: Restart, plan: Plan, run: Run) -> Calls:

@@ -13,8 +13,9 @@ from typing import Final, NamedTuple
 from opnode.node.presence.introducers import INTRODUCERS
 from opnode.node.presence.publishing import PRESENCE_HOLDERS
 from opnode.protocols.lookup.config import LookupConfig
+from simulations.model.durations import NAT_TIMERS_S
 from simulations.people.costs import Costs
-from simulations.people.keeping import TIMERS_S, interval_s, keeping
+from simulations.people.keeping import interval_s, keeping
 from simulations.people.routes import Routes, draw_ids
 
 REFRESH_S: Final = 3600.0
@@ -104,7 +105,7 @@ def delegated_lookups_per_s(costs: Costs) -> float:
 
 
 def demand(
-    costs: Costs, lookups: Lookups, timers_s: Sequence[float] = TIMERS_S
+    costs: Costs, lookups: Lookups, timers_s: Sequence[float] = NAT_TIMERS_S
 ) -> Demand:
     """Add up; users are behind NATs with these timers, as many behind each."""
     kept = [keeping(interval_s(timer)) for timer in timers_s]

@@ -12,9 +12,6 @@ from opnode.node.config import NodeConfig
 from opnode.node.presence.presence import RENEW_AT
 from opnode.protocols.binding_lifetime import BindingLifetime
 
-TIMERS_S: Final = (30.0, 60.0, 180.0)
-"""Of NATs, a third of the users behind each (Hätönen et al., IMC 2010; REQ-5)."""
-
 _CONFIG: Final = NodeConfig()
 INTERVAL_S: Final = _CONFIG.nat_keepalive_s
 """The silence that a user begins with, before it has measured anything."""

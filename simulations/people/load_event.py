@@ -15,11 +15,11 @@ import numpy as np
 
 from opnode.node.presence.publishing import PRESENCE_HOLDERS
 from simulations.backends.event.loop import EventLoop
+from simulations.model.durations import NAT_TIMERS_S
 from simulations.model.ids import ID_BITS, nearest_places
 from simulations.people.costs import Costs
 from simulations.people.demand import REFRESH_S, delegated_lookups_per_s
 from simulations.people.keeping import (
-    TIMERS_S,
     interval_s,
     keeping,
     presence_period_s,
@@ -75,7 +75,7 @@ class LoadEvents:
         near = nearest_places(town.servers, town.users, holders)
         self._holders: list[list[int]] = near.tolist()
         self._turns = [rng.randrange(1 << 20) for _ in self._users]
-        self._habits = [_habit(timer) for timer in TIMERS_S]
+        self._habits = [_habit(timer) for timer in NAT_TIMERS_S]
         self._bytes = [0.0] * len(self._servers)
         self._user_bytes = 0.0
         self._introductions = 0

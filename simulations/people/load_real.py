@@ -18,8 +18,8 @@ from opnode.testing.overlay import Overlay, open_overlay
 from opnode.testing.seeded_secrets import seeded_secrets
 from opnode.testing.virtual_network import Link
 from simulations.introductions import call, take_calls
+from simulations.model.durations import NAT_TIMERS_S
 from simulations.people.costs import HEADER_BYTES
-from simulations.people.keeping import TIMERS_S
 from simulations.people.load_vector import Load
 from simulations.run_context import Run
 
@@ -83,7 +83,7 @@ async def _open(overlay: Overlay, count: int, run: Run) -> list[OverlayNode]:
     config = NodeConfig(bootstrap=tuple(overlay.entries[:3]))
     users = []
     for number in range(count):
-        timer_s = TIMERS_S[number % len(TIMERS_S)]
+        timer_s = NAT_TIMERS_S[number % len(NAT_TIMERS_S)]
         behind = dataclasses.replace(PRESETS["port"], timeout_s=timer_s)
         user = await overlay.start_user(behind, config)
         overlay.start_soon(take_calls, user)

@@ -23,10 +23,10 @@ from typing import Final, NamedTuple
 from opnode.node.presence.introducers import INTRODUCERS
 from opnode.node.presence.publishing import LOOK_EVERY_S, PRESENCE_HOLDERS
 from simulations.backends.event.loop import EventLoop
+from simulations.model.durations import DAY_S, NAT_TIMERS_S
 from simulations.model.ids import ID_BITS, nearest_to
 from simulations.model.sessions import Sessions
 from simulations.people.keeping import (
-    TIMERS_S,
     interval_s,
     presence_period_s,
 )
@@ -41,7 +41,6 @@ TRY_S: Final = 10.0
 
 _ROLL_S: Final = 60.0
 _FEW: Final = PRESENCE_HOLDERS // 2
-_DAY_S: Final = 86_400.0
 
 
 class Churn(NamedTuple):
@@ -110,7 +109,7 @@ class Rolling:
         self._ids: list[int] = []
         self._ends: dict[int, float] = {}
         self._clients: dict[int, set[_User]] = {}
-        self._intervals = [interval_s(timer) for timer in TIMERS_S]
+        self._intervals = [interval_s(timer) for timer in NAT_TIMERS_S]
         self._users: list[_User] = []
         self._tried = self._failed_first = self._failed_all = 0
         self._deaths = self._replaced = 0
@@ -236,7 +235,7 @@ class Rolling:
 
     def _rebind_later(self, user: _User) -> None:
         if self._churn.rebindings:
-            in_s = self._rng.expovariate(self._churn.rebindings / _DAY_S)
+            in_s = self._rng.expovariate(self._churn.rebindings / DAY_S)
             if self.loop.now + in_s < user.ends_at:
                 self.loop.call_in(in_s, self._rebind, user.key >> 1, user)
 

@@ -24,10 +24,10 @@ import numpy as np
 import numpy.typing as npt
 
 from opnode.protocols.rudp.config import RudpConfig
+from simulations.model.durations import DAY_S
 
 Floats = npt.NDArray[np.float64]
 
-DAY_S: Final = 86_400.0
 NOTICED_S: Final = (0.2, 1.1)
 UNNOTICED_S: Final = (3.8, 6.9)
 RELAY_S: Final = (2.0, 2.8)

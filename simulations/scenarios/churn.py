@@ -19,7 +19,8 @@ from opnode.testing.dht_nodes import DhtNetwork, DhtNode
 from opnode.testing.virtual_network import Link
 from simulations.backends.event.upkeep import Prefer
 from simulations.backends.real import LATENCY_S, DhtScenario
-from simulations.model.sessions import HOUR_S, Sessions
+from simulations.model.durations import HOUR_S
+from simulations.model.sessions import Sessions
 from simulations.reads import Publication, Reads, draft, publish, read_first, read_many
 from simulations.run_context import Run
 from simulations.scenario import Backend, Measured, parameter

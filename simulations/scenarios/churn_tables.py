@@ -15,7 +15,8 @@ from simulations.backends.event.loop import EventLoop
 from simulations.backends.event.population import Population
 from simulations.backends.event.tables import Tables, depths_for
 from simulations.backends.event.upkeep import Prefer, StaleShares, Upkeep, UpkeepConfig
-from simulations.model.sessions import HOUR_S, Sessions
+from simulations.model.durations import HOUR_S
+from simulations.model.sessions import Sessions
 from simulations.model.traces import read_sessions
 from simulations.run_context import Run
 from simulations.scenario import Figures, Measured

@@ -20,11 +20,10 @@ from opnode.testing.nat_behaviour import PRESETS
 from opnode.testing.overlay import Overlay
 from simulations.backends.real import OverlayScenario
 from simulations.introductions import Calls, call, calls_of, take_calls
+from simulations.model.durations import HOUR_S, NAT_TIMERS_S
 from simulations.run_context import Run
 from simulations.scenario import Figures, parameter
 
-TIMERS_S: Final = (30.0, 60.0, 180.0)
-_HOUR_S: Final = 3600.0
 _APART_S: Final = (240.0, 480.0)
 """Between two calls to one user: longer than the slowest timer."""
 _AGAIN_S: Final = 1.0
@@ -103,13 +102,13 @@ class NatTimersScenario(OverlayScenario[NatTimersFigures], frozen=True, kw_only=
     async def measure(self, overlay: Overlay, run: Run) -> NatTimersFigures:
         """Open the users, let the hours pass, count."""
         groups: list[_Group] = []
-        for timer_s in TIMERS_S:
-            run.progress(len(groups), len(TIMERS_S), "groups of users")
+        for timer_s in NAT_TIMERS_S:
+            run.progress(len(groups), len(NAT_TIMERS_S), "groups of users")
             group = _Group(overlay, self.kind, timer_s)
             await group.open(self.users)
             groups.append(group)
         await trio.sleep(_WARM_UP_S)
-        ends_at = trio.current_time() + self.hours * _HOUR_S
+        ends_at = trio.current_time() + self.hours * HOUR_S
         before = [_traffic(server) for server in overlay.seeds]
         async with trio.open_nursery() as watches:
             for group in groups:
@@ -118,7 +117,7 @@ class NatTimersScenario(OverlayScenario[NatTimersFigures], frozen=True, kw_only=
         period_s = NodeConfig().nat_keepalive_s
         held = [s.statistics().introductions.registered for s in overlay.seeds]
         rates = [
-            (_traffic(server)[1] - bytes_before) / (self.hours * _HOUR_S)
+            (_traffic(server)[1] - bytes_before) / (self.hours * HOUR_S)
             for server, (_, bytes_before) in zip(overlay.seeds, before, strict=True)
         ]
         allowed = _SERVER_BYTES_PER_S * max(1.0, max(held) / _SERVER_USERS)

@@ -24,6 +24,7 @@ import numpy as np
 
 from opnode.core.errors import ConfigError
 from opnode.protocols.introductions.introducer import IntroducerConfig
+from simulations.model.durations import HOUR_S
 from simulations.model.ids import draw_ids
 from simulations.people.costs import INTRODUCTION_CPU_MS, Costs, measure_costs
 from simulations.people.demand import Demand, demand, sample_lookups
@@ -53,7 +54,6 @@ _EVENT_USERS: Final = 1_000_000
 _CAP: Final = IntroducerConfig().max_registrations
 _INTRODUCTION_BYTES: Final = 4000.0
 _INTRODUCTION_CPU_MS: Final = 2.0
-_HOUR_S: Final = 3600.0
 
 
 class SizeFigures(msgspec.Struct, frozen=True, kw_only=True):
@@ -161,7 +161,7 @@ class RatioScenario(Scenario[RatioFigures], frozen=True, kw_only=True):
 
     def _size(self, users: int, costs: Costs, run: Run) -> tuple[SizeFigures, int]:
         servers = max(LEAST_SERVERS, users // self.ratio)
-        calls_per_s = self.calls_per_hour / _HOUR_S
+        calls_per_s = self.calls_per_hour / HOUR_S
         lookups = sample_lookups(servers, run.rng)
         needed = demand(costs, lookups)
         if self.backend is Backend.REAL:

@@ -14,7 +14,8 @@ import numpy as np
 from simulations.backends.event.copies import CarePolicy, Copies, Look
 from simulations.backends.event.lives import Lives
 from simulations.backends.event.loop import EventLoop
-from simulations.model.sessions import HOUR_S, Sessions
+from simulations.model.durations import HOUR_S
+from simulations.model.sessions import Sessions
 from simulations.run_context import Run
 from simulations.scenario import Backend, Figures, Measured, Scenario, parameter
 

@@ -17,6 +17,7 @@ told in `simulations.people.selfish`.
 from typing import Annotated, ClassVar, Final
 
 from opnode.core.errors import ConfigError
+from simulations.model.durations import HOUR_S
 from simulations.people.costs import measure_costs
 from simulations.people.demand import demand, sample_lookups
 from simulations.people.selfish import Limits, Step, Village, Volunteers
@@ -25,7 +26,6 @@ from simulations.scenario import Backend, Figures, Measured, Scenario, parameter
 
 _STAY: Final = 0.8
 _SUCCESS: Final = 0.999
-_HOUR_S: Final = 3600.0
 _DAY_H: Final = 24.0
 _MAX_STEPS: Final = 10_000
 
@@ -115,7 +115,7 @@ class VolunteersScenario(Scenario[VolunteersFigures], frozen=True, kw_only=True)
             accepts_median=self.accepts,
             leaves=self.leaves,
             returns=self.returns_per_day * self.step_h / _DAY_H,
-            calls_per_s=self.calls_per_hour / _HOUR_S,
+            calls_per_s=self.calls_per_hour / HOUR_S,
             step_h=self.step_h,
         )
         volunteers = Volunteers(village, needed, self.limits, run.generator)
@@ -128,7 +128,7 @@ class VolunteersScenario(Scenario[VolunteersFigures], frozen=True, kw_only=True)
             run.row("steps", day=at, **step._asdict())
             run.fold(repr(step).encode())
             run.progress(at, self.days, "days")
-        seconds = self.days * _DAY_H * _HOUR_S
+        seconds = self.days * _DAY_H * HOUR_S
         return Measured(self._judged(steps), count * self.users, seconds)
 
     def _judged(self, steps: list[Step]) -> VolunteersFigures:

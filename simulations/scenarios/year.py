@@ -20,10 +20,10 @@ from typing import Annotated, ClassVar, Final
 import numpy as np
 
 from opnode.core.errors import ConfigError
+from simulations.model.durations import DAY_S, HOUR_S
 from simulations.people.limits import Share, share_of
 from simulations.people.rolling import TRIES, TRY_S, Called, Churn, Rolling
 from simulations.people.standing import (
-    DAY_S,
     Standing,
     Weather,
     stand,
@@ -33,7 +33,6 @@ from simulations.scenario import Backend, Figures, Measured, Scenario, parameter
 
 _FIRST_TRY: Final = 0.999
 _THREE_TRIES: Final = 0.99999
-_HOUR_S: Final = 3600.0
 _SLICES: Final = 50
 
 
@@ -159,7 +158,7 @@ class YearScenario(Scenario[YearFigures], frozen=True, kw_only=True):
             moves=self.moves_per_day,
             rebindings=self.rebindings_per_day,
             relayed=self.relayed,
-            relay_deaths=DAY_S / _HOUR_S / self.server_median_h,
+            relay_deaths=DAY_S / HOUR_S / self.server_median_h,
             lost_introducers=first.failure_limit,
         )
         return stand(self.connections, self.probes, weather, run.generator)
@@ -168,9 +167,9 @@ class YearScenario(Scenario[YearFigures], frozen=True, kw_only=True):
         return Churn(
             servers=self.servers,
             users=self.users,
-            server_median_s=self.server_median_h * _HOUR_S,
+            server_median_s=self.server_median_h * HOUR_S,
             user_median_s=self.user_median_min * 60.0,
-            roll_every_s=self.roll_every_h * _HOUR_S,
+            roll_every_s=self.roll_every_h * HOUR_S,
             roll_share=self.roll_share,
             rebindings=self.rebindings_per_day,
         )

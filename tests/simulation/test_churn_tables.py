@@ -8,7 +8,8 @@ import pytest
 from opnode.core.errors import ConfigError
 from simulations.backends.event.population import Population
 from simulations.backends.event.upkeep import Prefer
-from simulations.model.sessions import HOUR_S, Sessions
+from simulations.model.durations import HOUR_S
+from simulations.model.sessions import Sessions
 from simulations.parameters import build
 from simulations.runs import run
 from simulations.scenario import Backend

@@ -28,7 +28,7 @@ from simulations.backends.event.checks import MEAN_PACE, CheckLaw
 from simulations.backends.event.loop import EventLoop
 from simulations.backends.event.population import Nodes, Population, Seconds
 from simulations.backends.event.tables import EMPTY, Living, Seats, Tables
-from simulations.model.sessions import HOUR_S
+from simulations.model.durations import HOUR_S
 
 _NEIGHBOURS: Final = 24
 """On each side: whoever has room for a newcomer near itself is among them, as buckets

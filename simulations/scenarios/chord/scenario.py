@@ -12,7 +12,8 @@ from collections.abc import Sequence
 from typing import Annotated, ClassVar, Final
 
 from opnode.core.errors import ConfigError
-from simulations.model.sessions import HOUR_S, Sessions
+from simulations.model.durations import HOUR_S
+from simulations.model.sessions import Sessions
 from simulations.run_context import Run
 from simulations.scenario import Backend, Figures, Measured, Scenario, parameter
 from simulations.scenarios.chord.bindings import Reach

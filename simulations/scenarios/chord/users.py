@@ -10,15 +10,12 @@ from dataclasses import dataclass
 from typing import Final
 
 from opnode.protocols.nat.odds import NatType
+from simulations.model.durations import NAT_TIMERS_S
 from simulations.model.ids import ID_BITS
 from simulations.model.sessions import Sessions
 
 _KINDS: Final = ((NatType.PORT, 0.40), (NatType.FULL, 0.30), (NatType.RANDOM, 0.15))
 """What the firewalled are behind, as weights: the mix that the ancestors' users had."""
-
-TIMERS_S: Final = (30.0, 60.0, 180.0)
-"""How long a NAT remembers a binding, a third of the homes each: RFC 4787 asks for
-120 s, the strictest of 34 home gateways took 30 s (Hätönen et al., 2010)."""
 
 RESTRICTED: Final = frozenset({NatType.PORT, NatType.RANDOM})
 """Who lets in only whom they wrote to."""
@@ -161,7 +158,7 @@ def populate(census: Census, rng: random.Random) -> Population:
         *([NatType.OPEN] * (count - closed)),
     ]
     rng.shuffle(nats)
-    homes = tuple((nat, rng.choice(TIMERS_S)) for nat in nats)
+    homes = tuple((nat, rng.choice(NAT_TIMERS_S)) for nat in nats)
     drawn: list[tuple[float, float, int, int]] = []
     for user in range(census.users):
         since_s = 0.0

@@ -23,8 +23,9 @@ from simulations.backends.event.network import Network
 from simulations.backends.event.population import Nodes, Population
 from simulations.backends.event.tables import EMPTY, Tables, depths_for
 from simulations.backends.event.upkeep import Upkeep, UpkeepConfig
+from simulations.model.durations import HOUR_S
 from simulations.model.round_trips import UniformRoundTrips
-from simulations.model.sessions import HOUR_S, Sessions
+from simulations.model.sessions import Sessions
 from simulations.reads import Judged, Reads, summary
 from simulations.run_context import Run
 from simulations.scenario import Measured

@@ -5,7 +5,8 @@ import random
 import numpy as np
 import pytest
 
-from simulations.model.sessions import HOUR_S, Sessions
+from simulations.model.durations import HOUR_S
+from simulations.model.sessions import Sessions
 
 LAW = Sessions()
 

@@ -5,7 +5,8 @@ import statistics
 
 import pytest
 
-from simulations.people.keeping import TIMERS_S, interval_s
+from simulations.model.durations import NAT_TIMERS_S
+from simulations.people.keeping import interval_s
 from simulations.people.rolling import REPAIR_S, Churn, Rolling
 
 _CALM = Churn(
@@ -35,7 +36,7 @@ def test_servers_that_stay_fail_nobody():
 
 def test_calls_fail_at_first_as_long_as_a_nat_that_forgot_goes_unnoticed():
     _, called = _run(rebindings=100.0)
-    silent_s = statistics.fmean(map(interval_s, TIMERS_S)) / 6 + REPAIR_S
+    silent_s = statistics.fmean(map(interval_s, NAT_TIMERS_S)) / 6 + REPAIR_S
     expected = 100.0 * silent_s / _DAY_S
     assert called.failed_first / called.tried == pytest.approx(expected, rel=0.15)
     assert called.failed_all < called.failed_first / 2

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from simulations.people.standing import DAY_S, Weather, stand
+from simulations.model.durations import DAY_S
+from simulations.people.standing import Weather, stand
 
 _CALM = Weather(
     days=10.0,

@@ -7,7 +7,8 @@ from simulations.backends.event.checks import CheckLaw
 from simulations.backends.event.copies import CarePolicy, Copies
 from simulations.backends.event.lives import Lives
 from simulations.backends.event.population import distinct_ids
-from simulations.model.sessions import HOUR_S, Sessions
+from simulations.model.durations import HOUR_S
+from simulations.model.sessions import Sessions
 
 
 def generator(seed=1):

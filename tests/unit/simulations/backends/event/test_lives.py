@@ -5,7 +5,8 @@ import pytest
 
 from simulations.backends.event.checks import CheckLaw
 from simulations.backends.event.lives import JOIN_S, Lives
-from simulations.model.sessions import HOUR_S, Sessions
+from simulations.model.durations import HOUR_S
+from simulations.model.sessions import Sessions
 
 
 def generator(seed=1):

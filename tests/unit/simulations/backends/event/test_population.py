@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from simulations.backends.event.population import Population, distinct_ids
-from simulations.model.sessions import HOUR_S, Sessions
+from simulations.model.durations import HOUR_S
+from simulations.model.sessions import Sessions
 
 
 def _generator() -> np.random.Generator:

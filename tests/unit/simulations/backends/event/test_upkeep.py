@@ -7,7 +7,8 @@ from simulations.backends.event.loop import EventLoop
 from simulations.backends.event.population import Population
 from simulations.backends.event.tables import EMPTY, Living, Tables, depths_for
 from simulations.backends.event.upkeep import Prefer, Upkeep, UpkeepConfig
-from simulations.model.sessions import HOUR_S, Sessions
+from simulations.model.durations import HOUR_S
+from simulations.model.sessions import Sessions
 
 COUNT = 400
 
