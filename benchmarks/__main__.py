@@ -25,6 +25,7 @@ from benchmarks import (
     messages,
     registry,
     relay,
+    simulators,
     startup,
 )
 from benchmarks.call_network import CallPlan
@@ -261,6 +262,20 @@ def registry_command(runs: int, clients: int, leaves: int, *, as_json: bool) -> 
     """Three servers, 4000 signed records, a hundred clients: put all, read all."""
     plan = registry.Plan(runs=runs, clients=clients, leaves=leaves)
     _report(functools.partial(registry.run, plan), as_json)
+
+
+@benchmarks.command("simulators")
+@click.option("--runs", default=3, show_default=True, type=click.IntRange(1))
+@click.option("--joining", default=1500, show_default=True, type=click.IntRange(2))
+@click.option("--churning", default=100_000, show_default=True, type=click.IntRange(2))
+@click.option("--hours", default=24.0, show_default=True, type=click.FloatRange(0.1))
+@as_json
+def simulators_command(
+    runs: int, joining: int, churning: int, hours: float, *, as_json: bool
+) -> None:
+    """Speed and memory of the three backends of the simulations."""
+    plan = simulators.Plan(runs=runs, joining=joining, churning=churning, hours=hours)
+    _report(functools.partial(simulators.run, plan), as_json)
 
 
 @benchmarks.command("startup")
