@@ -18,7 +18,7 @@ SCENARIOS: Final = {
     "size": "simulations.scenarios.size:SizeScenario",
     "fill": "simulations.scenarios.fill:FillScenario",
     "stale": "simulations.scenarios.stale:StaleScenario",
-    "churn": "simulations.scenarios.churn:ChurnScenario",
+    "churn": "simulations.scenarios.churn.scenario:ChurnScenario",
     # Records
     "survival": "simulations.scenarios.survival:SurvivalScenario",
     "mass-failure": "simulations.scenarios.mass_failure.scenario:MassFailureScenario",
@@ -28,7 +28,7 @@ SCENARIOS: Final = {
     # Adversaries
     "liars": "simulations.scenarios.liars:LiarsScenario",
     "disjoint": "simulations.scenarios.disjoint:DisjointScenario",
-    "sybil": "simulations.scenarios.sybil:SybilScenario",
+    "sybil": "simulations.scenarios.sybil.scenario:SybilScenario",
     "crowd": "simulations.scenarios.crowd:CrowdScenario",
     "eclipse": "simulations.scenarios.eclipse:EclipseScenario",
     "flood": "simulations.scenarios.flood:FloodScenario",

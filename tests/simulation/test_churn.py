@@ -2,7 +2,7 @@
 
 import pytest
 
-from simulations.scenarios.churn import ChurnScenario
+from simulations.scenarios.churn.scenario import ChurnScenario
 
 
 def test_a_little_churn_loses_no_record(checked):

@@ -13,12 +13,12 @@ from simulations.model.sessions import Sessions
 from simulations.parameters import build
 from simulations.runs import run
 from simulations.scenario import Backend
-from simulations.scenarios.churn import ChurnScenario
-from simulations.scenarios.churn_tables import (
+from simulations.scenarios.churn.on_event import (
     TablesFigures,
     law_of_staying,
     stay_shares,
 )
+from simulations.scenarios.churn.scenario import ChurnScenario
 
 
 def _figures(**options: object) -> TablesFigures:

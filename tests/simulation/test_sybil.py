@@ -3,7 +3,7 @@
 import pytest
 
 from simulations.scenario import Backend
-from simulations.scenarios.sybil import SybilScenario
+from simulations.scenarios.sybil.scenario import SybilScenario
 
 
 def test_active_sybils_at_addresses_of_their_own_hide_no_record(checked):

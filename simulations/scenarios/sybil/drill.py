@@ -26,7 +26,7 @@ from simulations.backends.event.loop import EventLoop
 from simulations.quantiles import quantile
 from simulations.reads import Reads
 from simulations.run_context import Run
-from simulations.scenarios.ground_ids.oracle import ID_BITS, Oracle
+from simulations.scenarios.sybil.oracle import ID_BITS, Oracle
 
 _LATENCY_S: Final = (0.01, 0.12)
 _LATE_S: Final = 0.5

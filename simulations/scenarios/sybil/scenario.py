@@ -4,7 +4,7 @@ The askers have run a few lookups before, as everybody has after an hour. The at
 join like everybody, then turn: silent ones answer PING alone, active ones name only
 each other and take what is stored. Then the owner, one of the askers, publishes for the
 first time and all of them look for it. On `event` the shipped lookup runs among as many
-nodes as wanted (`simulations.scenarios.ground_ids`), and ``alarmed`` is the share of
+nodes as wanted (`simulations.scenarios.sybil.drill`), and ``alarmed`` is the share of
 the lookups at an attacked key.
 """
 
@@ -26,8 +26,8 @@ from simulations.reads import (
 )
 from simulations.run_context import Run
 from simulations.scenario import Backend, Figures, Measured, parameter
-from simulations.scenarios.ground_ids.drill import Attack, Drill
-from simulations.scenarios.ground_ids.oracle import Oracle
+from simulations.scenarios.sybil.drill import Attack, Drill
+from simulations.scenarios.sybil.oracle import Oracle
 
 _SUCCESS: Final = 0.99
 _MOST_REAL: Final = 20_000

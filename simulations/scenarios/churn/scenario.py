@@ -3,7 +3,7 @@
 Sessions are as long as measured in the field: Weibull, shape 0.608, scale 3.66 hours.
 Whoever leaves does so without a word and a newcomer takes its place. On `real`, owners
 put their records once and are gone at once. On `event`, the tables of many more nodes
-are followed, without records (`simulations.scenarios.churn_tables`).
+are followed, without records (`simulations.scenarios.churn.on_event`).
 """
 
 import heapq
@@ -24,8 +24,8 @@ from simulations.model.sessions import Sessions
 from simulations.reads import Publication, Reads, draft, publish, read_first, read_many
 from simulations.run_context import Run
 from simulations.scenario import Backend, Measured, parameter
-from simulations.scenarios import churn_tables
-from simulations.scenarios.churn_tables import Asked, ChurnFigures
+from simulations.scenarios.churn import on_event
+from simulations.scenarios.churn.on_event import Asked, ChurnFigures
 
 _SESSIONS: Final = Sessions()
 _OWNERS: Final = 20
@@ -113,7 +113,7 @@ class ChurnScenario(DhtScenario[ChurnFigures], frozen=True, kw_only=True):
     def perform(self, run: Run) -> Measured[ChurnFigures]:
         """See `Scenario.perform`."""
         if self.backend is Backend.EVENT:
-            return churn_tables.measure(
+            return on_event.measure(
                 Asked(
                     nodes=self.nodes,
                     hours=self.hours,

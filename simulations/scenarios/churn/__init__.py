@@ -1,0 +1,1 @@
+"""What nodes that come and go cost records and tables, on each backend."""

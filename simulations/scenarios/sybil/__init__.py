@@ -1,0 +1,1 @@
+"""Ids ground next to a key, on each backend."""
