@@ -60,8 +60,7 @@ class Line(msgspec.Struct, frozen=True, kw_only=True):
     digest: str = ""
     cpu_s: float = 0.0
     wall_s: float = 0.0
-    # The convention of figures: the unit ends the name.
-    peak_rss_MB: float = 0.0  # noqa: N815
+    peak_rss_MB: float = 0.0  # noqa: N815 - the unit ends the name
     series: dict[str, str] = {}
 
 

@@ -90,7 +90,8 @@ def exec_(host: str, words: tuple[str, ...], name: str) -> None:
     if space not in namespaces.existing(space):
         raise click.ClickException(f"no {host} in lab {name}; build it with: natlab up")
     # The command takes this process's place, with its terminal and its exit code.
-    os.execvp("ip", ["ip", "netns", "exec", space, *words])  # noqa: S606, S607
+    command = ["ip", "netns", "exec", space, *words]
+    os.execvp("ip", command)  # noqa: S606, S607 - `ip` lies where the system has it
 
 
 @natlab.command()

@@ -67,8 +67,7 @@ def run(words: Sequence[str], given: str = "") -> str:
     Raises:
         LabFailed: it did not succeed.
     """
-    # Our own words, and a program of the system.
-    done = subprocess.run(  # noqa: S603
+    done = subprocess.run(  # noqa: S603 - our own words
         words, input=given, capture_output=True, text=True, check=False
     )
     if done.returncode:

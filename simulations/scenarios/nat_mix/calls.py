@@ -95,8 +95,8 @@ class Crowd:
 async def _last_path(connection: Connection) -> str:
     """Which kind of path it has when it is direct, or had its time to become so."""
     with trio.move_on_after(_BETTER_S):
-        # Nobody is told of a better path; virtual time makes looking cheap.
-        while _path(connection) != "direct":  # noqa: ASYNC110 - see above
+        # Virtual time makes looking cheap.
+        while _path(connection) != "direct":  # noqa: ASYNC110 - nobody is told
             await trio.sleep(_LOOK_S)
     return _path(connection)
 
