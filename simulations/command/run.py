@@ -74,7 +74,7 @@ def _option(kind: type[AnyScenario], known: Parameter) -> click.Option:
         about.append(known.expected + unit)
     if known.drawn:
         about.append(known.drawn)
-    about.append(f"default: {known.default}")
+    about.append(f"default: {'none' if known.default == '' else known.default}")
     if known.kind is bool:
         return click.Option([known.option], is_flag=True, help=f"{known.about}.")
     return click.Option([known.option], metavar="VALUE", help="; ".join(about) + ".")

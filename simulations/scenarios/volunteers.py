@@ -55,9 +55,9 @@ class VolunteersScenario(Scenario[VolunteersFigures], frozen=True, kw_only=True)
         "Do volunteers stay who leave when they serve more than they accept?"
     )
     expected: ClassVar[str] = (
-        "Lookups and puts are most of the load, so limits on registrations keep only "
-        "those who accept these; with a limit on everything all stay, without any each "
-        "one that leaves loads the others, and hardly any stays."
+        "With a limit on everything all stay, but no shipped node has one. With limits "
+        "on registrations, or none, hardly any stays: lookups and puts are most of the "
+        "load, and each one that leaves loads the others."
     )
     backends: ClassVar[tuple[Backend, ...]] = (Backend.VECTOR,)
 
