@@ -17,11 +17,9 @@ from opnode.testing.seeded_secrets import seeded_secrets
 from opnode.testing.virtual_network import Link, VirtualNetwork
 from simulations.backends.datagram_words import in_words
 from simulations.backends.real_checks import DhtChecks
+from simulations.model.durations import LATENCY_S
 from simulations.run_context import Run
 from simulations.scenario import Found_co, Measured, Scenario, parameter
-
-LATENCY_S = (0.01, 0.12)
-"""One way, uniform: neighbours in a city up to the other side of the globe."""
 
 _PAUSE_S: Final = 5.0
 """Between two who join: a node lets only so many into its table within an hour."""

@@ -9,6 +9,8 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
+from simulations.model.durations import LATENCY_S
+
 Seconds = npt.NDArray[np.float64]
 
 
@@ -45,8 +47,8 @@ class UniformRoundTrips:
         low_s, high_s: of one way.
     """
 
-    low_s: float = 0.01
-    high_s: float = 0.12
+    low_s: float = LATENCY_S[0]
+    high_s: float = LATENCY_S[1]
 
     def draw(self, generator: np.random.Generator, count: int) -> Seconds:
         """See `RoundTripLaw.draw`."""

@@ -24,6 +24,7 @@ from opnode.testing.overlay import Overlay, open_overlay
 from opnode.testing.seeded_secrets import seeded_secrets
 from opnode.testing.virtual_network import Link
 from simulations.introductions import call, take_calls
+from simulations.model.durations import LATENCY_S
 
 HEADER_BYTES: Final = 28
 """IPv4 and UDP, for each datagram."""
@@ -40,7 +41,7 @@ _IDLE_S: Final = 3600.0
 """Each bucket is refreshed once in it, so what users add can be told from that."""
 _AFTER_CALL_S: Final = 30.0
 _CALLS: Final = 20
-_LINK: Final = Link(latency_s=(0.01, 0.12))
+_LINK: Final = Link(latency_s=LATENCY_S)
 _KEPT: Final = frozenset({"PING", "REGISTER", "STORE"})
 """What an idle user asks by rules that the models have; the rest is its remainder."""
 

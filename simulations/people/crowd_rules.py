@@ -10,11 +10,12 @@ from opnode.node.presence.presence import RETRY_CAP_S, RETRY_S
 from opnode.protocols.introductions.introducer import IntroducerConfig
 from opnode.protocols.rpc.limits import LimitConfig
 from opnode.protocols.rpc.transactions import TransactionConfig
+from simulations.model.durations import LATENCY_S
 
 _TRANSACTIONS: Final = TransactionConfig()
 _NO_LIMIT: Final = 10**9
-ROUND_TRIP_S: Final = (0.02, 0.24)
-"""Uniform: 10 to 120 ms each way."""
+ROUND_TRIP_S: Final = (2 * LATENCY_S[0], 2 * LATENCY_S[1])
+"""Uniform."""
 
 
 class Rules(NamedTuple):

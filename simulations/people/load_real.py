@@ -18,12 +18,12 @@ from opnode.testing.overlay import Overlay, open_overlay
 from opnode.testing.seeded_secrets import seeded_secrets
 from opnode.testing.virtual_network import Link
 from simulations.introductions import call, take_calls
-from simulations.model.durations import NAT_TIMERS_S
+from simulations.model.durations import LATENCY_S, NAT_TIMERS_S
 from simulations.people.costs import HEADER_BYTES
 from simulations.people.load_vector import Load
 from simulations.run_context import Run
 
-_LINK = Link(latency_s=(0.01, 0.12))
+_LINK = Link(latency_s=LATENCY_S)
 _SETTLE_S = 1200.0
 """Users join, learn how long mappings live, and their tables calm down."""
 

@@ -19,6 +19,7 @@ from opnode.testing.clock import run_deterministic
 from opnode.testing.overlay import Overlay, open_overlay
 from opnode.testing.seeded_secrets import seeded_secrets
 from opnode.testing.virtual_network import Link
+from simulations.model.durations import LATENCY_S
 from simulations.people.costs import HEADER_BYTES, SERVERS
 
 _USERS: Final = 8
@@ -27,7 +28,7 @@ _WATCHED_S: Final = 60.0
 _WORK: Final = {"STORE": 3.0, "DIAL_BACK": 3.0, "DELEGATE": 30.0}
 """Units of work, where it is more than a FIND_NODE's."""
 REGISTER_UNITS: Final = 3.0
-_LINK: Final = Link(latency_s=(0.01, 0.12))
+_LINK: Final = Link(latency_s=LATENCY_S)
 
 
 class StartCosts(msgspec.Struct, frozen=True, kw_only=True):

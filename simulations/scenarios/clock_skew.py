@@ -32,7 +32,8 @@ from opnode.node.presence.publishing import PresencePublisher
 from opnode.testing.dht_nodes import DhtNetwork, DhtNode
 from opnode.testing.keys import seeded_signing_key, seeded_static_key
 from opnode.testing.virtual_network import Link
-from simulations.backends.real import LATENCY_S, DhtScenario
+from simulations.backends.real import DhtScenario
+from simulations.model.durations import LATENCY_S
 from simulations.run_context import Run
 from simulations.scenario import Figures, parameter
 

@@ -13,7 +13,8 @@ import trio
 
 from opnode.testing.dht_nodes import DhtNetwork, DhtNode
 from opnode.testing.virtual_network import Link
-from simulations.backends.real import LATENCY_S, DhtScenario
+from simulations.backends.real import DhtScenario
+from simulations.model.durations import LATENCY_S
 from simulations.quantiles import quantile
 from simulations.reads import (
     Publication,

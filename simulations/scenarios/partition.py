@@ -17,7 +17,8 @@ from opnode.core.ids import distance
 from opnode.core.records import SignedRecord
 from opnode.testing.dht_nodes import DhtNetwork, DhtNode
 from opnode.testing.virtual_network import Link
-from simulations.backends.real import LATENCY_S, DhtScenario
+from simulations.backends.real import DhtScenario
+from simulations.model.durations import LATENCY_S
 from simulations.reads import Publication, draft, publish
 from simulations.run_context import Run
 from simulations.scenario import Figures, parameter

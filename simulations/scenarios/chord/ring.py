@@ -24,6 +24,7 @@ from typing import Final
 
 from opnode.protocols.nat.odds import NatType
 from simulations.backends.event.loop import EventLoop
+from simulations.model.durations import LATENCY_S
 from simulations.model.ids import ID_BITS
 from simulations.scenarios.chord.bill import ANSWER_BYTES, PACKET_BYTES, Bill
 from simulations.scenarios.chord.bindings import PATIENCE_S, Bindings, Peer
@@ -31,8 +32,6 @@ from simulations.scenarios.chord.bindings import PATIENCE_S, Bindings, Peer
 _SPACE: Final = 1 << ID_BITS
 _MASK: Final = _SPACE - 1
 _MOST_HOPS: Final = 64
-LATENCY_S: Final = (0.01, 0.12)
-"""One way, uniform, as on the real backend."""
 _AGAIN_S: Final = 5.0
 """Until somebody who lost every successor joins anew."""
 

@@ -18,8 +18,8 @@ from opnode.core.errors import ConfigError
 from opnode.testing.dht_nodes import DhtNetwork, DhtNode
 from opnode.testing.virtual_network import Link
 from simulations.backends.event.upkeep import Prefer
-from simulations.backends.real import LATENCY_S, DhtScenario
-from simulations.model.durations import HOUR_S
+from simulations.backends.real import DhtScenario
+from simulations.model.durations import HOUR_S, LATENCY_S
 from simulations.model.sessions import Sessions
 from simulations.reads import Publication, Reads, draft, publish, read_first, read_many
 from simulations.run_context import Run

@@ -17,7 +17,7 @@ from opnode.testing.clock import run_deterministic
 from opnode.testing.dht_nodes import DhtNetwork, DhtNode
 from opnode.testing.seeded_secrets import seeded_secrets
 from opnode.testing.virtual_network import Link
-from simulations.backends.real import LATENCY_S
+from simulations.model.durations import LATENCY_S
 from simulations.run_context import Run
 from simulations.scenario import Measured
 from simulations.scenarios.hops.question import HopsFigures, Question

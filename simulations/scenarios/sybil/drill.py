@@ -23,12 +23,12 @@ from opnode.protocols.lookup.config import LookupConfig
 from opnode.protocols.lookup.lookup import Lookup, Query
 from opnode.protocols.lookup.region import Region
 from simulations.backends.event.loop import EventLoop
+from simulations.model.durations import LATENCY_S
 from simulations.quantiles import quantile
 from simulations.reads import Reads
 from simulations.run_context import Run
 from simulations.scenarios.sybil.oracle import ID_BITS, Oracle
 
-_LATENCY_S: Final = (0.01, 0.12)
 _LATE_S: Final = 0.5
 _GIVEN_UP_S: Final = 3.0
 _STEP_S: Final = 0.05
@@ -152,7 +152,7 @@ class _Walk:
             drill.loop.call_in(_LATE_S, self._late, 0, query.contact)
             drill.loop.call_in(_GIVEN_UP_S, self._given_up, 0, query.contact)
             return
-        round_trip_s = sum(drill.rng.uniform(*_LATENCY_S) for _ in range(2))
+        round_trip_s = sum(drill.rng.uniform(*LATENCY_S) for _ in range(2))
         drill.loop.call_in(round_trip_s, self._answered, 1, (node, query))
 
     def _answered(self, number: int, told: tuple[int, Query]) -> None:
