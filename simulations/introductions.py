@@ -63,6 +63,6 @@ def calls_of(seconds: list[float | None]) -> Calls:
         tried=len(seconds),
         succeeded=len(made),
         success=len(made) / max(len(seconds), 1),
-        s_median=quantile(made, 0.5) if made else 0.0,
-        s_p99=quantile(made, 0.99) if made else 0.0,
+        s_median=quantile(made, 0.5),
+        s_p99=quantile(made, 0.99),
     )

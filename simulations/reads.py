@@ -175,14 +175,24 @@ async def read_once(asker: DhtNode, publication: Publication, read: Read) -> Jud
 
 def summary(judged: Sequence[Judged]) -> Reads:
     """What many reads brought, at least one."""
-    seconds = [one.seconds for one in judged]
-    found = sum(one.found for one in judged)
-    return Reads(
-        gets=len(judged),
-        found=found,
-        success=found / len(judged),
+    return reads_of(
+        [one.seconds for one in judged],
+        sum(one.found for one in judged),
         older=sum(one.older for one in judged),
         forged=sum(one.forged for one in judged),
+    )
+
+
+def reads_of(
+    seconds: Sequence[float], found: int, *, older: int = 0, forged: int = 0
+) -> Reads:
+    """What so many reads brought, at least one."""
+    return Reads(
+        gets=len(seconds),
+        found=found,
+        success=found / len(seconds),
+        older=older,
+        forged=forged,
         s_median=quantile(seconds, 0.5),
         s_p90=quantile(seconds, 0.9),
         s_p99=quantile(seconds, 0.99),

@@ -157,7 +157,7 @@ class World(abc.ABC):
             calls=self._tried,
             calls_failed=self._failed / max(1, self._tried),
             first_tries_failed=self._first_failed / max(1, self._tried),
-            call_s_median=quantile(self._seconds, 0.5) if self._seconds else 0.0,
+            call_s_median=quantile(self._seconds, 0.5),
             firewalled=firewalled,
             unfiltered=unfiltered,
             bindings_median=quantile(sessions, 0.5),

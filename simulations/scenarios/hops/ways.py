@@ -7,6 +7,7 @@ to know engines.
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from statistics import fmean
 from typing import Final
 
 from simulations.quantiles import quantile
@@ -67,7 +68,7 @@ class Ways:
     def figures(self, asked: Question, run: Run) -> HopsFigures:
         """All of them together; also into the run's series and digest."""
         rounds = self.rounds
-        mean_rounds, p99_rounds = _mean(rounds), int(quantile(rounds, 0.99))
+        mean_rounds, p99_rounds = fmean(rounds), int(quantile(rounds, 0.99))
         success = (len(self.hops) + sum(self.exact)) / (
             len(self.hops) + self.lost + len(self.exact)
         )
@@ -77,7 +78,7 @@ class Ways:
         is_short = mean_rounds <= MAX_MEAN_ROUNDS and p99_rounds <= MAX_P99_ROUNDS
         return HopsFigures(
             met=is_short and success >= _SUCCESS,
-            mean_hops=_mean(self.hops),
+            mean_hops=fmean(self.hops),
             mean_hops_se=_standard_error(self.hops),
             sd_hops=_deviation(self.hops),
             p99_hops=quantile(self.hops, 0.99),
@@ -87,7 +88,7 @@ class Ways:
             mean_rounds_se=_standard_error(rounds),
             p99_rounds=p99_rounds,
             max_rounds=max(rounds),
-            rpcs_mean=_mean(self.asked),
+            rpcs_mean=fmean(self.asked),
             lookup_s_median=quantile(self.seconds, 0.5),
             lookup_s_p99=quantile(self.seconds, 0.99),
             success=success,
@@ -108,13 +109,9 @@ def rounds_until(parents: Sequence[int | None], nearest: int) -> int:
     return max(1, rounds)
 
 
-def _mean(values: Sequence[float]) -> float:
-    return math.fsum(values) / len(values)
-
-
 def _deviation(values: Sequence[float]) -> float:
-    mean = _mean(values)
-    return math.sqrt(_mean([(value - mean) ** 2 for value in values]))
+    mean = fmean(values)
+    return math.sqrt(fmean([(value - mean) ** 2 for value in values]))
 
 
 def _standard_error(values: Sequence[float]) -> float:

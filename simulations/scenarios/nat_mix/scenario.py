@@ -190,8 +190,8 @@ class NatMixScenario(OverlayScenario[NatMixFigures], frozen=True, kw_only=True):
             hopeless=hopeless / calls,
             direct_behind_nat=sum(good for _, good, _ in filtered)
             / max(1, sum(tried for tried, _, _ in filtered)),
-            s_median=quantile(seconds, 0.5) if seconds else 0.0,
-            s_p99=quantile(seconds, 0.99) if seconds else 0.0,
+            s_median=quantile(seconds, 0.5),
+            s_p99=quantile(seconds, 0.99),
             pairs={
                 f"{one} {other}": PairFigures(tried=tried, direct=good, relayed=helped)
                 for (one, other), (tried, good, helped) in sorted(counts.items())

@@ -24,8 +24,7 @@ from opnode.protocols.lookup.lookup import Lookup, Query
 from opnode.protocols.lookup.region import Region
 from simulations.backends.event.loop import EventLoop
 from simulations.model.durations import LATENCY_S
-from simulations.quantiles import quantile
-from simulations.reads import Reads
+from simulations.reads import Reads, reads_of
 from simulations.run_context import Run
 from simulations.scenarios.sybil.oracle import ID_BITS, Oracle
 
@@ -237,8 +236,8 @@ class Drill:
             false_alarms=sum(asker.false_alarms for asker in met)
             / (_SAMPLES * len(met)),
             queries_mean=sum(self._queries) / len(self._queries),
-            first=_reads(found[Errand.FIRST], seconds[Errand.FIRST]),
-            latest=_reads(found[Errand.LATEST], seconds[Errand.LATEST]),
+            first=reads_of(seconds[Errand.FIRST], found[Errand.FIRST]),
+            latest=reads_of(seconds[Errand.LATEST], found[Errand.LATEST]),
         )
 
     def _askers(self) -> list[_Asker]:
@@ -277,20 +276,6 @@ class Drill:
         self._looked += 1
         self._noticed += asker.density.alarm(target, ids) is not None
         asker.density.add(target, ids)
-
-
-def _reads(found: int, seconds: list[float]) -> Reads:
-    return Reads(
-        gets=len(seconds),
-        found=found,
-        success=found / len(seconds),
-        older=0,
-        forged=0,
-        s_median=quantile(seconds, 0.5),
-        s_p90=quantile(seconds, 0.9),
-        s_p99=quantile(seconds, 0.99),
-        s_max=quantile(seconds, 1.0),
-    )
 
 
 def _packed(node: int) -> bytes:
