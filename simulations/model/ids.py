@@ -5,14 +5,13 @@ what the nodes are for.
 """
 
 import bisect
+import random
 from collections.abc import Sequence
 from typing import Final
 
 import numpy as np
-import numpy.typing as npt
 
-Ids = npt.NDArray[np.uint64]
-Places = npt.NDArray[np.int64]
+from simulations.model.arrays import Ids, Places
 
 ID_BITS: Final = 64
 _ONES: Final = (1 << ID_BITS) - 1
@@ -23,6 +22,14 @@ _CHUNK: Final = 100_000
 def draw_ids(generator: np.random.Generator, count: int) -> Ids:
     """Uniform ids as they come, maybe twice the same in 10^9 draws."""
     return generator.integers(0, _ONES, size=count, dtype=np.uint64, endpoint=True)
+
+
+def sorted_ids(count: int, rng: random.Random) -> list[int]:
+    """Sorted distinct ids."""
+    ids: set[int] = set()
+    while len(ids) < count:
+        ids.add(rng.getrandbits(ID_BITS))
+    return sorted(ids)
 
 
 def nearest_to(ids: Sequence[int], key: int, count: int) -> list[int]:

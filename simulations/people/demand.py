@@ -14,9 +14,10 @@ from opnode.node.presence.introducers import INTRODUCERS
 from opnode.node.presence.publishing import PRESENCE_HOLDERS
 from opnode.protocols.lookup.config import LookupConfig
 from simulations.model.durations import NAT_TIMERS_S
+from simulations.model.ids import sorted_ids
 from simulations.people.costs import Costs
 from simulations.people.keeping import interval_s, keeping
-from simulations.people.routes import Routes, draw_ids
+from simulations.people.routes import Routes
 
 REFRESH_S: Final = 3600.0
 """A bucket that no lookup went to for an hour is refreshed (dht §5)."""
@@ -82,7 +83,7 @@ class Demand(NamedTuple):
 
 def sample_lookups(servers: int, rng: random.Random) -> Lookups:
     """Simulate lookups to random keys, and look at some tables."""
-    ids = draw_ids(servers, rng)
+    ids = sorted_ids(servers, rng)
     routes = Routes(ids, rng)
     asked = [routes.lookup(rng.getrandbits(64)) for _ in range(_LOOKUPS)]
     tables = [routes.table_size(rng.choice(ids)) for _ in range(_TABLES)]

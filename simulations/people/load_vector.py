@@ -11,11 +11,10 @@ import numpy.typing as npt
 
 from opnode.node.presence.introducers import INTRODUCERS
 from opnode.node.presence.publishing import PRESENCE_HOLDERS
-from simulations.model.ids import Ids, nearest_places
+from simulations.model.arrays import Floats, Ids
+from simulations.model.ids import nearest_places
 from simulations.people.demand import Demand
 from simulations.people.places import assign
-
-Floats = npt.NDArray[np.float64]
 
 
 class Town(NamedTuple):

@@ -14,7 +14,8 @@ import numpy as np
 import numpy.typing as npt
 
 from opnode.node.presence.introducers import INTRODUCERS, MAX_ASKED
-from simulations.model.ids import Ids, Places, nearest_places
+from simulations.model.arrays import Ids, Places
+from simulations.model.ids import nearest_places
 
 NOBODY: Final = -1
 _NEAR: Final = 8

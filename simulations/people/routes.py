@@ -150,11 +150,3 @@ class Routes:
     def _may_split(self, one: Range, own: int) -> bool:
         is_ours = own >> ID_BITS - one.depth == one.first >> ID_BITS - one.depth
         return is_ours or one.depth % _RELAXED_BITS != 0
-
-
-def draw_ids(count: int, rng: random.Random) -> list[int]:
-    """Sorted distinct ids."""
-    ids: set[int] = set()
-    while len(ids) < count:
-        ids.add(rng.getrandbits(ID_BITS))
-    return sorted(ids)

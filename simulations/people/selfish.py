@@ -20,11 +20,10 @@ import numpy.typing as npt
 from opnode.node.presence.introducers import INTRODUCERS
 from opnode.node.presence.publishing import PRESENCE_HOLDERS
 from opnode.protocols.introductions.introducer import IntroducerConfig
+from simulations.model.arrays import Floats
 from simulations.model.ids import draw_ids
 from simulations.people.demand import Demand
 from simulations.people.places import NOBODY, Assignment, assign
-
-Floats = npt.NDArray[np.float64]
 
 _DAY_H: Final = 24.0
 _SWING: Final = 0.5

@@ -21,12 +21,10 @@ of the shipped `RudpConfig`, gaps that touch counted as one. Loss bursts are cut
 from typing import Final, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
 from opnode.protocols.rudp.config import RudpConfig
+from simulations.model.arrays import Floats
 from simulations.model.durations import DAY_S
-
-Floats = npt.NDArray[np.float64]
 
 NOTICED_S: Final = (0.2, 1.1)
 UNNOTICED_S: Final = (3.8, 6.9)

@@ -19,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from opnode.protocols.density import DensityConfig
+from simulations.model.arrays import Floats
 from simulations.run_context import Run
 from simulations.scenario import Backend, Figures, Measured, Scenario, parameter
 
@@ -31,8 +32,6 @@ _SEEN: Final = 4
 """Honest nodes that are drawn around a key: so many times k."""
 _MARGIN_BITS: Final = 2
 """By which attackers are nearer than the nearest honest node is likely to be."""
-
-Floats = npt.NDArray[np.float64]
 
 
 class CrowdFigures(Figures, frozen=True, kw_only=True):

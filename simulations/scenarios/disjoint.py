@@ -12,7 +12,6 @@ from collections.abc import Iterator
 from typing import Annotated, ClassVar, Final, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
 from opnode.core.errors import ConfigError
 from simulations.backends.vector.disjoint import (
@@ -21,9 +20,9 @@ from simulations.backends.vector.disjoint import (
     Lie,
     Paths,
 )
-from simulations.backends.vector.keyed import Places
 from simulations.backends.vector.population import Population
 from simulations.backends.vector.tables import Draw, Tables
+from simulations.model.arrays import Mask, Places
 from simulations.run_context import Run
 from simulations.scenario import Backend, Figures, Measured, Scenario, parameter
 
@@ -50,8 +49,6 @@ TOLERANCE: Final = 0.02
 
 _CHUNK: Final = 2048
 """Lookups at once: eight paths of them are told some megabytes of contacts."""
-
-Flags = npt.NDArray[np.bool_]
 
 
 class DisjointFigures(Figures, frozen=True, kw_only=True):
@@ -82,10 +79,10 @@ class DisjointFigures(Figures, frozen=True, kw_only=True):
 class _Sample(NamedTuple):
     """What was measured; one element for each lookup, or for each path of each."""
 
-    laid: Flags
-    astray: Flags
+    laid: Mask
+    astray: Mask
     lengths: Places
-    arrived: Flags
+    arrived: Mask
     single: Places
 
 
@@ -213,9 +210,9 @@ def _walked(paths: Paths) -> Paths:
     return paths
 
 
-def _any_path(flags: Flags) -> Flags:
+def _any_path(flags: Mask) -> Mask:
     """Of flags of shape (paths, lookups): whether one path of each lookup has it."""
-    any_of_them: Flags = np.logical_or.reduce(flags, axis=0)
+    any_of_them: Mask = np.logical_or.reduce(flags, axis=0)
     return any_of_them
 
 

@@ -11,9 +11,9 @@ from typing import Annotated, ClassVar, Final, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from simulations.backends.vector.keyed import Places
 from simulations.backends.vector.population import Population
 from simulations.backends.vector.tables import NOBODY, Tables
+from simulations.model.arrays import Places
 from simulations.run_context import Run
 from simulations.scenario import Backend, Figures, Measured, Scenario, parameter
 

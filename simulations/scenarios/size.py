@@ -11,8 +11,9 @@ import numpy as np
 import numpy.typing as npt
 
 from opnode.protocols.density import Density
-from simulations.backends.vector.keyed import Places, Words
+from simulations.backends.vector.keyed import Words
 from simulations.backends.vector.population import Population
+from simulations.model.arrays import Places
 from simulations.run_context import Run
 from simulations.scenario import Backend, Figures, Measured, Scenario, parameter
 

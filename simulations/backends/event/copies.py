@@ -25,8 +25,9 @@ import numpy as np
 import numpy.typing as npt
 
 from opnode.drivers.dht.config import HoldingsConfig
-from simulations.backends.event.lives import Lives, Mask
-from simulations.backends.event.population import Ids, Nodes
+from simulations.backends.event.lives import Lives
+from simulations.backends.event.population import Nodes
+from simulations.model.arrays import Ids, Mask
 from simulations.model.ids import nearest_places
 
 _SHIPPED: Final = HoldingsConfig()

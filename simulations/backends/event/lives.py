@@ -14,11 +14,11 @@ by the shipped schedule. In truth each does at its own, so that some are right e
 from typing import Final, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
 from opnode.drivers.dht.config import HoldingsConfig
 from simulations.backends.event.checks import JITTERS, CheckLaw
-from simulations.backends.event.population import Ids, Nodes, Seconds, distinct_ids
+from simulations.backends.event.population import Nodes, Seconds, distinct_ids
+from simulations.model.arrays import Ids
 from simulations.model.sessions import Sessions
 
 JOIN_S: Final = 15.0
@@ -26,7 +26,6 @@ JOIN_S: Final = 15.0
 they look around for newcomers every 30 s."""
 
 _COMES, _GOES, _IS_SEEN, _IS_MISSED = range(4)
-Mask = npt.NDArray[np.bool_]
 
 
 class Changes(NamedTuple):

@@ -19,9 +19,9 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
+from simulations.model.arrays import Ids
 from simulations.model.ids import ID_BITS
 
-Ids = npt.NDArray[np.uint64]
 Nodes = npt.NDArray[np.int64]
 Seconds = npt.NDArray[np.float64]
 

@@ -22,15 +22,14 @@ import numpy as np
 import numpy.typing as npt
 
 from simulations.backends.event.population import (
-    Ids,
     Nodes,
     Population,
     Seconds,
 )
+from simulations.model.arrays import Ids, Mask
 from simulations.model.ids import ID_BITS
 
 Seats = npt.NDArray[np.int64]
-Mask = npt.NDArray[np.bool_]
 
 EMPTY: Final = -1
 _WIDTHS: Final = (5, 13, 25, 41, 65)

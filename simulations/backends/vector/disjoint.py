@@ -10,15 +10,13 @@ import enum
 from typing import Final, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
-from simulations.backends.vector.keyed import Places, Words
+from simulations.backends.vector.keyed import Words
 from simulations.backends.vector.population import Population
 from simulations.backends.vector.tables import NOBODY, Tables
+from simulations.model.arrays import Mask, Places
 
 _FARTHEST: Final = np.uint64(2**64 - 1)
-
-Mask = npt.NDArray[np.bool_]
 
 
 class Paths(NamedTuple):

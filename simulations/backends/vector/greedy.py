@@ -5,8 +5,8 @@ Owns how many hops that takes. Refuses to know lookups that ask several at once.
 
 import numpy as np
 
-from simulations.backends.vector.keyed import Places
 from simulations.backends.vector.tables import Tables
+from simulations.model.arrays import Places
 
 
 def hops_of(tables: Tables, starts: Places, targets: Places) -> Places:

@@ -10,8 +10,9 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
+from simulations.model.arrays import Places
+
 Words = npt.NDArray[np.uint64]
-Places = npt.NDArray[np.int64]
 
 # SplitMix64 (Steele, Lea, Flood, OOPSLA 2014): a Weyl sequence, and its finaliser.
 _STEP: Final = np.uint64(0x9E3779B97F4A7C15)

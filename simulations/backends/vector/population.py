@@ -8,7 +8,8 @@ from typing import Final
 
 import numpy as np
 
-from simulations.backends.vector.keyed import Places, Words
+from simulations.backends.vector.keyed import Words
+from simulations.model.arrays import Places
 from simulations.model.ids import ID_BITS
 
 _ALL: Final = np.uint64(2**64 - 1)

@@ -12,7 +12,6 @@ import numpy as np
 import numpy.typing as npt
 
 from simulations.backends.vector.keyed import (
-    Places,
     Words,
     distinct,
     independent,
@@ -24,6 +23,7 @@ from simulations.backends.vector.population import (
     common_bits,
     leading_zeros,
 )
+from simulations.model.arrays import Places
 
 NOBODY: Final = -1
 """In place of a node where there are fewer than were asked for."""

@@ -10,10 +10,10 @@ import numpy as np
 import numpy.typing as npt
 
 from simulations.backends.vector.greedy import hops_of
-from simulations.backends.vector.keyed import Places
 from simulations.backends.vector.population import Population
 from simulations.backends.vector.rounds import IterativeLookups, Rounds
 from simulations.backends.vector.tables import Draw, Tables
+from simulations.model.arrays import Places
 from simulations.run_context import Run
 from simulations.scenario import Measured
 from simulations.scenarios.hops.question import (

@@ -9,14 +9,15 @@ from hypothesis import strategies as st
 from opnode.core.addresses import Endpoint
 from opnode.core.ids import Contact, NodeId
 from opnode.protocols.routing.table import Table
-from simulations.people.routes import ID_BITS, Routes, draw_ids
+from simulations.model.ids import ID_BITS, sorted_ids
+from simulations.people.routes import Routes
 
 
 @given(st.integers(1, 200), st.integers(0, 10**6))
 @settings(max_examples=30, deadline=None)
 def test_nearest_are_the_nearest(count, seed):
     rng = random.Random(seed)
-    ids = draw_ids(count, rng)
+    ids = sorted_ids(count, rng)
     target = rng.getrandbits(ID_BITS)
     found = Routes(ids, rng).nearest(target)
     assert found == sorted(ids, key=target.__xor__)[:20]
@@ -25,7 +26,7 @@ def test_nearest_are_the_nearest(count, seed):
 @pytest.mark.parametrize("count", [12, 24, 60])
 def test_a_lookup_asks_all_of_the_region_once(count):
     rng = random.Random(3)
-    routes = Routes(draw_ids(count, rng), rng)
+    routes = Routes(sorted_ids(count, rng), rng)
     target = rng.getrandbits(ID_BITS)
     asked = routes.lookup(target).nodes
     assert set(routes.nearest(target)) <= set(asked)
@@ -34,7 +35,7 @@ def test_a_lookup_asks_all_of_the_region_once(count):
 
 def test_tables_have_the_size_of_the_shipped_ones():
     rng = random.Random(5)
-    ids = draw_ids(600, rng)
+    ids = sorted_ids(600, rng)
     own = ids[100]
     table = Table(NodeId(_wide(own)))
     for number, one in enumerate(ids):
