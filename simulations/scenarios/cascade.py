@@ -124,7 +124,12 @@ class CascadeScenario(OverlayScenario[CascadeFigures], frozen=True, kw_only=True
     ] = False
     shutdown_at: Annotated[
         float,
-        parameter("A naive server ends at so many times its normal load", low=1),
+        parameter(
+            "A naive server ends above so much",
+            unit="times its normal load",
+            low=1,
+            high=10**6,
+        ),
     ] = 10.0
     start_requests: Annotated[
         int, parameter("Of a user that starts; 0: as many as measured", low=0)

@@ -60,7 +60,13 @@ class NatTableScenario(OverlayScenario[NatTableFigures], frozen=True, kw_only=Tr
     calls: Annotated[int, parameter("Calls, all together", low=1)] = 1000
     pause_s: Annotated[
         float,
-        parameter("Between two calls", unit="s", low=0, drawn="mean of an exponential"),
+        parameter(
+            "Between two calls",
+            unit="s",
+            low=0,
+            high=86_400,
+            drawn="mean of an exponential",
+        ),
     ] = 2.0
     places: Annotated[int, parameter("Sessions that a NAT has room for", low=1)] = (
         _PLACES

@@ -73,6 +73,7 @@ class VolunteersScenario(Scenario[VolunteersFigures], frozen=True, kw_only=True)
             "That a volunteer accepts",
             unit="B/s",
             low=1,
+            high=10**9,
             drawn="median of a log-normal, sigma 1",
         ),
     ] = 8000.0
@@ -92,7 +93,7 @@ class VolunteersScenario(Scenario[VolunteersFigures], frozen=True, kw_only=True)
         parameter("Of those that left", unit="share", low=0, high=1, drawn="daily"),
     ] = 0.05
     calls_per_hour: Annotated[
-        float, parameter("Of each user, by day and night", unit="1/h", low=0)
+        float, parameter("Of each user, by day and night", unit="1/h", low=0, high=3600)
     ] = 1.0
 
     def check(self) -> None:

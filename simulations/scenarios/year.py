@@ -83,15 +83,25 @@ class YearScenario(Scenario[YearFigures], frozen=True, kw_only=True):
             "Session of a server",
             unit="h",
             low=0.01,
+            high=8760,
             drawn="median of a Weibull",
         ),
     ] = 1.0
     user_median_min: Annotated[
         float,
-        parameter("Session of a user", unit="min", low=1, drawn="median of a Weibull"),
+        parameter(
+            "Session of a user",
+            unit="min",
+            low=1,
+            high=525_600,
+            drawn="median of a Weibull",
+        ),
     ] = 10.0
     roll_every_h: Annotated[
-        float, parameter("So often some servers die within a minute", unit="h", low=0)
+        float,
+        parameter(
+            "So often some servers die within a minute", unit="h", low=0, high=8760
+        ),
     ] = 1.0
     roll_share: Annotated[
         float, parameter("Of the servers, each time", unit="share", low=0, high=0.9)
@@ -99,20 +109,38 @@ class YearScenario(Scenario[YearFigures], frozen=True, kw_only=True):
     rebindings_per_day: Annotated[
         float,
         parameter(
-            "A NAT forgets all and tells nobody", unit="1/d", low=0, drawn="Poisson"
+            "A NAT forgets all and tells nobody",
+            unit="1/d",
+            low=0,
+            high=86_400,
+            drawn="Poisson",
         ),
     ] = 0.03
     moves_per_day: Annotated[
         float,
-        parameter("Of each end of a connection", unit="1/d", low=0, drawn="Poisson"),
+        parameter(
+            "Of each end of a connection",
+            unit="1/d",
+            low=0,
+            high=86_400,
+            drawn="Poisson",
+        ),
     ] = 10.0
     bursts_per_day: Annotated[
         float,
-        parameter("Nothing passes for a while", unit="1/d", low=0, drawn="Poisson"),
+        parameter(
+            "Nothing passes for a while",
+            unit="1/d",
+            low=0,
+            high=86_400,
+            drawn="Poisson",
+        ),
     ] = 24.0
     burst_median_s: Annotated[
         float,
-        parameter("Of such a while", unit="s", low=0, drawn="log-normal, sigma 1"),
+        parameter(
+            "Of such a while", unit="s", low=0, high=3600, drawn="log-normal, sigma 1"
+        ),
     ] = 1.0
     relayed: Annotated[
         float, parameter("Connections by relay", unit="share", low=0, high=1)

@@ -65,7 +65,7 @@ class ChordScenario(Scenario[ChordFigures], frozen=True, kw_only=True):
     backend: Backend = Backend.EVENT
     users: Annotated[int, parameter("Users at any time", low=8, high=200_000)] = 500
     firewalled: Annotated[
-        float, parameter("Share of homes behind a NAT", low=0.0, high=0.999)
+        float, parameter("Homes behind a NAT", unit="share", low=0.0, high=0.999)
     ] = 0.7
     home: Annotated[int, parameter("Users behind one NAT", low=1, high=100)] = 1
     places: Annotated[
@@ -86,6 +86,7 @@ class ChordScenario(Scenario[ChordFigures], frozen=True, kw_only=True):
             "Scale of the sessions",
             unit="h",
             low=0.01,
+            high=8760,
             drawn="Weibull, shape 0.608; 3.66 h is what was measured in the field",
         ),
     ] = 3.66

@@ -82,15 +82,35 @@ class NatMixScenario(OverlayScenario[NatMixFigures], frozen=True, kw_only=True):
     link: ClassVar[Link] = Link(latency_s=(0.0, 0.005), distance_s=(0.01, 0.07))
 
     backend: Backend = Backend.VECTOR
-    open: Annotated[float, parameter("Share without a NAT", low=0)] = 0.15
-    full: Annotated[float, parameter("Share behind full cones", low=0)] = 0.30
-    addr: Annotated[float, parameter("Share behind address-restricted", low=0)] = 0.0
-    port: Annotated[float, parameter("Share behind port-restricted", low=0)] = 0.40
-    sym: Annotated[float, parameter("Share behind symmetric", low=0)] = 0.15
-    seq: Annotated[
-        float, parameter("Share behind symmetric with ports in a row", low=0)
+    open: Annotated[
+        float, parameter("Share without a NAT", unit="weight", low=0, high=1000)
+    ] = 0.15
+    full: Annotated[
+        float, parameter("Share behind full cones", unit="weight", low=0, high=1000)
+    ] = 0.30
+    addr: Annotated[
+        float,
+        parameter("Share behind address-restricted", unit="weight", low=0, high=1000),
     ] = 0.0
-    block: Annotated[float, parameter("Share without UDP", low=0)] = 0.0
+    port: Annotated[
+        float,
+        parameter("Share behind port-restricted", unit="weight", low=0, high=1000),
+    ] = 0.40
+    sym: Annotated[
+        float, parameter("Share behind symmetric", unit="weight", low=0, high=1000)
+    ] = 0.15
+    seq: Annotated[
+        float,
+        parameter(
+            "Share behind symmetric with ports in a row",
+            unit="weight",
+            low=0,
+            high=1000,
+        ),
+    ] = 0.0
+    block: Annotated[
+        float, parameter("Share without UDP", unit="weight", low=0, high=1000)
+    ] = 0.0
     no_relay: Annotated[bool, parameter("Nobody passes packets on")] = False
     servers: Annotated[int, parameter("Servers, on real", low=3, high=1000)] = 12
     users: Annotated[int, parameter("Users, on real", low=2, high=1000)] = 40
