@@ -74,7 +74,7 @@ def crash(plan: Plan, run: Run) -> Crashed:
         naive_rules(plan.shutdown_at) if plan.shutdown_at else shipped_rules(plan.cap)
     )
     crowd = Crowd(plan.servers, plan.users, plan.dead, normal)
-    restart = Restart(crowd, rules, costs, run.seed)
+    restart = Restart(crowd, rules, costs, run)
     restart.begin()
     calls, shares, published, back_s = [], [], 0, float("inf")
     for number in range(1, round(_ROUNDS_S[-1] / _EVERY_S) + 1):

@@ -8,7 +8,6 @@ Simplified: nobody comes or goes, nothing is lost; what has no simple rule (sear
 gateways and the like) goes to servers met by chance, once a keep-alive.
 """
 
-import random
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -27,6 +26,7 @@ from simulations.people.keeping import (
 from simulations.people.load_vector import Load, Town
 from simulations.people.places import NOBODY, assign
 from simulations.people.routes import Routes
+from simulations.run_context import Run
 
 _TABLES: Final = 30
 _ASKED_AT_ONCE: Final = 2
@@ -47,7 +47,7 @@ class LoadEvents:
         costs: of single messages.
         calls_per_s: of one user.
         cap: registrations that a server takes.
-        rng, generator: draw everything.
+        run: draws everything, and may watch.
     """
 
     def __init__(
@@ -56,10 +56,10 @@ class LoadEvents:
         costs: Costs,
         calls_per_s: float,
         cap: int,
-        rng: random.Random,
-        generator: np.random.Generator,
+        run: Run,
     ) -> None:
-        self.loop = EventLoop()
+        rng, generator = run.rng, run.generator
+        self.loop = EventLoop(run.watch)
         self._costs = costs
         self._calls_per_s = calls_per_s
         self._rng = rng

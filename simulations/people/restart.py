@@ -13,7 +13,6 @@ known as such to whoever starts after the instant: a lookup names only nodes tha
 answered. The limits of one address and of one subnet are left out: users live apart.
 """
 
-import random
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
@@ -26,10 +25,12 @@ from opnode.node.presence.introducers import INTRODUCERS, MAX_ASKED
 from opnode.node.presence.publishing import PRESENCE_HOLDERS
 from opnode.protocols.introductions.introducer import IntroducerDesk
 from simulations.backends.event.loop import EventLoop
+from simulations.checkers.bounds import BoundChecker
 from simulations.model.ids import draw_ids, nearest_places
 from simulations.people.crowd_rules import ROUND_TRIP_S, Rules, repeat_s, steady_s
 from simulations.people.keeping import INTERVAL_S
 from simulations.people.starts import REGISTER_UNITS, StartCosts
+from simulations.run_context import Run
 
 RESTART_WITHIN_S: Final = 30.0
 _DOWN_S: Final = 1.0
@@ -107,15 +108,13 @@ class Restart:
         refused: registrations that were told to go elsewhere.
     """
 
-    def __init__(
-        self, crowd: Crowd, rules: Rules, costs: StartCosts, seed: int
-    ) -> None:
-        self.loop = EventLoop()
+    def __init__(self, crowd: Crowd, rules: Rules, costs: StartCosts, run: Run) -> None:
+        self.loop = EventLoop(run.watch)
+        self._bounds = BoundChecker()
         self.registrations_max = self.exited = self.refused = 0
         self.requests_max = self.offered_max = self.bytes_max = 0.0
         self._crowd, self._rules, self._costs = crowd, rules, costs
-        self._rng = random.Random(seed)
-        self._generator = np.random.Generator(np.random.PCG64(seed))
+        self._rng, self._generator = run.rng, run.generator
         servers = np.sort(draw_ids(self._generator, crowd.servers))
         users = draw_ids(self._generator, crowd.users)
         near = min(_NEAR, crowd.servers)
@@ -277,6 +276,13 @@ class Restart:
             self.refused += 1
             return False
         held = desk.statistics().registrations
+        self._bounds.measured(
+            self.loop.now,
+            f"server {server}",
+            "registrations",
+            size=held,
+            bound=self._rules.introducer.max_registrations,
+        )
         self.registrations_max = max(self.registrations_max, held)
         return True
 

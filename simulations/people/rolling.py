@@ -16,13 +16,13 @@ Callers know nobody: direct offers to remembered addresses would only help.
 
 import bisect
 import math
-import random
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
 from opnode.node.presence.introducers import INTRODUCERS
 from opnode.node.presence.publishing import LOOK_EVERY_S, PRESENCE_HOLDERS
 from simulations.backends.event.loop import EventLoop
+from simulations.checkers.endings import EndingChecker
 from simulations.model.durations import DAY_S, NAT_TIMERS_S
 from simulations.model.ids import ID_BITS, nearest_to
 from simulations.model.sessions import Sessions
@@ -30,6 +30,7 @@ from simulations.people.keeping import (
     interval_s,
     presence_period_s,
 )
+from simulations.run_context import Run
 
 REPAIR_S: Final = 5.0
 """From the turn at which a dead introducer is noticed to the new presence: a PING is
@@ -94,6 +95,14 @@ class _User:
     repair_at: float = math.inf
 
 
+class _Attempt(NamedTuple):
+    """A call's next try; ``call`` is its number for the checker."""
+
+    user: _User
+    number: int
+    call: int
+
+
 class Rolling:
     """Servers and users for as long as the loop runs.
 
@@ -101,9 +110,10 @@ class Rolling:
         loop: its events.
     """
 
-    def __init__(self, churn: Churn, rng: random.Random) -> None:
-        self.loop = EventLoop()
-        self._churn, self._rng = churn, rng
+    def __init__(self, churn: Churn, run: Run) -> None:
+        self.loop = EventLoop(run.watch)
+        self._churn, self._rng = churn, run.rng
+        self._endings = EndingChecker(TRIES * TRY_S)
         self._server_sessions = _sessions(churn.server_median_s)
         self._user_sessions = _sessions(churn.user_median_s)
         self._ids: list[int] = []
@@ -129,7 +139,12 @@ class Rolling:
             self.loop.call_in(self._churn.roll_every_s, self._roll, 0)
 
     def called(self) -> Called:
-        """What became of the calls so far."""
+        """What became of the calls so far.
+
+        Raises:
+            ViolationError: one goes on for longer than three tries.
+        """
+        self._endings.finish(self.loop.now)
         return Called(
             self._tried,
             self._failed_first,
@@ -256,17 +271,22 @@ class Rolling:
                 break
             user = self._rng.choice(self._users)
         self._tried += 1
-        self._try(user.key >> 1, (user, 1))
+        subject = user.key >> 1
+        call = self._endings.begin(self.loop.now, f"a call to {subject:016x}")
+        self._try(subject, _Attempt(user, 1, call))
 
-    def _try(self, subject: int, attempt: tuple[_User, int]) -> None:
-        user, number = attempt
+    def _try(self, subject: int, attempt: _Attempt) -> None:
+        user, number, call = attempt
         if self._is_reachable(user):
+            self._endings.end(self.loop.now, call)
             return
         self._failed_first += number == 1
         if number < TRIES:
-            self.loop.call_in(TRY_S, self._try, subject, (user, number + 1))
+            again = attempt._replace(number=number + 1)
+            self.loop.call_in(TRY_S, self._try, subject, again)
         else:
             self._failed_all += 1
+            self._endings.end(self.loop.now, call)
 
     def _is_reachable(self, user: _User) -> bool:
         """Whether its presence is found, and names somebody who gets through to it."""

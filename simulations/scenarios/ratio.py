@@ -173,7 +173,7 @@ class RatioScenario(Scenario[RatioFigures], frozen=True, kw_only=True):
         generator = run.generator
         town = Town(np.sort(draw_ids(generator, servers)), draw_ids(generator, users))
         if self.backend is Backend.EVENT:
-            life = LoadEvents(town, costs, calls_per_s, self.cap, run.rng, generator)
+            life = LoadEvents(town, costs, calls_per_s, self.cap, run)
             seen = life.run(self.window_s)
             run.fold(life.loop.digest())
             return _figures(users, seen, needed, lookups.queries_error), life.loop.count

@@ -156,7 +156,7 @@ class YearScenario(Scenario[YearFigures], frozen=True, kw_only=True):
 
     def perform(self, run: Run) -> Measured[YearFigures]:
         """See `Scenario.perform`."""
-        rolling = Rolling(self._churn(), run.rng)
+        rolling = Rolling(self._churn(), run)
         called = self._run_rolling(rolling, run)
         first = share_of(called.tried, called.failed_first)
         standing = self._stand(first, run)

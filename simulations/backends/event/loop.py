@@ -36,6 +36,8 @@ _JUDGED_AFTER: Final = 32
 """Slots, until their width is changed if it is wrong."""
 _MOST_PER_S: Final = 1e6
 """Slots; narrower ones would be as fine as the grain of a float of months."""
+_LONGEST: Final = 160
+"""Characters of an event in words."""
 
 
 class EventLoop:
@@ -250,4 +252,4 @@ class EventLoop:
 def _in_words(handler: Handler, argument: object) -> str:
     """What an event is, for a reader: ``node_leaves (17, 3.5)``."""
     name = getattr(handler, "__name__", type(handler).__name__).strip("_")
-    return name if argument is None else f"{name} {argument}"
+    return name if argument is None else f"{name} {argument}"[:_LONGEST]

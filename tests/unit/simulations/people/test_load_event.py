@@ -9,6 +9,7 @@ from simulations.model.ids import draw_ids
 from simulations.people.demand import demand, sample_lookups
 from simulations.people.load_event import LoadEvents
 from simulations.people.load_vector import Town, load
+from simulations.run_context import Run
 from tests.unit.simulations.people.sample_costs import COSTS
 
 _CALLS_PER_S = 1 / 600
@@ -17,8 +18,7 @@ _CALLS_PER_S = 1 / 600
 def _events(servers, users):
     generator = np.random.default_rng(1)
     town = Town(np.sort(draw_ids(generator, servers)), draw_ids(generator, users))
-    rng = random.Random(1)
-    return town, LoadEvents(town, COSTS, _CALLS_PER_S, 10_000, rng, generator)
+    return town, LoadEvents(town, COSTS, _CALLS_PER_S, 10_000, Run(1))
 
 
 def test_events_and_arrays_agree_at_1000_users():

@@ -4,13 +4,14 @@ import pytest
 
 from simulations.people.crowd_rules import naive_rules, shipped_rules
 from simulations.people.restart import Crowd, Restart
+from simulations.run_context import Run
 from tests.unit.simulations.people.test_starts import START
 
 
 def _restart(rules, *, servers=10, users=500, dead=0.3, requests=250):
     crowd = Crowd(servers, users, dead, normal_per_s=0.08 * users / servers)
     costs = START.scaled(requests / START.requests)
-    restart = Restart(crowd, rules, costs, 1)
+    restart = Restart(crowd, rules, costs, Run(1))
     restart.begin()
     restart.loop.run_until(60.0)
     return restart

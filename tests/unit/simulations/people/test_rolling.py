@@ -1,6 +1,5 @@
 """Introducers under churn."""
 
-import random
 import statistics
 
 import pytest
@@ -8,6 +7,7 @@ import pytest
 from simulations.model.durations import NAT_TIMERS_S
 from simulations.people.keeping import interval_s
 from simulations.people.rolling import REPAIR_S, Churn, Rolling
+from simulations.run_context import Run
 
 _CALM = Churn(
     servers=30,
@@ -22,7 +22,7 @@ _DAY_S = 86_400.0
 
 
 def _run(until_s=_DAY_S, probes=20_000, **churn):
-    rolling = Rolling(_CALM._replace(**churn), random.Random(1))
+    rolling = Rolling(_CALM._replace(**churn), Run(1))
     rolling.begin(until_s, probes)
     rolling.loop.run_until(until_s)
     return rolling, rolling.called()
