@@ -415,6 +415,11 @@ class PathTable:
         # The peer may not know yet that a better path works; it follows us.
         is_worse = self._initiator and path.rank > active.rank
         if not self._is_to_be_left and (path.is_refused or is_worse):
+            if is_worse and self.watch.owed_since is None:
+                # Or it knows that the better one is dead, and hears nothing of us:
+                # acknowledgements alone are not answered, so ask.
+                active.start_check(now)
+                self.watch.on_eliciting_sent(now)
             return
         if path.is_validated:
             if not self._is_held(path, now):

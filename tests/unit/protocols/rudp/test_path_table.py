@@ -274,6 +274,22 @@ def test_the_initiator_follows_to_no_path_of_a_higher_rank_while_its_own_answers
     assert desk.active == SECOND
 
 
+def test_a_claim_to_a_worse_path_has_the_own_one_asked_whether_it_answers():
+    """The peer may know that it is dead, and hear none of our acknowledgements."""
+    for answers in (True, False):
+        desk = Desk()
+        desk.table.add(SECOND, 0.0, None)
+        desk.table.set_rank(SECOND, 1)
+        desk.answer(0.1, SECOND)
+        reachable = (FIRST, SECOND) if answers else (SECOND,)
+        for step in range(1, 8):
+            now = 1.0 + step * PTO
+            desk.run(SECOND, 1, now)
+            desk.table.handle_deadline(now)
+            desk.answer(now, *reachable)
+        assert desk.active == (FIRST if answers else SECOND)
+
+
 def test_the_responder_follows_to_a_path_of_any_rank():
     for rank in (0, 1):
         desk = Desk(initiator=False)
